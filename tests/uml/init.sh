@@ -1,0 +1,48 @@
+#!/bin/sh
+# First program of the user-mode Linux guest: builds a throw-away world over the host's files, runs the command in it,
+# hands its exit status to the host and powers off. Written for scripts/uml, which replaces the @NAMES@.
+mount -t proc proc /proc || exit 1
+mount -t tmpfs -o size=90% tmpfs /mnt || exit 1
+mkdir /mnt/upper /mnt/work /mnt/root /mnt/host
+mount -t hostfs -o @EXCHANGE@ none /mnt/host || exit 1
+exec 9>/mnt/host/status # the only thing that reaches the host, besides the console
+mount -t overlay overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work /mnt/root || exit 1
+cp /mnt/host/command.sh /mnt/root/.command.sh
+umount -l /mnt/host
+
+# A real root and not a chroot: entering a mount namespace would step out of a chroot.
+cd /mnt/root && mkdir -p .old-root && pivot_root . .old-root && cd / || exit 1
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t bpf bpf /sys/fs/bpf
+mount -t cgroup2 cgroup2 /sys/fs/cgroup 2>/dev/null
+mount -t tmpfs tmpfs /run
+mount -t tmpfs -o mode=755 tmpfs /dev
+mknod -m 666 /dev/null c 1 3
+mknod -m 666 /dev/zero c 1 5
+mknod -m 666 /dev/full c 1 7
+mknod -m 666 /dev/random c 1 8
+mknod -m 666 /dev/urandom c 1 9
+mknod -m 644 /dev/kmsg c 1 11
+mknod -m 666 /dev/tty c 5 0
+mknod -m 600 /dev/console c 5 1
+mknod -m 666 /dev/ptmx c 5 2
+mkdir /dev/net /dev/pts /dev/shm
+mknod -m 666 /dev/net/tun c 10 200
+mount -t devpts devpts /dev/pts
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+ln -s /proc/self/fd /dev/fd
+ln -s /proc/self/fd/0 /dev/stdin
+ln -s /proc/self/fd/1 /dev/stdout
+ln -s /proc/self/fd/2 /dev/stderr
+umount -l /.old-root && rmdir /.old-root
+exec </dev/null >/dev/console 2>&1
+stty -F /dev/console -opost
+mkdir -p /run/lock /run/user
+ip link set lo up
+echo @HOSTNAME@ >/proc/sys/kernel/hostname
+
+/bin/sh /.command.sh 9>&-
+echo $? >&9
+exec 9>&-
+exec /usr/bin/python3 -c 'import ctypes; ctypes.CDLL(None).reboot(0x4321fedc)' # power off
