@@ -1,0 +1,34 @@
+// base/json/fields.hpp - how a struct says which JSON members it has. No JSON library in sight: fit for any header.
+#pragma once
+#include <string>
+#include <tuple>
+
+namespace tailrace {
+
+/// When a member is left out on writing. Empty is Go's omitempty, Zero is Go's omitzero (control-protocol.md 5.8);
+/// they differ only for std::optional of a list or map: Empty drops an empty one, Zero writes it.
+enum class Omit { Never, Empty, Zero };
+
+template <typename Struct, typename Member>
+struct JsonField {
+    const char* name;
+    Member Struct::*member;
+    Omit omit;
+};
+
+template <typename Struct, typename Member>
+constexpr JsonField<Struct, Member> field(const char* name, Member Struct::*member, Omit omit = Omit::Never) {
+    return {name, member, omit};
+}
+
+/// Specialise for a struct: `static constexpr auto fields = std::tuple{field("ID", &Login::id), ...};` in wire order.
+template <typename Struct>
+struct JsonFields;
+
+/// JSON that is passed through unread. Empty text stands for null.
+struct RawJson {
+    std::string text;
+    bool operator==(const RawJson&) const = default;
+};
+
+} // namespace tailrace
