@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,9 +31,10 @@ struct FilterDestination {
 
 /// One element of a rule's CapGrant: never lets a packet in, the agent answers capability questions from it.
 struct CapGrant {
-    std::vector<std::string> dsts;                               ///< prefixes
-    std::vector<std::string> caps;                               ///< legacy: names without values
-    std::map<std::string, std::vector<std::string>> cap_map;     ///< name -> values, each one JSON text
+    std::vector<std::string> dsts; ///< prefixes
+    std::vector<std::string> caps; ///< legacy: names without values
+    std::map<std::string, std::optional<std::vector<std::string>>>
+        cap_map; ///< name -> values, each one JSON text; none is null
 
     friend bool operator==(const CapGrant&, const CapGrant&) = default;
 };

@@ -1,0 +1,80 @@
+// policy/compile.hpp - a policy and a tailnet become answers: who may send what to whom, and who sees whom.
+#pragma once
+#include "policy/document.hpp"
+#include "policy/filter_rule.hpp"
+#include "policy/tailnet.hpp"
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tailrace {
+
+/// A policy applied to one state of the tailnet. Immutable to its users, but answers are worked out when first asked
+/// and then kept, so one object belongs to one thread at a time.
+///
+/// Nodes that the policy treats alike share their answers: two nodes with the same filter get the *same pointer* from
+/// rules_for(), two that see the same nodes the same pointer from view_of(). Serialise once per pointer.
+///
+/// Whether two nodes see each other depends on the policy and on those two nodes alone, so a change of one node changes
+/// only the pairs it is part of. (Its routes can change the SrcIPs of every filter that has `*` as a source.)
+///
+/// Every question about an ID that is not in the tailnet has the empty answer.
+class CompiledPolicy {
+public:
+    using Rules = std::shared_ptr<const std::vector<FilterRule>>;
+    using NodeList = std::shared_ptr<const std::vector<PolicyNodeId>>;
+
+    /// `tailnet` is taken by value: a snapshot that later changes do not touch.
+    static std::shared_ptr<const CompiledPolicy> compile(std::shared_ptr<const Document> document, Tailnet tailnet);
+    ~CompiledPolicy();
+    CompiledPolicy(const CompiledPolicy&) = delete;
+    CompiledPolicy& operator=(const CompiledPolicy&) = delete;
+
+    const Document& document() const;
+    const Tailnet& tailnet() const;
+
+    /// The packet filter that `node` receives, in wire order. Empty: it lets nobody in. Never null.
+    Rules rules_for(PolicyNodeId node) const;
+
+    /// Whether the two are in each other's list of peers. Symmetric; false for a node and itself.
+    bool visible(PolicyNodeId a, PolicyNodeId b) const;
+    /// All nodes that `node` sees, in ID order. The list is shared by all that see the same and so may contain `node`
+    /// itself.
+    NodeList view_of(PolicyNodeId node) const;
+    /// The same without `node`, as a list of its own.
+    std::vector<PolicyNodeId> peers_of(PolicyNodeId node) const;
+
+    /// Which of the approved routes of `peer` stand in its AllowedIPs for `viewer`, exit routes included, in the order
+    /// of the peer's `routes`. O(1) for peers without routes. With viewer == peer: all its routes.
+    std::vector<IpPrefix> allowed_routes(PolicyNodeId viewer, PolicyNodeId peer) const;
+    /// The subnet routes among them that `peer` is primary of for `viewer`. With viewer == peer: its own primaries.
+    std::vector<IpPrefix> primary_routes(PolicyNodeId viewer, PolicyNodeId peer) const;
+    /// The addresses of `peer` that `viewer` may be told (the attribute disable-ipv4 of either takes IPv4 away).
+    std::vector<IpAddress> addresses(PolicyNodeId viewer, PolicyNodeId peer) const;
+
+    /// Whether the policy approves this advertised route of the node by itself (autoApprovers).
+    bool approves_route(PolicyNodeId node, const IpPrefix& route) const;
+
+    /// What nodeAttrs and randomizeClientPort put into the node's own CapMap, by name; values are JSON texts.
+    CapabilityValues self_capabilities(PolicyNodeId node) const;
+    /// What goes into the CapMap of `peer` as `viewer` sees it.
+    CapabilityValues peer_capabilities(PolicyNodeId viewer, PolicyNodeId peer) const;
+    /// The application capabilities that `node` reports for packets from `peer` (CapGrant rules), by name; values are
+    /// JSON texts.
+    CapabilityValues capabilities_for(PolicyNodeId node, PolicyNodeId peer) const;
+
+private:
+    struct Data;
+    explicit CompiledPolicy(std::unique_ptr<Data> data);
+    std::unique_ptr<Data> data_;
+};
+
+/// Whether `user` may give a device this tag: as an owner by name, by group, by role, or through a tag that owns it.
+/// Admins may always, for a tag that the policy knows.
+bool may_tag(const Document& document, const TailnetUser& user, std::string_view tag);
+/// Whether something that carries `owner_tags` (an auth key, a tagged device) may give a device this tag.
+bool may_tag(const Document& document, const std::vector<std::string>& owner_tags, std::string_view tag);
+
+} // namespace tailrace

@@ -1,0 +1,57 @@
+// policy/tailnet.hpp - what a policy is compiled against: who is in the tailnet, as plain values.
+#pragma once
+#include "base/net.hpp"
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace tailrace {
+
+using PolicyUserId = std::int64_t;
+using PolicyNodeId = std::int64_t;
+
+/// What a user may administer. Autogroups are named after them; `autogroup:admin` includes the owner.
+enum class UserRole : std::uint8_t { Member, Auditor, BillingAdmin, NetworkAdmin, ItAdmin, Admin, Owner };
+
+struct TailnetUser {
+    PolicyUserId id = 0;
+    std::string login; ///< as it stands in policies: alice@example.com
+    UserRole role = UserRole::Member;
+};
+
+/// A posture attribute of a device, such as node:os or custom:tier.
+using PostureValue = std::variant<std::string, double, bool>;
+
+struct TailnetNode {
+    PolicyNodeId id = 0;
+    PolicyUserId user = 0;            ///< of an untagged node; ignored when there are tags
+    std::vector<std::string> tags;    ///< "tag:server"
+    std::vector<IpAddress> addresses; ///< IPv4 first
+    std::vector<IpPrefix> routes;     ///< approved: advertised by the node and enabled; exit routes included
+    std::vector<IpPrefix> primaries;  ///< those of `routes` that this node is the primary of; see choose_primaries()
+    bool online = true;               ///< whether it can be primary of a route
+    std::map<std::string, PostureValue> attributes;
+
+    bool is_tagged() const { return !tags.empty(); }
+};
+
+/// Nodes and users in ID order.
+struct Tailnet {
+    std::string domain; ///< mail domain of the tailnet, for user:*@domain; empty: the one of the first user
+    std::vector<TailnetUser> users;
+    std::vector<TailnetNode> nodes;
+};
+
+/// 0.0.0.0/0 or ::/0. Every other approved route is a subnet route.
+inline bool is_exit_route(const IpPrefix& route) {
+    return route.is_default();
+}
+
+/// Fills `primaries`: each exact subnet route has one primary, the node that already is (while it is online), else the
+/// online node with the lowest ID, else whoever was.
+void choose_primaries(Tailnet& tailnet);
+
+} // namespace tailrace
