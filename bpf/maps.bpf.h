@@ -1,0 +1,89 @@
+/* bpf/maps.bpf.h - the maps that the policy and the egress program share. Each object declares all of them; the loader
+ * makes the second object use the first one's. Sizes are limits, set again by the loader: entries come as needed. */
+#pragma once
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include "shared/flow_map.h"
+#include "shared/policy_map.h"
+#include "shared/reasons.h"
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, __u32);
+} tr_live SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, TR_TABLES);
+    __type(key, __u32);
+    __type(value, struct tr_settings);
+} tr_settings SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 262144);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, struct tr_host_key);
+    __type(value, struct tr_address);
+} tr_hosts SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_LPM_TRIE);
+    __uint(max_entries, 65536);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, struct tr_net_key);
+    __type(value, struct tr_address);
+} tr_nets SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 262144);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, struct tr_pair_key);
+    __type(value, struct tr_pair);
+} tr_pairs SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, TR_TABLES);
+    __type(key, __u32);
+    __type(value, struct tr_port_classes);
+} tr_ports SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 262144);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, struct tr_row_key);
+    __type(value, __u32);
+} tr_rows SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, TR_COUNTED_RULES);
+    __type(key, __u32);
+    __type(value, struct tr_counter);
+} tr_rule_hits SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, TR_REASON_COUNT);
+    __type(key, __u32);
+    __type(value, struct tr_counter);
+} tr_reasons SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_LRU_HASH);
+    __uint(max_entries, 65536);
+    __type(key, struct tr_flow_key);
+    __type(value, struct tr_flow);
+} tr_flows SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_LRU_HASH);
+    __uint(max_entries, 8192);
+    __type(key, struct tr_frag_key);
+    __type(value, __u32);
+} tr_frags SEC(".maps");

@@ -1,0 +1,123 @@
+/* bpf/shared/policy_map.h - the policy as flat tables. Written by agent/dataplane, read by policy.bpf.c.
+ *
+ *   source address       -> source class          tr_hosts (whole addresses), else tr_nets (longest prefix)
+ *   destination address  -> destination class     the same two maps; not found = not one of our local nets
+ *   (source class, destination class)             tr_pairs -> rules for every port, and a rule set
+ *   port                 -> port class            tr_ports, one table for TCP, UDP and SCTP
+ *   (rule set, protocol, port class) -> rule      tr_rows
+ *
+ * Everything exists twice, as table 1 and table 2; tr_live says which one counts. Classes are sets of addresses that
+ * stand in exactly the same rules, not peers. Rule number 0 means "no rule". */
+#pragma once
+#include "base.h"
+
+/* tr_live: array of one. 0 before the first commit (everything is dropped), else TR_TABLE_A or TR_TABLE_B. */
+#define TR_TABLE_NONE 0
+#define TR_TABLE_A 1
+#define TR_TABLE_B 2
+#define TR_TABLES 3
+
+/* First byte of an address key's scope. */
+#define TR_SIDE_SOURCE 1
+#define TR_SIDE_DESTINATION 2
+
+/* Which of the tables an address key belongs to. Four bytes, so that a prefix is 32 bits longer than its address says. */
+struct tr_scope {
+    __u8 table;  /* TR_TABLE_A or _B */
+    __u8 side;   /* TR_SIDE_... */
+    __u8 family; /* 4 or 6 */
+    __u8 zero;
+};
+TR_ASSERT_SIZE(struct tr_scope, 4);
+
+/* Key of tr_hosts (hash). */
+struct tr_host_key {
+    struct tr_scope scope;
+    struct tr_addr addr;
+} __attribute__((aligned(4)));
+TR_ASSERT_SIZE(struct tr_host_key, 20);
+
+/* Key of tr_nets (LPM trie). */
+struct tr_net_key {
+    __u32 prefix_bits; /* 32 for the scope plus the prefix's own length */
+    struct tr_host_key host;
+};
+TR_ASSERT_SIZE(struct tr_net_key, 24);
+
+#define TR_ADDRESS_JAILED 1 /* source: the peer may only answer */
+#define TR_ADDRESS_OWN 2    /* destination: an address of this node, not of a subnet behind it */
+
+/* Value of tr_hosts and tr_nets. */
+struct tr_address {
+    __u32 address_class; /* 0: in no rule */
+    __u32 flags;         /* TR_ADDRESS_... */
+    __u32 icmp_rule;     /* source: a rule that names it by capability; allows ICMP to any local net */
+    __u32 zero;
+};
+TR_ASSERT_SIZE(struct tr_address, 16);
+
+/* Key of tr_pairs (hash). */
+struct tr_pair_key {
+    __u32 table;
+    __u32 src_class;
+    __u32 dst_class;
+};
+TR_ASSERT_SIZE(struct tr_pair_key, 12);
+
+/* Slots of tr_pair.all_ports and bits of tr_pair.has_rows. */
+#define TR_SLOT_TCP 0
+#define TR_SLOT_UDP 1
+#define TR_SLOT_SCTP 2
+#define TR_SLOT_CROSS_ICMP 3 /* ICMP inside the other family: "other protocols" that default rules list */
+#define TR_SLOTS 4
+#define TR_SLOT_OTHER 4 /* only in has_rows */
+
+/* Value of tr_pairs. Rows are asked first: they hold only rules that stand before the one in all_ports. */
+struct tr_pair {
+    __u32 any_rule;            /* first rule that joins the two, whatever its protocols and ports: decides ICMP */
+    __u32 all_ports[TR_SLOTS]; /* first rule that allows every port */
+    __u32 rule_set;            /* in tr_rows; many pairs share one */
+    __u32 has_rows;            /* bit per slot: this protocol has rows */
+    __u32 zero;
+};
+TR_ASSERT_SIZE(struct tr_pair, 32);
+
+/* Value of tr_ports (array, index = table): port -> port class. Ports of one class are in the same ranges of the rules. */
+#define TR_PORTS 65536
+struct tr_port_classes {
+    __u16 class_of[TR_PORTS];
+};
+TR_ASSERT_SIZE(struct tr_port_classes, 131072);
+
+/* Key of tr_rows (hash). Value: rule number, __u32. */
+struct tr_row_key {
+    __u32 rule_set;
+    __u16 port_class; /* 0 for protocols without ports */
+    __u8 ip_proto;
+    __u8 table;
+};
+TR_ASSERT_SIZE(struct tr_row_key, 8);
+
+#define TR_SETTING_SHIELDS_UP 1           /* no rules */
+#define TR_SETTING_STRICT_FORWARDED 2     /* strict TCP and fragments towards subnets behind us */
+#define TR_SETTING_STRICT_OWN 4           /* ... and towards our own addresses */
+#define TR_SETTING_HAS_JAILED 8           /* some source is jailed: egress must look */
+
+/* Value of tr_settings (array, index = table; 0 is unused). Switches together with the tables. */
+struct tr_settings {
+    __u32 flags;      /* TR_SETTING_... */
+    __u32 serial;     /* of the commit; what was remembered under another serial does not count */
+    __u16 lineage;    /* flows remembered under another lineage don't count; changes when shields go up */
+    __u8 has_own4;
+    __u8 has_own6;
+    __be16 peer_api4; /* 0: none */
+    __be16 peer_api6;
+    struct tr_addr own4; /* asked before the maps: most packets are for us */
+    struct tr_addr own6;
+    struct tr_address own4_address;
+    struct tr_address own6_address;
+};
+TR_ASSERT_SIZE(struct tr_settings, 80);
+
+/* tr_rule_hits: per-CPU array of tr_counter by rule number. Rules with higher numbers count in entry 0. */
+#define TR_COUNTED_RULES 16384
