@@ -1,0 +1,43 @@
+// base/io/tls.hpp - TLS 1.2 and 1.3 by OpenSSL, directly on the descriptor.
+#pragma once
+#include "base/io/stream.hpp"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+struct ssl_ctx_st;
+
+namespace tailrace {
+
+/// A certificate chain and its key, PEM.
+struct TlsIdentity {
+    std::string certificate;
+    std::string key;
+};
+/// ECDSA P-256, ten years, for names and literal addresses.
+Result<TlsIdentity> make_self_signed(const std::vector<std::string>& names);
+
+class TlsContext {
+public:
+    /// Strict checks the certificate against the system's authorities and the name; None is for channels that are
+    /// authenticated inside (Noise over /ts2021, control-protocol.md 3.2).
+    enum class Verify { Strict, None };
+    static Result<TlsContext> server(const TlsIdentity& identity);
+    static Result<TlsContext> client(Verify verify);
+
+    ssl_ctx_st* get() const { return context_.get(); }
+    Verify verify() const { return verify_; }
+
+private:
+    TlsContext(std::shared_ptr<ssl_ctx_st> context, Verify verify) : context_(std::move(context)), verify_(verify) {}
+    std::shared_ptr<ssl_ctx_st> context_;
+    Verify verify_;
+};
+
+/// The stream must be a plain socket. ALPN offers http/1.1 only.
+Task<Result<std::unique_ptr<Stream>>> tls_accept(TlsContext context, std::unique_ptr<Stream> socket, Duration timeout);
+Task<Result<std::unique_ptr<Stream>>> tls_connect(TlsContext context, std::unique_ptr<Stream> socket, std::string host,
+                                                  Duration timeout);
+
+} // namespace tailrace
