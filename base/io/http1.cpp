@@ -199,7 +199,7 @@ Task<Result<std::string>> Http1Client::read_body_some() {
             if (problem && problem != http::error::need_more && problem != http::error::need_buffer)
                 co_return Error::make("the answer is not HTTP: {}", problem.message());
             if (!out.empty() || parser.is_done()) co_return out;
-            if (problem == http::error::need_buffer) continue;
+            if (used > 0 || problem == http::error::need_buffer) continue; // the parser stops between parts of a chunk
         }
         auto more = co_await read_more(*stream_, arrived_);
         if (!more) co_return more.error();
