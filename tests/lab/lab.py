@@ -1,0 +1,253 @@
+"""A small internet on one kernel: hosts, links and NAT boxes, each host in namespaces of its own.
+
+    with Lab(directory) as lab:
+        internet = lab.internet()
+        alice = lab.host("alice", internet)                 # 203.0.113.x, default route into the internet
+        home = lab.nat("home", internet, "easy")            # a NAT box with a LAN behind it
+        bob = lab.host("bob", home.lan)
+        alice.run("ping -c 1 203.0.113.1")
+
+Everything ends with the lab, also when the program that made it is killed; a lab made with outlives_us=True stays until
+destroy(), and Lab.load() finds it again.
+"""
+import ipaddress
+import json
+import os
+import pathlib
+import shlex
+import shutil
+import subprocess
+
+from .namespaces import HostNamespaces, Sandbox, started_at
+from .program import CommandFailed, Program
+
+PROJECT = pathlib.Path(__file__).resolve().parent.parent.parent
+BUILD = PROJECT / os.environ.get("BUILD_DIR", "build")
+INTERNET = "203.0.113.0/24"
+PATH = ":".join([str(BUILD / "agent"), str(BUILD / "control"), "/usr/local/sbin", "/usr/local/bin",
+                 "/usr/sbin", "/usr/bin", "/sbin", "/bin"])
+
+# A NAT box that keeps one outside port for each inside socket. Unsolicited packets to itself are dropped before
+# connection tracking can remember them: they would take the port that a later flow should get.
+EASY_NAT = """
+table ip nat_box {
+    chain leave { type nat hook postrouting priority srcnat; oifname "eth0" masquerade persistent; }
+    chain pass  { type filter hook forward priority filter; policy drop; ct state established,related accept; iifname "lan0" accept; }
+    chain box   { type filter hook input priority filter; iifname "eth0" ct state new drop; }
+}
+"""
+# As above with another outside port for each destination.
+HARD_NAT = EASY_NAT.replace("masquerade persistent", "masquerade random")
+NAT_RULES = {"easy": EASY_NAT, "hard": HARD_NAT}
+
+
+class Link:
+    """A bridge that hosts are plugged into, with an address range."""
+
+    def __init__(self, lab: "Lab", switch: "Host", bridge: str, prefix: str, gateway: str):
+        self.lab = lab
+        self.switch = switch # the host that the bridge is on
+        self.bridge = bridge
+        self.prefix = ipaddress.ip_network(prefix)
+        self.gateway = gateway # default route of the hosts here
+        self._free = (str(a) for a in list(self.prefix.hosts())[9:])
+
+    def next_address(self) -> str:
+        return next(self._free)
+
+
+class Host:
+    """A machine: programs are started on it and files of it live in `directory`."""
+
+    def __init__(self, lab: "Lab", name: str, namespaces: HostNamespaces, directory: pathlib.Path, address: str = ""):
+        self.lab = lab
+        self.name = name
+        self.namespaces = namespaces
+        self.directory = directory
+        self.address = address # on its first link
+        self._logs = 0
+
+    def _prepare(self):
+        def prepare():
+            self.namespaces.enter()
+            os.chdir(self.directory)
+        return prepare
+
+    def environment(self, extra=None) -> dict:
+        kept = {k: v for k, v in os.environ.items() if k in ("HOME", "LANG", "TERM", "USER")}
+        return {**kept, "PATH": PATH, **(extra or {})}
+
+    def popen(self, argv, env=None, **options) -> subprocess.Popen:
+        if isinstance(argv, str):
+            argv = shlex.split(argv)
+        return self.lab.sandbox.popen([str(a) for a in argv], preexec_fn=self._prepare(), env=self.environment(env), **options)
+
+    def run(self, argv, timeout: float = 15, check: bool = True, env=None, input: str = None) -> subprocess.CompletedProcess:
+        """Runs a command to its end. Fails with what it printed, unless check is False."""
+        process = self.popen(argv, env=env, stdin=subprocess.PIPE if input is not None else subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
+        try:
+            out, err = process.communicate(input, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            try:
+                out, err = process.communicate(timeout=1)
+            except subprocess.TimeoutExpired: # a child of it holds the pipe
+                out, err = "", ""
+            raise CommandFailed(f"{self.name}: {_text(argv)}: not finished within {timeout:g} s\n{out}{err}") from None
+        done = subprocess.CompletedProcess(argv, process.returncode, out, err)
+        if check and done.returncode != 0:
+            raise CommandFailed(f"{self.name}: {_text(argv)}: exit status {done.returncode}\n{out}{err}")
+        return done
+
+    def start(self, name: str, argv, env=None) -> Program:
+        """Starts a program that runs on; its output goes to DIRECTORY/NAME.log (appended when started again)."""
+        log = self.directory / f"{name}.log"
+        with open(log, "ab") as sink:
+            process = self.popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT,
+                                 start_new_session=True)
+        return Program(f"{self.name}/{name}", process, log)
+
+    def ip(self, *commands: str) -> None:
+        """Several `ip` commands in one go, in this host's network namespace; other hosts are named by {pid}."""
+        done = subprocess.run(["ip", "-force", "-batch", "-"], input="\n".join(commands) + "\n", text=True, capture_output=True,
+                              preexec_fn=self.namespaces.enter_network, timeout=20)
+        if done.returncode != 0:
+            raise CommandFailed(f"{self.name}: ip: {done.stderr}{commands}")
+
+    def nft(self, rules: str) -> None:
+        self.run(["nft", "-f", "-"], input=rules)
+
+    def sysctl(self, name: str, value) -> None:
+        self.run(["sh", "-c", f"echo {value} > /proc/sys/{name.replace('.', '/')}"])
+
+    def set_netem(self, device: str, rule: str) -> None:
+        """For example "delay 20ms loss 1%". The kernel of the netns room may lack netem."""
+        self.run(f"tc qdisc replace dev {device} root netem {rule}")
+
+    def plug_into(self, link: Link, device: str, address: str = "") -> str:
+        """A cable from a device of this host to the link. Returns the address that the device got."""
+        address = address or link.next_address()
+        end = self._plug(device)
+        link.switch.ip(f"link add {end} type veth peer name {device} netns {self.namespaces.keeper_pid}",
+                       f"link set {end} master {link.bridge} up")
+        self.ip(f"address add {address}/{link.prefix.prefixlen} dev {device}", f"link set {device} up")
+        return address
+
+    def _plug(self, device: str) -> str:
+        """Name of the other end of the cable, on the switch."""
+        return f"{self.name}-{device}"[:15]
+
+    def set_plugged(self, link: Link, device: str, state: str) -> None:
+        """Pulls the cable out ("down") or puts it back ("up")."""
+        link.switch.ip(f"link set {self._plug(device)} {state}")
+
+    def pid_inside(self, program: Program) -> int:
+        """The pid that programs on this host see."""
+        for line in pathlib.Path(f"/proc/{program.pid}/status").read_text().splitlines():
+            if line.startswith("NSpid:"):
+                return int(line.split()[-1])
+        raise CommandFailed(f"{program.name} has no pid")
+
+
+class Nat:
+    """A NAT box: `box` has eth0 in the outside link and the LAN bridge lan0 inside."""
+
+    def __init__(self, box: Host, lan: Link):
+        self.box = box
+        self.lan = lan
+
+
+class Lab:
+    def __init__(self, directory, outlives_us: bool = False):
+        self.directory = pathlib.Path(directory).resolve()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.sandbox = Sandbox.create(outlives_us)
+        self.hosts = {}
+        self._internet = None
+        self._nats = 0
+
+    def __enter__(self) -> "Lab":
+        return self
+
+    def __exit__(self, *_):
+        self.destroy()
+
+    def destroy(self) -> None:
+        """Kills every program of the lab; the kernel then takes down its namespaces, mounts and pins."""
+        self.sandbox.destroy()
+        for host in self.hosts.values():
+            host.namespaces.close()
+        self.hosts = {}
+
+    # -- making things
+
+    def _new_host(self, name: str) -> Host:
+        if name in self.hosts:
+            raise ValueError(f"there is a host {name} already")
+        directory = self.directory / name
+        directory.mkdir(exist_ok=True)
+        host = Host(self, name, HostNamespaces.create(self.sandbox, name, directory), directory)
+        self.hosts[name] = host
+        return host
+
+    def internet(self) -> Link:
+        """The link of public addresses. Its switch routes, and is everybody's default gateway: what leads nowhere is refused quickly."""
+        if self._internet is None:
+            switch = self._new_host("internet")
+            gateway = str(list(ipaddress.ip_network(INTERNET).hosts())[-1])
+            switch.ip("link add br0 type bridge", f"address add {gateway}/24 dev br0", "link set br0 up")
+            switch.sysctl("net.ipv4.ip_forward", 1)
+            self._internet = Link(self, switch, "br0", INTERNET, gateway)
+        return self._internet
+
+    def host(self, name: str, link: Link = None, address: str = "") -> Host:
+        """A machine with eth0 in the link (the internet when none is named) and its default route there."""
+        link = link or self.internet()
+        host = self._new_host(name)
+        host.address = host.plug_into(link, "eth0", address)
+        host.ip(f"route add default via {link.gateway}")
+        return host
+
+    def nat(self, name: str, outside: Link, kind: str, lan_prefix: str = "") -> Nat:
+        """A NAT box, "easy" (one port for an inside socket, whoever it talks to) or "hard" (another port each time)."""
+        self._nats += 1
+        lan_prefix = lan_prefix or f"192.168.{self._nats}.0/24"
+        box = self.host(name, outside)
+        inside = str(list(ipaddress.ip_network(lan_prefix).hosts())[0])
+        box.ip("link add lan0 type bridge", f"address add {inside}/24 dev lan0", "link set lan0 up")
+        box.sysctl("net.ipv4.ip_forward", 1)
+        box.nft(NAT_RULES[kind])
+        return Nat(box, Link(self, box, "lan0", lan_prefix, inside))
+
+    # -- a lab that stays when we go
+
+    def save(self, path: pathlib.Path, **more) -> None:
+        keepers = {name: host.namespaces.keeper_pid for name, host in self.hosts.items()}
+        path.write_text(json.dumps({
+            "directory": str(self.directory), "keeper": self.sandbox.keeper_pid, "keeper_started": started_at(self.sandbox.keeper_pid),
+            "hosts": {name: {"keeper": pid, "address": self.hosts[name].address} for name, pid in keepers.items()}, **more}, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: pathlib.Path):
+        """The saved lab and what was saved with it, or (None, {}) when it is no longer there."""
+        try:
+            saved = json.loads(path.read_text())
+        except (OSError, ValueError):
+            return None, {}
+        if not saved["keeper_started"] or started_at(saved["keeper"]) != saved["keeper_started"]:
+            return None, saved
+        lab = cls.__new__(cls)
+        lab.directory = pathlib.Path(saved["directory"])
+        lab.sandbox = Sandbox(saved["keeper"])
+        lab.hosts, lab._internet, lab._nats = {}, None, 0
+        for name, host in saved["hosts"].items():
+            lab.hosts[name] = Host(lab, name, HostNamespaces(host["keeper"]), lab.directory / name, host["address"])
+        return lab, saved
+
+    def remove_files(self) -> None:
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _text(argv) -> str:
+    return argv if isinstance(argv, str) else shlex.join(str(a) for a in argv)

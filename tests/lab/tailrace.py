@@ -1,0 +1,139 @@
+"""Our own programs on the hosts of a lab."""
+import json
+import pathlib
+
+from .lab import BUILD, Host
+from .program import CommandFailed
+from .stock import BASE_DOMAIN, derp_map
+from .wait import wait_for
+
+TAILRACED = BUILD / "agent/tailraced"
+TAILRACE = BUILD / "agent/tailrace"
+TAILRACE_CONTROL = BUILD / "control/tailrace-control"
+CONTROL_SOCKET = "/run/tailrace/control.sock"
+AGENT_SOCKET = "/run/tailrace/tailraced.sock"
+
+
+def missing_programs() -> list:
+    return [str(p) for p in (TAILRACED, TAILRACE, TAILRACE_CONTROL) if not p.exists()]
+
+
+class TailraceControl:
+    """tailrace-control on a host: cleartext on 8080, TLS on 443, both at the host's address."""
+
+    def __init__(self, host: Host, relays: dict = None, policy: str = "", **settings):
+        self.host = host
+        self.url = f"http://{host.address}:8080"
+        self.folder = host.directory / "control"
+        self.folder.mkdir(exist_ok=True)
+        self._config = self.folder / "config.yaml"
+        (self.folder / "derp.json").write_text(json.dumps(relays or derp_map()))
+        lines = {"server_url": self.url, "listen": "0.0.0.0:8080", "listen_tls": "0.0.0.0:443", "metrics_listen": "127.0.0.1:9090",
+                 "state_dir": str(self.folder / "state"), "socket": CONTROL_SOCKET, "base_domain": BASE_DOMAIN,
+                 "derp_map_file": str(self.folder / "derp.json"), **settings}
+        self._config.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in lines.items()))
+        host.run(["mkdir", "-p", str(pathlib.Path(CONTROL_SOCKET).parent), self.folder / "state"])
+        self.program = None
+        self.start()
+        if policy:
+            self.set_policy(policy)
+
+    def start(self) -> None:
+        self.program = self.host.start("tailrace-control", [TAILRACE_CONTROL, "serve", "--config", self._config])
+        self.wait_until_up()
+
+    def wait_until_up(self) -> None:
+        def answers():
+            if not self.program.alive():
+                raise CommandFailed(f"tailrace-control ended:\n{self.program.output()[-2000:]}")
+            return self.cli("users", "list", "--json").returncode == 0
+        wait_for(answers, 15, "tailrace-control answers on its socket")
+
+    def cli(self, *words, check: bool = True, timeout: float = 15):
+        return self.host.run([TAILRACE_CONTROL, "--socket", CONTROL_SOCKET, *words], check=check, timeout=timeout)
+
+    def json(self, *words):
+        return json.loads(self.cli(*words, "--json").stdout)
+
+    def create_user(self, name: str) -> None:
+        self.cli("users", "create", name)
+
+    def create_key(self, user: str, tags=(), reusable: bool = True, ephemeral: bool = False) -> str:
+        words = ["keys", "create", "--user", user]
+        words += ["--reusable"] if reusable else []
+        words += ["--ephemeral"] if ephemeral else []
+        words += ["--tags", ",".join(tags)] if tags else []
+        return self.json(*words)["key"]
+
+    def set_policy(self, text: str) -> None:
+        path = self.folder / "policy.hujson"
+        path.write_text(text)
+        self.cli("policy", "set", path)
+
+    def nodes(self) -> list:
+        return self.json("nodes", "list")
+
+
+class Agent:
+    """tailraced and tailrace on a host."""
+
+    def __init__(self, host: Host, wireguard: str = "auto", device: str = "tailrace0", port: int = 41641):
+        self.host = host
+        self.wireguard = wireguard
+        self.device = device
+        self.port = port
+        self.state = host.directory / "tailraced"
+        self.program = None
+        self.start()
+
+    def start(self) -> None:
+        self.program = self.host.start("tailraced", [
+            TAILRACED, "--state-dir", self.state, "--socket", AGENT_SOCKET, "--device", self.device, "--port", self.port,
+            "--wireguard", self.wireguard])
+        def answers():
+            if not self.program.alive():
+                raise CommandFailed(f"tailraced ended:\n{self.program.output()[-2000:]}")
+            return self.status()
+        wait_for(answers, 20, f"tailraced answers on {self.host.name}")
+
+    def cli(self, *words, timeout: float = 15, check: bool = True):
+        return self.host.run([TAILRACE, "--socket", AGENT_SOCKET, *words], timeout=timeout, check=check)
+
+    def up(self, url: str, key: str, *more, timeout: float = 30) -> None:
+        key_file = self.host.directory / "auth-key"
+        key_file.write_text(key)
+        self.cli("up", "--login-server", url, "--auth-key", f"file:{key_file}", "--hostname", self.host.name,
+                 f"--timeout={timeout:g}s", *more, timeout=timeout + 10)
+
+    def status(self) -> dict:
+        return json.loads(self.cli("status", "--json").stdout)
+
+    def running(self) -> bool:
+        return self.status()["BackendState"] == "Running"
+
+    def ip(self, family: int = 4) -> str:
+        return self.cli("ip", f"-{family}").stdout.strip()
+
+    def peer(self, host_name: str) -> dict:
+        """What its status says about a peer; empty when it knows none of that name."""
+        peers = (self.status().get("Peer") or {}).values()
+        return next((p for p in peers if p["HostName"] == host_name or p["DNSName"].split(".")[0] == host_name), {})
+
+    def direct_to(self, host_name: str) -> str:
+        return self.peer(host_name).get("CurAddr", "")
+
+    def drops(self) -> dict:
+        """Dropped packets by reason."""
+        found = {}
+        for line in self.cli("debug", "drops").stdout.splitlines():
+            words = line.split()
+            numbers = [w for w in words if w.isdigit()]
+            if numbers:
+                found[" ".join(w for w in words if not w.isdigit())] = int(numbers[0])
+        return found
+
+    def device_kind(self) -> str:
+        """Who encrypts: "kernel WireGuard" or "wireguard-go"."""
+        links = json.loads(self.host.run(["ip", "-j", "-d", "link", "show", self.device]).stdout)
+        kind = links[0].get("linkinfo", {}).get("info_kind", "")
+        return {"wireguard": "kernel WireGuard", "tun": "wireguard-go"}.get(kind, kind)

@@ -1,0 +1,100 @@
+"""Traffic that tests send and measure: pings with loss counted, iperf3, a small web server, plain datagrams."""
+import json
+import re
+import signal
+
+from .program import CommandFailed, Program
+from .wait import wait_for
+
+
+class Ping:
+    """A ping that runs until it is asked for its losses."""
+
+    def __init__(self, host, target: str, interval: float = 0.01):
+        self.interval = interval
+        self._program: Program = host.start(f"ping-{target.replace(':', '.')}", ["ping", "-n", "-i", str(interval), "-O", target])
+        self._from = len(self._program.output())
+
+    def wait_for_reply(self, timeout: float = 10) -> None:
+        wait_for(lambda: "bytes from" in self._program.output()[self._from:], timeout, f"{self._program.name} gets a reply")
+
+    def finish(self):
+        """Stops it and returns (sent, received). A reply that is still on its way counts as received late, not lost."""
+        self._program.signal(signal.SIGINT)
+        self._program.wait(15)
+        text = self._program.output()[self._from:]
+        counted = re.search(r"(\d+) packets transmitted, (\d+) received", text)
+        if counted is None:
+            raise CommandFailed(f"{self._program.name} printed no statistics:\n{text[-1000:]}")
+        return int(counted[1]), int(counted[2])
+
+    def losses(self):
+        """Sequence numbers without a reply, so that a failed test shows when the loss was."""
+        text = self._program.output()[self._from:]
+        replied = {int(n) for n in re.findall(r"icmp_seq=(\d+) ttl=", text)}
+        return [n for n in range(1, max(replied, default=0)) if n not in replied]
+
+
+def ping(host, target: str, count: int = 1, timeout: float = 5) -> bool:
+    """Whether a reply comes within the time."""
+    done = host.run(["ping", "-n", "-c", str(count), "-w", str(max(1, round(timeout))), "-i", "0.2", target],
+                    check=False, timeout=timeout + 10)
+    return done.returncode == 0
+
+
+def tcp_opens(host, target: str, port: int, timeout: float = 2) -> bool:
+    """Whether a TCP connection comes about."""
+    family = "AF_INET6" if ":" in target else "AF_INET"
+    code = (f"import socket; s = socket.socket(socket.{family}); s.settimeout({timeout}); "
+            f"s.connect(({target!r}, {port}))")
+    return host.run(["/usr/bin/python3", "-c", code], check=False, timeout=timeout + 15).returncode == 0
+
+
+class WebServer:
+    """Serves one file, `payload`, of the size asked for."""
+
+    def __init__(self, host, port: int = 80, size_bytes: int = 1_000_000, address: str = ""):
+        folder = host.directory / f"www-{port}"
+        folder.mkdir(exist_ok=True)
+        with open(folder / "payload", "wb") as payload:
+            payload.truncate(size_bytes)
+        command = ["/usr/bin/python3", "-m", "http.server", str(port), "--directory", folder]
+        self.size_bytes = size_bytes
+        self.program = host.start(f"http-{port}", command + (["--bind", address] if address else []))
+        wait_for(lambda: f":{port} " in host.run(["ss", "-Hltn"]).stdout, 15, f"{host.name} listens on TCP port {port}")
+
+
+def fetch(host, url: str, timeout: float = 5):
+    """(bytes received, seconds) of one HTTP transfer; None when it fails."""
+    done = host.run(["curl", "--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", str(timeout), "--output", "/dev/null",
+                     "--write-out", "%{size_download} %{time_total}", url], check=False, timeout=timeout + 10)
+    if done.returncode != 0:
+        return None
+    size, seconds = done.stdout.split()
+    return int(size), float(seconds)
+
+
+class Transfer:
+    """An iperf3 transfer that runs beside the test."""
+
+    def __init__(self, client, server, address: str, seconds: float, port: int = 5201):
+        self.seconds = seconds
+        self._server = server.start(f"iperf3-server-{port}", ["iperf3", "-s", "-p", port, "--forceflush"])
+        wait_for(lambda: f":{port} " in server.run(["ss", "-Hltn"]).stdout, 15, f"{server.name} runs an iperf3 server")
+        self.client = client.start(f"iperf3-client-{port}", ["iperf3", "-c", address, "-p", port, "-t", round(seconds), "-i", 1, "--json"])
+
+    def running(self) -> bool:
+        return self.client.alive()
+
+    def finish(self) -> dict:
+        """Its result: bits_per_second on the receiver's side, and of each second (seconds without data stand out)."""
+        status = self.client.wait(self.seconds + 30)
+        self._server.stop()
+        try:
+            report = json.loads(self.client.output())
+        except ValueError:
+            raise CommandFailed(f"iperf3 ended with {status}:\n{self.client.output()[-2000:]}") from None
+        if status != 0 or "error" in report:
+            raise CommandFailed(f"iperf3 failed: {report.get('error')}")
+        return {"bits_per_second": report["end"]["sum_received"]["bits_per_second"],
+                "each_second": [round(i["sum"]["bits_per_second"]) for i in report["intervals"]]}
