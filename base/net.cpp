@@ -181,6 +181,7 @@ Result<Endpoint> Endpoint::parse(std::string_view text) {
     std::string_view host = text.substr(0, colon);
     bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
     if (bracketed) host = host.substr(1, host.size() - 2);
+    if (bracketed) host = host.substr(0, host.find('%'));
     auto address = IpAddress::parse(host);
     auto port = parse_number<std::uint16_t>(text.substr(colon + 1));
     if (!address || !address->valid() || address->is_v6() != bracketed || !port)

@@ -104,7 +104,8 @@ struct Endpoint {
     IpAddress address;
     std::uint16_t port = 0; // host order
 
-    /// "1.2.3.4:41641", "[2001:db8::1]:41641"; "" is the zero value.
+    /// "1.2.3.4:41641", "[2001:db8::1]:41641"; "" is the zero value. An IPv6 zone ("%eth0") is dropped: it means
+    /// nothing to others, and one in a list from a peer must not spoil the list.
     static Result<Endpoint> parse(std::string_view text);
     static Endpoint
     from_sockaddr(const sockaddr* address); ///< the zero value for other families; mapped IPv4 is unmapped

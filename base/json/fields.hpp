@@ -1,6 +1,7 @@
 // base/json/fields.hpp - how a struct says which JSON members it has. No JSON library in sight: fit for any header.
 #pragma once
 #include <string>
+#include <string_view>
 #include <tuple>
 
 namespace tailrace {
@@ -29,6 +30,22 @@ struct JsonFields;
 struct RawJson {
     std::string text;
     bool operator==(const RawJson&) const = default;
+};
+
+/// Write only: JSON that somebody else keeps, spliced in unread. Empty text stands for null.
+struct RawJsonView {
+    std::string_view text;
+    bool empty() const { return text.empty(); }
+};
+
+/// A struct as it was read, and beside it the text it was read from, so that members we do not know survive.
+/// Writing prefers the text; an empty text writes the value.
+template <typename T>
+struct Kept {
+    T value;
+    std::string text;
+    bool empty() const { return text.empty() && value == T{}; }
+    bool operator==(const Kept&) const = default;
 };
 
 } // namespace tailrace

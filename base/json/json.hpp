@@ -44,6 +44,11 @@ template <typename K, typename V, typename C>
 struct IsMap<std::map<K, V, C>> : std::true_type {};
 
 template <typename T>
+struct IsKept : std::false_type {};
+template <typename T>
+struct IsKept<Kept<T>> : std::true_type {};
+
+template <typename T>
 concept HasFields = requires {
     JsonFields<T>::fields;
 };
@@ -95,7 +100,12 @@ void append(std::string& out, const T& value) {
         append_double(out, value);
     } else if constexpr (std::convertible_to<T, std::string_view>) {
         append_string(out, value);
-    } else if constexpr (std::same_as<T, RawJson>) {
+    } else if constexpr (IsKept<T>::value) {
+        if (value.text.empty())
+            append(out, value.value);
+        else
+            out += value.text;
+    } else if constexpr (std::same_as<T, RawJson> || std::same_as<T, RawJsonView>) {
         out += value.text.empty() ? std::string_view{"null"} : std::string_view{value.text};
     } else if constexpr (std::same_as<T, boost::json::value>) {
         out += write_value(value);
@@ -241,6 +251,9 @@ Result<void> read(const boost::json::value& from, T& into) {
     } else if constexpr (IsOptional<T>::value) {
         into.emplace();
         return read(from, *into);
+    } else if constexpr (IsKept<T>::value) {
+        if (auto done = read(from, into.value); !done) return done;
+        into.text = write_value(from);
     } else if constexpr (IsVector<T>::value) {
         if (!from.is_array()) return type_error(from, "a list");
         into.clear();
