@@ -1,11 +1,11 @@
 /* bpf/maps.bpf.h - the maps that the policy and the egress program share. Each object declares all of them; the loader
  * makes the second object use the first one's. Sizes are limits, set again by the loader: entries come as needed. */
 #pragma once
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
 #include "shared/flow_map.h"
 #include "shared/policy_map.h"
 #include "shared/reasons.h"
-#include <bpf/bpf_helpers.h>
-#include <linux/bpf.h>
 
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);

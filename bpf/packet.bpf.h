@@ -2,13 +2,13 @@
  * reference client's reading (tailscale net/packet/packet.go); it differs from ours only where it reads beyond the
  * packet's own length (we drop) and in IHL < 5 (we drop, as kernels do). */
 #pragma once
-#include "shared/base.h"
-#include "shared/reasons.h"
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
 #include <linux/bpf.h>
 #include <linux/in.h>
 #include <stdbool.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include "shared/base.h"
+#include "shared/reasons.h"
 
 #define TR_INLINE static __attribute__((always_inline)) inline
 
@@ -41,18 +41,20 @@ struct tr_packet {
 
 #define TR_READ_OK -1
 
-TR_INLINE void read_addr4(struct tr_addr* to, const void* from) {
-    __u32* words = (__u32*)to->bytes;
+TR_INLINE void read_addr4(struct tr_addr *to, const void *from)
+{
+    __u32 *words = (__u32 *)to->bytes;
 
-    words[0] = *(const __u32*)from;
+    words[0] = *(const __u32 *)from;
     words[1] = 0;
     words[2] = 0;
     words[3] = 0;
 }
 
-TR_INLINE void read_addr6(struct tr_addr* to, const void* from) {
-    __u32* words = (__u32*)to->bytes;
-    const __u32* bytes = from;
+TR_INLINE void read_addr6(struct tr_addr *to, const void *from)
+{
+    __u32 *words = (__u32 *)to->bytes;
+    const __u32 *bytes = from;
 
     words[0] = bytes[0];
     words[1] = bytes[1];
@@ -60,9 +62,9 @@ TR_INLINE void read_addr6(struct tr_addr* to, const void* from) {
     words[3] = bytes[3];
 }
 
-/* How many bytes of its own header a first fragment must hold for a verdict; 0 for protocols that we don't look into.
- */
-TR_INLINE __u32 least_transport_bytes(const struct tr_packet* packet) {
+/* How many bytes of its own header a first fragment must hold for a verdict; 0 for protocols that we don't look into. */
+TR_INLINE __u32 least_transport_bytes(const struct tr_packet *packet)
+{
     switch (packet->ip_proto) {
     case IPPROTO_TCP:
         return 20;
@@ -84,23 +86,29 @@ TR_INLINE __u32 least_transport_bytes(const struct tr_packet* packet) {
 }
 
 /* Takes what follows the IP headers: `transport` of `bytes` bytes by the packet's own account. */
-TR_INLINE int read_transport(struct tr_packet* packet, const __u8* transport, const void* data_end, __u32 bytes) {
+TR_INLINE int read_transport(struct tr_packet *packet, const __u8 *transport, const void *data_end, __u32 bytes)
+{
     __u8 proto = packet->ip_proto;
 
-    if (proto == 0 || proto == 255) return TR_DROP_UNKNOWN_PROTO;
-    if (bytes < least_transport_bytes(packet)) return TR_DROP_TRUNCATED;
+    if (proto == 0 || proto == 255)
+        return TR_DROP_UNKNOWN_PROTO;
+    if (bytes < least_transport_bytes(packet))
+        return TR_DROP_TRUNCATED;
 
     if (proto == IPPROTO_TCP) {
-        if ((void*)(transport + 14) > data_end) return TR_DROP_TRUNCATED;
-        packet->src_port = *(const __be16*)transport;
-        packet->dst_port = *(const __be16*)(transport + 2);
+        if ((void *)(transport + 14) > data_end)
+            return TR_DROP_TRUNCATED;
+        packet->src_port = *(const __be16 *)transport;
+        packet->dst_port = *(const __be16 *)(transport + 2);
         packet->tcp_flags = transport[13];
     } else if (proto == IPPROTO_UDP || proto == TR_IPPROTO_SCTP) {
-        if ((void*)(transport + 4) > data_end) return TR_DROP_TRUNCATED;
-        packet->src_port = *(const __be16*)transport;
-        packet->dst_port = *(const __be16*)(transport + 2);
+        if ((void *)(transport + 4) > data_end)
+            return TR_DROP_TRUNCATED;
+        packet->src_port = *(const __be16 *)transport;
+        packet->dst_port = *(const __be16 *)(transport + 2);
     } else if (proto == (packet->family == 4 ? IPPROTO_ICMP : TR_IPPROTO_ICMPV6)) {
-        if ((void*)(transport + 2) > data_end) return TR_DROP_TRUNCATED;
+        if ((void *)(transport + 2) > data_end)
+            return TR_DROP_TRUNCATED;
         packet->icmp_type = transport[0];
         packet->icmp_code = transport[1];
         packet->has_icmp_header = bytes >= 8;
@@ -110,22 +118,26 @@ TR_INLINE int read_transport(struct tr_packet* packet, const __u8* transport, co
     return TR_READ_OK;
 }
 
-TR_INLINE int read_ipv4(struct tr_packet* packet, const __u8* ip, const void* data_end, __u32 buffer_bytes) {
+TR_INLINE int read_ipv4(struct tr_packet *packet, const __u8 *ip, const void *data_end, __u32 buffer_bytes)
+{
     __u32 header_bytes, total_bytes;
     __u16 fragment;
 
-    if ((void*)(ip + 20) > data_end) return TR_DROP_TRUNCATED;
+    if ((void *)(ip + 20) > data_end)
+        return TR_DROP_TRUNCATED;
     header_bytes = (ip[0] & 0x0f) * 4;
-    total_bytes = bpf_ntohs(*(const __be16*)(ip + 2));
-    fragment = bpf_ntohs(*(const __be16*)(ip + 6));
+    total_bytes = bpf_ntohs(*(const __be16 *)(ip + 2));
+    fragment = bpf_ntohs(*(const __be16 *)(ip + 6));
     packet->family = 4;
     packet->ip_proto = ip[9];
     read_addr4(&packet->src, ip + 12);
     read_addr4(&packet->dst, ip + 16);
-    if (total_bytes > buffer_bytes) return TR_DROP_TRUNCATED;
-    if (header_bytes < 20 || header_bytes > total_bytes) return TR_DROP_BAD_HEADER;
+    if (total_bytes > buffer_bytes)
+        return TR_DROP_TRUNCATED;
+    if (header_bytes < 20 || header_bytes > total_bytes)
+        return TR_DROP_BAD_HEADER;
 
-    packet->fragment_id = *(const __be16*)(ip + 4);
+    packet->fragment_id = *(const __be16 *)(ip + 4);
     if (fragment & 0x1fff) {
         packet->later_fragment = true;
         return (fragment & 0x1fff) < TR_MIN_FRAGMENT_BLOCKS ? TR_DROP_BAD_FRAGMENT : TR_READ_OK;
@@ -134,23 +146,28 @@ TR_INLINE int read_ipv4(struct tr_packet* packet, const __u8* ip, const void* da
     return read_transport(packet, ip + header_bytes, data_end, total_bytes - header_bytes);
 }
 
-TR_INLINE int read_ipv6(struct tr_packet* packet, const __u8* ip, const void* data_end, __u32 buffer_bytes) {
+TR_INLINE int read_ipv6(struct tr_packet *packet, const __u8 *ip, const void *data_end, __u32 buffer_bytes)
+{
     __u32 payload_bytes;
     __u16 fragment;
 
-    if (buffer_bytes < 40 || (void*)(ip + 40) > data_end) return TR_DROP_TRUNCATED;
+    if (buffer_bytes < 40 || (void *)(ip + 40) > data_end)
+        return TR_DROP_TRUNCATED;
     packet->family = 6;
     packet->ip_proto = ip[6];
     read_addr6(&packet->src, ip + 8);
     read_addr6(&packet->dst, ip + 24);
-    payload_bytes = bpf_ntohs(*(const __be16*)(ip + 4));
-    if (payload_bytes + 40 > buffer_bytes) return TR_DROP_TRUNCATED;
-    if (packet->ip_proto != TR_IPPROTO_FRAGMENT) return read_transport(packet, ip + 40, data_end, payload_bytes);
+    payload_bytes = bpf_ntohs(*(const __be16 *)(ip + 4));
+    if (payload_bytes + 40 > buffer_bytes)
+        return TR_DROP_TRUNCATED;
+    if (packet->ip_proto != TR_IPPROTO_FRAGMENT)
+        return read_transport(packet, ip + 40, data_end, payload_bytes);
 
     /* Next header 1 | reserved 1 | offset 13 bits, reserved 2, more 1 | id 4. RFC 8200, 4.5 */
-    if (payload_bytes < 8 || (void*)(ip + 48) > data_end) return TR_DROP_TRUNCATED;
-    fragment = bpf_ntohs(*(const __be16*)(ip + 42));
-    packet->fragment_id = *(const __u32*)(ip + 44);
+    if (payload_bytes < 8 || (void *)(ip + 48) > data_end)
+        return TR_DROP_TRUNCATED;
+    fragment = bpf_ntohs(*(const __be16 *)(ip + 42));
+    packet->fragment_id = *(const __u32 *)(ip + 44);
     packet->ip_proto = ip[40];
     if (fragment >> 3) {
         packet->later_fragment = true;
@@ -161,52 +178,65 @@ TR_INLINE int read_ipv6(struct tr_packet* packet, const __u8* ip, const void* da
 }
 
 /* Fills `packet` (zeroed by the caller). Returns TR_READ_OK or the reason to drop. The buffer is not empty. */
-TR_INLINE int read_packet(struct __sk_buff* skb, __u32 l2_bytes, struct tr_packet* packet) {
+TR_INLINE int read_packet(struct __sk_buff *skb, __u32 l2_bytes, struct tr_packet *packet)
+{
     __u32 wanted = l2_bytes + TR_HEADER_BYTES;
     __u32 buffer_bytes = skb->len - l2_bytes;
-    void* data = (void*)(long)skb->data;
-    void* data_end = (void*)(long)skb->data_end;
-    const __u8* ip;
+    void *data = (void *)(long)skb->data;
+    void *data_end = (void *)(long)skb->data_end;
+    const __u8 *ip;
 
-    if (buffer_bytes < 20) return TR_DROP_TOO_SHORT;
+    if (buffer_bytes < 20)
+        return TR_DROP_TOO_SHORT;
     if (data + wanted > data_end && skb->len > (__u32)(data_end - data)) {
-        if (bpf_skb_pull_data(skb, skb->len < wanted ? skb->len : wanted)) return TR_DROP_TRUNCATED;
-        data = (void*)(long)skb->data;
-        data_end = (void*)(long)skb->data_end;
+        if (bpf_skb_pull_data(skb, skb->len < wanted ? skb->len : wanted))
+            return TR_DROP_TRUNCATED;
+        data = (void *)(long)skb->data;
+        data_end = (void *)(long)skb->data_end;
     }
     ip = data + l2_bytes;
-    if ((void*)(ip + 1) > data_end) return TR_DROP_TOO_SHORT;
-    if ((ip[0] >> 4) == 4) return read_ipv4(packet, ip, data_end, buffer_bytes);
-    if ((ip[0] >> 4) == 6) return read_ipv6(packet, ip, data_end, buffer_bytes);
+    if ((void *)(ip + 1) > data_end)
+        return TR_DROP_TOO_SHORT;
+    if ((ip[0] >> 4) == 4)
+        return read_ipv4(packet, ip, data_end, buffer_bytes);
+    if ((ip[0] >> 4) == 6)
+        return read_ipv6(packet, ip, data_end, buffer_bytes);
     return TR_DROP_BAD_VERSION;
 }
 
-TR_INLINE bool is_multicast(const struct tr_packet* packet) {
+TR_INLINE bool is_multicast(const struct tr_packet *packet)
+{
     return packet->family == 4 ? (packet->dst.bytes[0] & 0xf0) == 0xe0 : packet->dst.bytes[0] == 0xff;
 }
 
 /* Link-local unicast, but for the one address where clouds keep their metadata (and their resolver). */
-TR_INLINE bool is_link_local(const struct tr_packet* packet) {
-    const __u8* dst = packet->dst.bytes;
+TR_INLINE bool is_link_local(const struct tr_packet *packet)
+{
+    const __u8 *dst = packet->dst.bytes;
 
-    if (packet->family == 6) return dst[0] == 0xfe && (dst[1] & 0xc0) == 0x80;
+    if (packet->family == 6)
+        return dst[0] == 0xfe && (dst[1] & 0xc0) == 0x80;
     return dst[0] == 169 && dst[1] == 254 && !(dst[2] == 169 && dst[3] == 254);
 }
 
-TR_INLINE bool is_pure_syn(const struct tr_packet* packet) {
+TR_INLINE bool is_pure_syn(const struct tr_packet *packet)
+{
     return (packet->tcp_flags & (TR_TCP_SYN | TR_TCP_ACK)) == TR_TCP_SYN;
 }
 
-TR_INLINE bool same_addr(const struct tr_addr* a, const struct tr_addr* b) {
-    const __u64 *left = (const __u64*)a->bytes, *right = (const __u64*)b->bytes;
+TR_INLINE bool same_addr(const struct tr_addr *a, const struct tr_addr *b)
+{
+    const __u64 *left = (const __u64 *)a->bytes, *right = (const __u64 *)b->bytes;
 
     return left[0] == right[0] && left[1] == right[1];
 }
 
-TR_INLINE void count_in(void* map, __u32 index, const struct __sk_buff* skb, __u32 l2_bytes) {
-    struct tr_counter* counter = bpf_map_lookup_elem(map, &index);
+TR_INLINE void count_in(void *map, __u32 index, const struct __sk_buff *skb, __u32 l2_bytes)
+{
+    struct tr_counter *counter = bpf_map_lookup_elem(map, &index);
 
-    if (!counter) return;
+    if (!counter)
+        return;
     counter->packets += skb->gso_segs > 1 ? skb->gso_segs : 1;
     counter->bytes += skb->len - l2_bytes;
 }

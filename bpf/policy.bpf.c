@@ -13,38 +13,42 @@ const volatile __u32 l2_bytes = 0;
 /* Everything a verdict is made of. */
 struct tr_question {
     struct tr_packet packet;
-    const struct tr_settings* settings;
+    const struct tr_settings *settings;
     __u32 table;
     __u32 rule; /* out: the rule that let it in, 0 for none */
     struct tr_address src;
     struct tr_address dst;
 };
 
-TR_INLINE int drop(struct __sk_buff* skb, __u32 reason) {
+TR_INLINE int drop(struct __sk_buff *skb, __u32 reason)
+{
     count_in(&tr_reasons, reason, skb, l2_bytes);
     return TC_ACT_SHOT;
 }
 
-TR_INLINE int pass(struct __sk_buff* skb, __u32 reason) {
+TR_INLINE int pass(struct __sk_buff *skb, __u32 reason)
+{
     count_in(&tr_reasons, reason, skb, l2_bytes);
     skb->mark |= TR_MARK_PASSED;
     return TC_ACT_OK;
 }
 
 /* The class of an address, on one side of one table. */
-TR_INLINE const struct tr_address* find_address(__u32 table, __u8 side, __u8 family, const struct tr_addr* addr) {
+TR_INLINE const struct tr_address *find_address(__u32 table, __u8 side, __u8 family, const struct tr_addr *addr)
+{
     struct tr_net_key key = {
         .prefix_bits = 32 + 128,
         .host = {.scope = {.table = table, .side = side, .family = family}, .addr = *addr},
     };
-    const struct tr_address* found = bpf_map_lookup_elem(&tr_hosts, &key.host);
+    const struct tr_address *found = bpf_map_lookup_elem(&tr_hosts, &key.host);
 
     return found ? found : bpf_map_lookup_elem(&tr_nets, &key);
 }
 
-TR_INLINE bool find_destination(struct tr_question* ask) {
-    const struct tr_settings* settings = ask->settings;
-    const struct tr_address* found;
+TR_INLINE bool find_destination(struct tr_question *ask)
+{
+    const struct tr_settings *settings = ask->settings;
+    const struct tr_address *found;
 
     if (ask->packet.family == 4 && settings->has_own4 && same_addr(&ask->packet.dst, &settings->own4)) {
         ask->dst = settings->own4_address;
@@ -55,26 +59,32 @@ TR_INLINE bool find_destination(struct tr_question* ask) {
         return true;
     }
     found = find_address(ask->table, TR_SIDE_DESTINATION, ask->packet.family, &ask->packet.dst);
-    if (!found) return false;
+    if (!found)
+        return false;
     ask->dst = *found;
     return true;
 }
 
 /* A source that stands in no rule stays in class 0. */
-TR_INLINE void find_source(struct tr_question* ask) {
-    const struct tr_address* found = find_address(ask->table, TR_SIDE_SOURCE, ask->packet.family, &ask->packet.src);
+TR_INLINE void find_source(struct tr_question *ask)
+{
+    const struct tr_address *found =
+        find_address(ask->table, TR_SIDE_SOURCE, ask->packet.family, &ask->packet.src);
 
-    if (found) ask->src = *found;
+    if (found)
+        ask->src = *found;
 }
 
-TR_INLINE bool is_strict(const struct tr_question* ask) {
+TR_INLINE bool is_strict(const struct tr_question *ask)
+{
     __u32 setting = ask->dst.flags & TR_ADDRESS_OWN ? TR_SETTING_STRICT_OWN : TR_SETTING_STRICT_FORWARDED;
 
     return ask->settings->flags & setting;
 }
 
 /* Have we sent a packet whose answer this would be? */
-TR_INLINE bool answers_our_flow(const struct tr_question* ask) {
+TR_INLINE bool answers_our_flow(const struct tr_question *ask)
+{
     struct tr_flow_key key = {
         .src = ask->packet.src,
         .dst = ask->packet.dst,
@@ -88,110 +98,145 @@ TR_INLINE bool answers_our_flow(const struct tr_question* ask) {
     return bpf_map_lookup_elem(&tr_flows, &key);
 }
 
-TR_INLINE const struct tr_pair* find_pair(const struct tr_question* ask) {
+TR_INLINE const struct tr_pair *find_pair(const struct tr_question *ask)
+{
     struct tr_pair_key key = {ask->table, ask->src.address_class, ask->dst.address_class};
 
-    if (!key.src_class || !key.dst_class) return 0;
+    if (!key.src_class || !key.dst_class)
+        return 0;
     return bpf_map_lookup_elem(&tr_pairs, &key);
 }
 
-TR_INLINE __u32 find_row(const struct tr_question* ask, const struct tr_pair* pair, __u16 port_class) {
+TR_INLINE __u32 find_row(const struct tr_question *ask, const struct tr_pair *pair, __u16 port_class)
+{
     struct tr_row_key key = {pair->rule_set, port_class, ask->packet.ip_proto, ask->table};
-    const __u32* rule = bpf_map_lookup_elem(&tr_rows, &key);
+    const __u32 *rule = bpf_map_lookup_elem(&tr_rows, &key);
 
     return rule ? *rule : 0;
 }
 
 /* The rule that lets a packet of a protocol with ports in. */
-TR_INLINE __u32 rule_for_port(const struct tr_question* ask, __u32 slot) {
-    const struct tr_pair* pair = find_pair(ask);
-    const struct tr_port_classes* ports;
+TR_INLINE __u32 rule_for_port(const struct tr_question *ask, __u32 slot)
+{
+    const struct tr_pair *pair = find_pair(ask);
+    const struct tr_port_classes *ports;
     __u32 rule;
 
-    if (!pair) return 0;
+    if (!pair)
+        return 0;
     if (pair->has_rows & (1u << slot)) {
         ports = bpf_map_lookup_elem(&tr_ports, &ask->table);
-        if (!ports) return 0;
+        if (!ports)
+            return 0;
         rule = find_row(ask, pair, ports->class_of[bpf_ntohs(ask->packet.dst_port)]);
-        if (rule) return rule;
+        if (rule)
+            return rule;
     }
     return pair->all_ports[slot];
 }
 
 /* The rule that lets in a protocol without ports: it lists the protocol and spans all ports. */
-TR_INLINE __u32 rule_for_other(const struct tr_question* ask) {
-    const struct tr_pair* pair = find_pair(ask);
+TR_INLINE __u32 rule_for_other(const struct tr_question *ask)
+{
+    const struct tr_pair *pair = find_pair(ask);
     __u8 proto = ask->packet.ip_proto;
     __u32 rule = 0;
 
-    if (!pair) return 0;
-    if (pair->has_rows & (1u << TR_SLOT_OTHER)) rule = find_row(ask, pair, 0);
-    if (!rule && (proto == IPPROTO_ICMP || proto == TR_IPPROTO_ICMPV6)) rule = pair->all_ports[TR_SLOT_CROSS_ICMP];
+    if (!pair)
+        return 0;
+    if (pair->has_rows & (1u << TR_SLOT_OTHER))
+        rule = find_row(ask, pair, 0);
+    if (!rule && (proto == IPPROTO_ICMP || proto == TR_IPPROTO_ICMPV6))
+        rule = pair->all_ports[TR_SLOT_CROSS_ICMP];
     return rule;
 }
 
 /* ICMP asks only whether any rule joins the two, or names the source by capability. */
-TR_INLINE __u32 rule_for_icmp(const struct tr_question* ask) {
-    const struct tr_pair* pair = find_pair(ask);
+TR_INLINE __u32 rule_for_icmp(const struct tr_question *ask)
+{
+    const struct tr_pair *pair = find_pair(ask);
 
     return pair ? pair->any_rule : ask->src.icmp_rule;
 }
 
-TR_INLINE bool is_icmp_reply_or_error(const struct tr_packet* packet) {
+TR_INLINE bool is_icmp_reply_or_error(const struct tr_packet *packet)
+{
     __u8 type = packet->icmp_type;
 
-    if (!packet->has_icmp_header) return false;
-    if (packet->family == 4) return (type == 0 && packet->icmp_code == 0) || type == 3 || type == 11 || type == 12;
+    if (!packet->has_icmp_header)
+        return false;
+    if (packet->family == 4)
+        return (type == 0 && packet->icmp_code == 0) || type == 3 || type == 11 || type == 12;
     return (type == 129 && packet->icmp_code == 0) || (type >= 1 && type <= 4);
 }
 
 /* No rules count for this packet, or none of them fits: says which. */
-TR_INLINE __u32 refusal(const struct tr_question* ask) {
-    if (ask->src.flags & TR_ADDRESS_JAILED) return TR_DROP_JAILED;
-    if (ask->settings->flags & TR_SETTING_SHIELDS_UP) return TR_DROP_SHIELDS_UP;
+TR_INLINE __u32 refusal(const struct tr_question *ask)
+{
+    if (ask->src.flags & TR_ADDRESS_JAILED)
+        return TR_DROP_JAILED;
+    if (ask->settings->flags & TR_SETTING_SHIELDS_UP)
+        return TR_DROP_SHIELDS_UP;
     return TR_DROP_NO_RULE;
 }
 
-TR_INLINE bool rules_count(const struct tr_question* ask) {
+TR_INLINE bool rules_count(const struct tr_question *ask)
+{
     return refusal(ask) == TR_DROP_NO_RULE;
 }
 
-TR_INLINE __u32 judge_tcp(struct tr_question* ask) {
+TR_INLINE __u32 judge_tcp(struct tr_question *ask)
+{
     bool syn = is_pure_syn(&ask->packet);
 
-    if (!syn && !is_strict(ask)) return TR_PASS_ESTABLISHED;
+    if (!syn && !is_strict(ask))
+        return TR_PASS_ESTABLISHED;
     find_source(ask);
-    if (!syn && answers_our_flow(ask)) return TR_PASS_REPLY;
-    if (rules_count(ask)) ask->rule = rule_for_port(ask, TR_SLOT_TCP);
-    if (ask->rule) return TR_PASS_RULE;
+    if (!syn && answers_our_flow(ask))
+        return TR_PASS_REPLY;
+    if (rules_count(ask))
+        ask->rule = rule_for_port(ask, TR_SLOT_TCP);
+    if (ask->rule)
+        return TR_PASS_RULE;
     if ((ask->packet.tcp_flags & TR_TCP_SYN) && (ask->dst.flags & TR_ADDRESS_OWN) && ask->packet.dst_port &&
         ask->packet.dst_port == (ask->packet.family == 4 ? ask->settings->peer_api4 : ask->settings->peer_api6))
         return TR_PASS_PEER_API;
     return syn || !rules_count(ask) ? refusal(ask) : TR_DROP_NO_FLOW;
 }
 
-TR_INLINE __u32 judge_datagram(struct tr_question* ask, __u32 slot) {
-    if (ask->settings->flags & TR_SETTING_HAS_JAILED) find_source(ask);
-    if (answers_our_flow(ask)) return TR_PASS_REPLY;
-    if (!(ask->settings->flags & TR_SETTING_HAS_JAILED)) find_source(ask);
-    if (rules_count(ask)) ask->rule = rule_for_port(ask, slot);
+TR_INLINE __u32 judge_datagram(struct tr_question *ask, __u32 slot)
+{
+    if (ask->settings->flags & TR_SETTING_HAS_JAILED)
+        find_source(ask);
+    if (answers_our_flow(ask))
+        return TR_PASS_REPLY;
+    if (!(ask->settings->flags & TR_SETTING_HAS_JAILED))
+        find_source(ask);
+    if (rules_count(ask))
+        ask->rule = rule_for_port(ask, slot);
     return ask->rule ? TR_PASS_RULE : refusal(ask);
 }
 
-TR_INLINE __u32 judge_icmp(struct tr_question* ask) {
-    if (is_icmp_reply_or_error(&ask->packet)) return TR_PASS_ICMP_REPLY;
+TR_INLINE __u32 judge_icmp(struct tr_question *ask)
+{
+    if (is_icmp_reply_or_error(&ask->packet))
+        return TR_PASS_ICMP_REPLY;
     find_source(ask);
-    if (rules_count(ask)) ask->rule = rule_for_icmp(ask);
+    if (rules_count(ask))
+        ask->rule = rule_for_icmp(ask);
     return ask->rule ? TR_PASS_RULE : refusal(ask);
 }
 
-TR_INLINE __u32 judge_other(struct tr_question* ask) {
+TR_INLINE __u32 judge_other(struct tr_question *ask)
+{
     find_source(ask);
-    if (rules_count(ask)) ask->rule = rule_for_other(ask);
+    if (rules_count(ask))
+        ask->rule = rule_for_other(ask);
     return ask->rule ? TR_PASS_RULE : refusal(ask);
 }
 
-TR_INLINE struct tr_frag_key fragment_key(const struct tr_packet* packet) {
+TR_INLINE struct tr_frag_key fragment_key(const struct tr_packet *packet)
+{
     struct tr_frag_key key = {
         .src = packet->src,
         .dst = packet->dst,
@@ -205,60 +250,83 @@ TR_INLINE struct tr_frag_key fragment_key(const struct tr_packet* packet) {
 
 /* Without strict settings a later fragment passes before any other question: receivers drop it when its first one is
  * missing. Strict: its first one must have passed under the policy in force. */
-TR_INLINE __u32 judge_later_fragment(struct tr_question* ask) {
+TR_INLINE __u32 judge_later_fragment(struct tr_question *ask)
+{
     struct tr_frag_key key;
-    const __u32* serial;
+    const __u32 *serial;
 
-    if (!(ask->settings->flags & (TR_SETTING_STRICT_FORWARDED | TR_SETTING_STRICT_OWN))) return TR_PASS_FRAGMENT;
-    if (!find_destination(ask)) return TR_DROP_NOT_LOCAL;
-    if (!is_strict(ask)) return TR_PASS_FRAGMENT;
+    if (!(ask->settings->flags & (TR_SETTING_STRICT_FORWARDED | TR_SETTING_STRICT_OWN)))
+        return TR_PASS_FRAGMENT;
+    if (!find_destination(ask))
+        return TR_DROP_NOT_LOCAL;
+    if (!is_strict(ask))
+        return TR_PASS_FRAGMENT;
     key = fragment_key(&ask->packet);
     serial = bpf_map_lookup_elem(&tr_frags, &key);
     return serial && *serial == ask->settings->serial ? TR_PASS_FRAGMENT : TR_DROP_NO_FIRST;
 }
 
-TR_INLINE void remember_first_fragment(const struct tr_question* ask) {
+TR_INLINE void remember_first_fragment(const struct tr_question *ask)
+{
     struct tr_frag_key key = fragment_key(&ask->packet);
 
     bpf_map_update_elem(&tr_frags, &key, &ask->settings->serial, BPF_ANY);
 }
 
-TR_INLINE __u32 judge(struct tr_question* ask) {
+TR_INLINE __u32 judge(struct tr_question *ask)
+{
     __u8 proto = ask->packet.ip_proto;
 
-    if (is_multicast(&ask->packet)) return TR_DROP_MULTICAST;
-    if (is_link_local(&ask->packet)) return TR_DROP_LINK_LOCAL;
-    if (ask->packet.later_fragment) return judge_later_fragment(ask);
-    if (!find_destination(ask)) return TR_DROP_NOT_LOCAL;
-    if (proto == IPPROTO_TCP) return judge_tcp(ask);
-    if (proto == IPPROTO_UDP) return judge_datagram(ask, TR_SLOT_UDP);
-    if (proto == TR_IPPROTO_SCTP) return judge_datagram(ask, TR_SLOT_SCTP);
-    if (proto == (ask->packet.family == 4 ? IPPROTO_ICMP : TR_IPPROTO_ICMPV6)) return judge_icmp(ask);
-    if (proto == TR_IPPROTO_TSMP) return TR_PASS_TSMP;
+    if (is_multicast(&ask->packet))
+        return TR_DROP_MULTICAST;
+    if (is_link_local(&ask->packet))
+        return TR_DROP_LINK_LOCAL;
+    if (ask->packet.later_fragment)
+        return judge_later_fragment(ask);
+    if (!find_destination(ask))
+        return TR_DROP_NOT_LOCAL;
+    if (proto == IPPROTO_TCP)
+        return judge_tcp(ask);
+    if (proto == IPPROTO_UDP)
+        return judge_datagram(ask, TR_SLOT_UDP);
+    if (proto == TR_IPPROTO_SCTP)
+        return judge_datagram(ask, TR_SLOT_SCTP);
+    if (proto == (ask->packet.family == 4 ? IPPROTO_ICMP : TR_IPPROTO_ICMPV6))
+        return judge_icmp(ask);
+    if (proto == TR_IPPROTO_TSMP)
+        return TR_PASS_TSMP;
     return judge_other(ask);
 }
 
 SEC("tc")
-int tr_policy(struct __sk_buff* skb) {
+int tr_policy(struct __sk_buff *skb)
+{
     struct tr_question ask = {};
-    const volatile __u32* live;
+    const volatile __u32 *live;
     __u32 zero = 0, reason;
     int unreadable;
 
     live = bpf_map_lookup_elem(&tr_live, &zero);
     ask.table = live ? *live : TR_TABLE_NONE;
-    if (ask.table == TR_TABLE_NONE) return drop(skb, TR_DROP_NO_POLICY);
+    if (ask.table == TR_TABLE_NONE)
+        return drop(skb, TR_DROP_NO_POLICY);
     ask.settings = bpf_map_lookup_elem(&tr_settings, &ask.table);
-    if (!ask.settings) return drop(skb, TR_DROP_NO_POLICY);
+    if (!ask.settings)
+        return drop(skb, TR_DROP_NO_POLICY);
 
-    if (skb->len <= l2_bytes) return pass(skb, TR_PASS_KEEPALIVE);
+    if (skb->len <= l2_bytes)
+        return pass(skb, TR_PASS_KEEPALIVE);
     unreadable = read_packet(skb, l2_bytes, &ask.packet);
-    if (unreadable != TR_READ_OK) return drop(skb, unreadable);
+    if (unreadable != TR_READ_OK)
+        return drop(skb, unreadable);
 
     reason = judge(&ask);
-    if (reason >= TR_DROP_NO_POLICY) return drop(skb, reason);
-    if (reason == TR_PASS_RULE) count_in(&tr_rule_hits, ask.rule < TR_COUNTED_RULES ? ask.rule : 0, skb, l2_bytes);
-    if (ask.packet.first_fragment && is_strict(&ask)) remember_first_fragment(&ask);
+    if (reason >= TR_DROP_NO_POLICY)
+        return drop(skb, reason);
+    if (reason == TR_PASS_RULE)
+        count_in(&tr_rule_hits, ask.rule < TR_COUNTED_RULES ? ask.rule : 0, skb, l2_bytes);
+    if (ask.packet.first_fragment && is_strict(&ask))
+        remember_first_fragment(&ask);
     return pass(skb, reason);
 }
 
