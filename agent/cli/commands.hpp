@@ -1,0 +1,59 @@
+// agent/cli/commands.hpp - what each subcommand of `tailrace` does. Each gives the exit status.
+#pragma once
+#include "agent/cli/format.hpp"
+#include "agent/cli/local_client.hpp"
+#include "agent/cli/pref_flags.hpp"
+
+#include <chrono>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace tailrace::cli {
+
+struct UpOptions {
+    GivenFlags given;
+    std::vector<std::pair<std::string, std::string>> other_flags; ///< name and text as given, for the suggestion
+    std::string auth_key;
+    bool json = false;
+    bool reset = false;
+    bool force_reauth = false;
+    Duration timeout{}; ///< 0: for ever
+};
+Task<int> up(LocalClient& client, UpOptions options);
+Task<int> down(LocalClient& client);
+Task<int> set(LocalClient& client, GivenFlags given);
+Task<int> logout(LocalClient& client);
+
+struct StatusCommand {
+    bool json = false;
+    StatusOptions table;
+};
+Task<int> status(LocalClient& client, StatusCommand command);
+
+struct IpCommand {
+    bool one = false, v4 = false, v6 = false;
+    std::string assert_ip, peer;
+};
+Task<int> ip(LocalClient& client, IpCommand command);
+
+struct PingCommand {
+    std::string target;
+    std::string type = "disco"; ///< disco, TSMP, ICMP
+    int count = 10;             ///< 0: for ever
+    Duration timeout = std::chrono::seconds{5};
+    bool until_direct = true;
+};
+Task<int> ping(LocalClient& client, PingCommand command);
+
+Task<int> whois(LocalClient& client, std::string address, std::string protocol, bool json);
+Task<int> version(LocalClient& client, bool daemon, bool json);
+
+Task<int> debug_drops(LocalClient& client, bool json);
+Task<int> debug_json(LocalClient& client, std::string target); ///< pretty-prints what a GET gives
+Task<int> debug_localapi(LocalClient& client, std::string method, std::string target, std::string body);
+Task<int> wait_until_running(LocalClient& client, Duration timeout);
+
+int fail(std::string_view message);
+
+} // namespace tailrace::cli

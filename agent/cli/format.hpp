@@ -1,0 +1,34 @@
+// agent/cli/format.hpp - what the command line prints, as text. Layout of the reference client (cli-localapi.md 4, 5).
+#pragma once
+#include "agent/local/status.hpp"
+#include "base/result.hpp"
+
+#include <string>
+#include <string_view>
+
+namespace tailrace::cli {
+
+struct StatusOptions {
+    bool active_only = false;
+    bool self = true;
+    bool peers = true;
+    bool header = false;
+};
+/// The table and what follows it. For Running and Starting only.
+std::string status_table(const Status& status, const StatusOptions& options, const WallTime& now);
+/// The one text for every other state: "Logged out.".
+std::string not_running_text(const Status& status);
+
+std::string ping_line(const PingResult& result, std::string_view type);
+/// "35ms", rounded as the reference client does.
+std::string latency_text(double seconds);
+/// Text of `whois`, from the local API's JSON.
+Result<std::string> whois_text(std::string_view json);
+/// A whole command with every "tskey-..." made unreadable.
+std::string scrub_auth_keys(std::string_view text);
+/// Quoted for a shell where needed.
+std::string shell_quote(std::string_view text);
+/// The addresses of the peer that a person called `name`: an address, a short name, or a full name.
+Result<const PeerStatus*> find_peer(const Status& status, std::string_view name);
+
+} // namespace tailrace::cli

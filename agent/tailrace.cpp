@@ -1,0 +1,273 @@
+// tailrace - the command line of the agent.
+#include "agent/cli/commands.hpp"
+#include "base/io/reactor.hpp"
+#include "base/text.hpp"
+
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <set>
+
+namespace {
+
+using namespace tailrace;
+using namespace tailrace::cli;
+
+/// Go's flag spelling: -flag for --flag, and two old names.
+std::vector<std::string> rewrite(int argc, char** argv) {
+    std::vector<std::string> out;
+    bool flags = true;
+    for (int i = 1; i < argc; ++i) {
+        std::string argument = argv[i];
+        if (argument == "--") flags = false;
+        if (flags && argument.size() > 2 && argument[0] == '-' && argument[1] != '-') argument = "-" + argument;
+        if (flags && argument.starts_with("--authkey") && (argument.size() == 9 || argument[9] == '='))
+            argument = "--auth-key" + argument.substr(9);
+        out.push_back(argument);
+    }
+    if (out.size() == 1 && (out[0] == "-V" || out[0] == "--version")) out[0] = "version";
+    if (out.size() == 1 && out[0] == "help") out[0] = "--help";
+    return out;
+}
+
+/// A flag given twice, or "".
+std::string repeated_flag(const std::vector<std::string>& arguments) {
+    std::set<std::string> seen;
+    for (const std::string& argument : arguments) {
+        if (argument == "--") break;
+        if (!argument.starts_with('-') || argument.size() < 2) continue;
+        std::string name = argument.substr(0, argument.find('='));
+        if (!seen.insert(name).second) return name;
+    }
+    return "";
+}
+
+std::vector<std::pair<std::string, std::string>> other_flags(const CLI::App& up) {
+    std::vector<std::pair<std::string, std::string>> out;
+    for (const char* name : {"auth-key", "timeout", "json", "force-reauth"}) {
+        const CLI::Option* option = up.get_option_no_throw("--" + std::string{name});
+        if (option == nullptr || option->count() == 0) continue;
+        std::string value = option->results().empty() ? "" : option->results().front();
+        out.emplace_back(name, value.empty() || value == "true" ? fmt::format("--{}", name)
+                                                                : fmt::format("--{}={}", name, shell_quote(value)));
+    }
+    return out;
+}
+
+int run(Reactor& reactor, std::function<Task<int>()> command) {
+    int status = 1;
+    auto body = [](std::function<Task<int>()> what, Reactor& loop, int& out) -> Task<void> {
+        auto task = what();
+        out = co_await std::move(task);
+        loop.stop();
+    };
+    spawn(reactor, "command", body(std::move(command), reactor, status));
+    reactor.run();
+    std::fflush(stdout);
+    return status;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    std::vector<std::string> arguments = rewrite(argc, argv);
+    CLI::App app{"The easiest, most secure way to use WireGuard in the kernel: the command line of tailraced.",
+                 "tailrace"};
+    app.require_subcommand(1);
+    std::string socket = "/run/tailrace/tailraced.sock";
+    if (const char* from_environment = std::getenv("TAILRACE_SOCKET")) socket = from_environment;
+    app.add_option("--socket", socket, "path to tailraced's socket");
+
+    Reactor reactor;
+    std::function<Task<int>(LocalClient&)> command;
+
+    UpOptions up_options;
+    std::string timeout_text, accept_risk;
+    auto* up_command = app.add_subcommand("up", "Connect to the tailnet, logging in if needed");
+    add_pref_flags(*up_command, PrefFlag::Where::UpOnly, up_options.given);
+    up_command->add_option("--auth-key", up_options.auth_key,
+                           "node authorization key; \"file:PATH\" reads it from a file");
+    up_command->add_option("--timeout", timeout_text,
+                           "maximum time to wait for the agent to enter a Running state (0s: forever)");
+    up_command->add_option("--accept-risk", accept_risk, "accept risk and skip confirmation");
+    up_command->add_flag("--json", up_options.json, "output in JSON format");
+    up_command->add_flag("--reset", up_options.reset, "reset unspecified settings to their default values");
+    up_command->add_flag("--force-reauth", up_options.force_reauth, "force reauthentication");
+    up_command->callback([&] {
+        if (!timeout_text.empty()) {
+            auto timeout = timeout_text == "0" ? Result<Duration>{Duration{}} : parse_duration(timeout_text);
+            if (!timeout) throw CLI::ValidationError("--timeout", timeout.error().message());
+            up_options.timeout = *timeout;
+        }
+        up_options.other_flags = other_flags(*up_command);
+        command = [&](LocalClient& client) { return up(client, up_options); };
+    });
+
+    auto* down_command = app.add_subcommand("down", "Disconnect from the tailnet");
+    std::string reason;
+    down_command->add_option("--reason", reason, "why, for the records");
+    down_command->add_option("--accept-risk", accept_risk, "accept risk and skip confirmation");
+    down_command->callback([&] { command = [](LocalClient& client) { return down(client); }; });
+
+    GivenFlags set_given;
+    auto* set_command = app.add_subcommand("set", "Change specified preferences");
+    add_pref_flags(*set_command, PrefFlag::Where::SetOnly, set_given);
+    set_command->add_option("--accept-risk", accept_risk, "accept risk and skip confirmation");
+    set_command->callback([&] {
+        if (set_given.empty()) {
+            fmt::print("{}", set_command->help());
+            std::exit(0);
+        }
+        command = [&](LocalClient& client) { return cli::set(client, set_given); };
+    });
+
+    auto* logout_command = app.add_subcommand("logout", "Disconnect from the tailnet and expire the node key");
+    logout_command->add_option("--reason", reason, "why, for the records");
+    logout_command->callback([&] { command = [](LocalClient& client) { return logout(client); }; });
+
+    StatusCommand status_options;
+    auto* status_command = app.add_subcommand("status", "Show the state of tailraced and its connections");
+    status_command->add_flag("--json", status_options.json, "output in JSON format");
+    status_command->add_flag("--active", status_options.table.active_only, "only peers with active sessions");
+    status_command->add_flag("--self", status_options.table.self, "show this machine");
+    status_command->add_flag("--peers", status_options.table.peers, "show peers");
+    status_command->add_flag("--header", status_options.table.header, "show column headers");
+    status_command->callback([&] { command = [&](LocalClient& client) { return status(client, status_options); }; });
+
+    IpCommand ip_options;
+    auto* ip_command = app.add_subcommand("ip", "Show tailnet IP addresses");
+    ip_command->add_flag("-1,--1", ip_options.one, "only print one IP address");
+    ip_command->add_flag("-4,--4", ip_options.v4, "only print the IPv4 address");
+    ip_command->add_flag("-6,--6", ip_options.v6, "only print the IPv6 address");
+    ip_command->add_option("--assert", ip_options.assert_ip, "assert that one of the node's addresses is this one");
+    ip_command->add_option("peer", ip_options.peer, "peer");
+    ip_command->callback([&] { command = [&](LocalClient& client) { return ip(client, ip_options); }; });
+
+    PingCommand ping_options;
+    bool tsmp = false, icmp = false, verbose = false;
+    std::string ping_timeout;
+    auto* ping_command = app.add_subcommand("ping", "Ping a host inside the tailnet and see how it is reached");
+    ping_command->add_option("-c,--c", ping_options.count, "maximum number of pings (0: forever)");
+    ping_command->add_option("--timeout", ping_timeout, "timeout of one ping");
+    ping_command->add_flag("--until-direct", ping_options.until_direct, "stop once a direct path is established");
+    ping_command->add_flag("--tsmp", tsmp, "ping through the tunnel, answered by the other agent");
+    ping_command->add_flag("--icmp", icmp, "ping through the tunnel, answered by the other host");
+    ping_command->add_flag("--verbose", verbose, "verbose output");
+    ping_command->add_option("host", ping_options.target, "host name or IP address")->required();
+    ping_command->callback([&] {
+        if (!ping_timeout.empty()) {
+            auto parsed = parse_duration(ping_timeout);
+            if (!parsed) throw CLI::ValidationError("--timeout", parsed.error().message());
+            ping_options.timeout = *parsed;
+        }
+        ping_options.type = tsmp ? "TSMP" : icmp ? "ICMP" : "disco";
+        command = [&](LocalClient& client) { return ping(client, ping_options); };
+    });
+
+    std::string whois_address, whois_protocol;
+    bool whois_json = false;
+    auto* whois_command = app.add_subcommand("whois", "Show the machine and user behind a tailnet IP");
+    whois_command->add_flag("--json", whois_json, "output in JSON format");
+    whois_command->add_option("--proto", whois_protocol, "tcp or udp");
+    whois_command->add_option("address", whois_address, "ip[:port]")->required();
+    whois_command->callback([&] {
+        command = [&](LocalClient& client) { return whois(client, whois_address, whois_protocol, whois_json); };
+    });
+
+    bool version_daemon = false, version_json = false;
+    auto* version_command = app.add_subcommand("version", "Print the version");
+    version_command->add_flag("--daemon", version_daemon, "also print the agent's version");
+    version_command->add_flag("--json", version_json, "output in JSON format");
+    version_command->callback(
+        [&] { command = [&](LocalClient& client) { return version(client, version_daemon, version_json); }; });
+
+    std::string wait_timeout;
+    auto* wait_command = app.add_subcommand("wait", "Wait until the tailnet is usable");
+    wait_command->add_option("--timeout", wait_timeout, "how long (0: forever)");
+    wait_command->callback([&] {
+        Duration timeout{};
+        if (!wait_timeout.empty() && wait_timeout != "0") {
+            auto parsed = parse_duration(wait_timeout);
+            if (!parsed) throw CLI::ValidationError("--timeout", parsed.error().message());
+            timeout = *parsed;
+        }
+        command = [timeout](LocalClient& client) { return wait_until_running(client, timeout); };
+    });
+
+    auto* debug = app.add_subcommand("debug", "Look inside");
+    debug->require_subcommand(1);
+    bool drops_json = false;
+    auto* drops = debug->add_subcommand("drops", "Packets passed and dropped, by reason");
+    drops->add_flag("--json", drops_json, "output in JSON format");
+    drops->callback([&] { command = [&](LocalClient& client) { return debug_drops(client, drops_json); }; });
+    auto add_json = [&](const char* name, const char* help, const char* target) {
+        auto* sub = debug->add_subcommand(name, help);
+        sub->add_flag("--pretty,--json", verbose, "accepted, always on");
+        sub->callback(
+            [&command, target] { command = [target](LocalClient& client) { return debug_json(client, target); }; });
+    };
+    add_json("filter", "The rules in force", "/localapi/v0/debug-packet-filter-rules");
+    add_json("prefs", "The preferences", "/localapi/v0/prefs");
+    add_json("netmap", "The network map", "/localapi/v0/debug-netmap");
+    add_json("derp-map", "The relay map", "/localapi/v0/derpmap");
+    add_json("paths", "How each peer is reached", "/localapi/v0/debug-paths");
+    std::string api_method, api_target, api_body;
+    auto* api = debug->add_subcommand("localapi", "Call the local API: [METHOD] PATH [BODY]");
+    std::vector<std::string> api_arguments;
+    api->add_option("arguments", api_arguments)->required();
+    api->callback([&] {
+        std::size_t at = 0;
+        api_method = "GET";
+        if (api_arguments.size() > 1 && api_arguments[0].find('/') == std::string::npos &&
+            to_lower(api_arguments[0]) != api_arguments[0])
+            api_method = api_arguments[at++];
+        api_target = api_arguments[at++];
+        if (at < api_arguments.size()) api_body = api_arguments[at];
+        command = [&](LocalClient& client) { return debug_localapi(client, api_method, api_target, api_body); };
+    });
+
+    if (std::string twice = repeated_flag(arguments); !twice.empty()) {
+        fmt::print(stderr, "flag provided multiple times: {}\n", twice);
+        return 2;
+    }
+    try {
+        std::vector<std::string> reversed{arguments.rbegin(), arguments.rend()};
+        app.parse(reversed);
+    } catch (const CLI::CallForHelp& help) {
+        return app.exit(help);
+    } catch (const CLI::CallForAllHelp& help) {
+        return app.exit(help);
+    } catch (const CLI::ExtrasError& error) {
+        bool unknown_flag = std::string_view{error.what()}.find(": -") != std::string_view::npos;
+        fmt::print(stderr, "{}\n", scrub_auth_keys(error.what()));
+        return unknown_flag ? 2 : 1;
+    } catch (const CLI::RequiredError& error) {
+        std::string first = arguments.empty() ? "" : arguments.front();
+        for (const std::string& argument : arguments)
+            if (!argument.starts_with('-')) {
+                first = argument;
+                break;
+            }
+        bool known = false;
+        for (const CLI::App* subcommand : app.get_subcommands([](const CLI::App*) { return true; }))
+            known = known || subcommand->get_name() == first;
+        if (!known && !first.empty() && !first.starts_with('-')) {
+            fmt::print(stderr, "tailrace: unknown subcommand: {}\n", first);
+            return 1;
+        }
+        if (arguments.empty()) {
+            fmt::print("{}", app.help());
+            return 1;
+        }
+        fmt::print(stderr, "{}\n", scrub_auth_keys(error.what()));
+        return 1;
+    } catch (const CLI::ParseError& error) {
+        fmt::print(stderr, "{}\n", scrub_auth_keys(error.what()));
+        return 2;
+    }
+    if (!command) return 1;
+    LocalClient client{reactor, socket};
+    return run(reactor, [&] { return command(client); });
+}

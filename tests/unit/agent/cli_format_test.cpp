@@ -1,0 +1,92 @@
+#include "agent/cli/format.hpp"
+#include "agent/local/pretty_json.hpp"
+
+#include <gmock/gmock.h>
+
+namespace tailrace::cli {
+namespace {
+
+using testing::HasSubstr;
+
+Status two_nodes() {
+    Status status;
+    status.backend_state = "Running";
+    status.magic_dns_suffix = "tail.lab";
+    PeerStatus self;
+    self.dns_name = "laptop.tail.lab.";
+    self.os = "linux";
+    self.user_id = 1;
+    self.online = true;
+    self.tailscale_ips = {*IpAddress::parse("100.64.0.1")};
+    status.self = self;
+    PeerStatus router = self;
+    router.dns_name = "router.tail.lab.";
+    router.user_id = 2;
+    router.tailscale_ips = {*IpAddress::parse("100.64.0.2")};
+    router.active = true;
+    router.exit_node_option = true;
+    router.cur_addr = "203.0.113.12:41641";
+    status.peer.emplace();
+    (*status.peer)["nodekey:aa"] = router;
+    status.user =
+        std::map<std::int64_t, UserProfileStatus>{{1, {1, "alice", "alice", ""}}, {2, {2, "tagged-devices", "", ""}}};
+    return status;
+}
+
+TEST(StatusTable, LooksLikeTheReferenceClients) {
+    EXPECT_EQ(status_table(two_nodes(), {}, WallTime::now()),
+              "100.64.0.1  laptop  alice           linux  -                                                    \n"
+              "100.64.0.2  router  tagged-devices  linux  active; offers exit node; direct 203.0.113.12:41641  \n");
+}
+
+TEST(StatusTable, SaysSinceWhenAPeerIsAway) {
+    Status status = two_nodes();
+    auto& router = status.peer->begin()->second;
+    router.active = false;
+    router.exit_node_option = false;
+    router.online = false;
+    router.last_seen = *WallTime::parse("2026-01-01T00:00:00Z");
+    EXPECT_THAT(status_table(status, {}, *WallTime::parse("2026-01-04T01:00:00Z")),
+                HasSubstr("offline, last seen 3d ago"));
+}
+
+TEST(StatusTable, EndsWithHealth) {
+    Status status = two_nodes();
+    status.health = {"control does not answer"};
+    EXPECT_THAT(status_table(status, {}, WallTime::now()),
+                HasSubstr("\n\n# Health check:\n#     - control does not answer\n"));
+}
+
+TEST(PingLine, LooksLikeTheReferenceClients) {
+    PingResult result;
+    result.node_ip = "100.64.0.2";
+    result.node_name = "router";
+    result.latency_seconds = 0.0041;
+    result.peer_api_port = 46590;
+    EXPECT_EQ(ping_line(result, "TSMP"), "pong from router (100.64.0.2, 46590) via TSMP in 4ms\n");
+    EXPECT_EQ(ping_line(result, "ICMP"), "pong from router (100.64.0.2) via ICMP in 4ms\n");
+    result.endpoint = "203.0.113.12:41641";
+    EXPECT_EQ(ping_line(result, "disco"), "pong from router (100.64.0.2) via 203.0.113.12:41641 in 4ms\n");
+}
+
+TEST(FindPeer, KnowsAddressesAndNames) {
+    Status status = two_nodes();
+    EXPECT_TRUE(find_peer(status, "router"));
+    EXPECT_TRUE(find_peer(status, "ROUTER.tail.lab"));
+    EXPECT_TRUE(find_peer(status, "100.64.0.2"));
+    auto missing = find_peer(status, "100.99.99.99");
+    ASSERT_FALSE(missing);
+    EXPECT_EQ(missing.error().message(), "no matching peer");
+}
+
+TEST(ScrubAuthKeys, LeavesNoKeyReadable) {
+    EXPECT_EQ(scrub_auth_keys("--auth-key=tskey-auth-k1 --x"), "--auth-key=tskey-XXXXXXX --x");
+}
+
+TEST(PrettyJson, IndentsAsGoDoes) {
+    EXPECT_EQ(pretty_json(R"({"a":[],"b":{"c":"x,{"},"d":[1,2]})", "  "),
+              "{\n  \"a\": [],\n  \"b\": {\n    \"c\": \"x,{\"\n  },\n  \"d\": [\n    1,\n    2\n  ]\n}");
+}
+
+} // namespace
+} // namespace tailrace::cli
