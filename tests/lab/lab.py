@@ -67,12 +67,6 @@ class Host:
         self.address = address # on its first link
         self._logs = 0
 
-    def _prepare(self):
-        def prepare():
-            self.namespaces.enter()
-            os.chdir(self.directory)
-        return prepare
-
     def environment(self, extra=None) -> dict:
         kept = {k: v for k, v in os.environ.items() if k in ("HOME", "LANG", "TERM", "USER")}
         return {**kept, "PATH": PATH, **(extra or {})}
@@ -80,7 +74,10 @@ class Host:
     def popen(self, argv, env=None, **options) -> subprocess.Popen:
         if isinstance(argv, str):
             argv = shlex.split(argv)
-        return self.lab.sandbox.popen([str(a) for a in argv], preexec_fn=self._prepare(), env=self.environment(env), **options)
+        program = shutil.which(str(argv[0]), path=PATH)
+        if program is None:
+            raise CommandFailed(f"{self.name}: there is no program {argv[0]}")
+        return self.lab.sandbox.popen(self.namespaces.entering([program, *(str(a) for a in argv[1:])]), env=self.environment(env), cwd="/", **options)
 
     def run(self, argv, timeout: float = 15, check: bool = True, env=None, input: str = None) -> subprocess.CompletedProcess:
         """Runs a command to its end. Fails with what it printed, unless check is False."""
@@ -109,9 +106,9 @@ class Host:
         return Program(f"{self.name}/{name}", process, log)
 
     def ip(self, *commands: str) -> None:
-        """Several `ip` commands in one go, in this host's network namespace; other hosts are named by {pid}."""
-        done = subprocess.run(["ip", "-force", "-batch", "-"], input="\n".join(commands) + "\n", text=True, capture_output=True,
-                              preexec_fn=self.namespaces.enter_network, timeout=20)
+        """Several `ip` commands in one go, in this host's network namespace."""
+        done = subprocess.run(self.namespaces.entering_network([shutil.which("ip", path=PATH), "-force", "-batch", "-"]), input="\n".join(commands) + "\n",
+                              text=True, capture_output=True, timeout=20)
         if done.returncode != 0:
             raise CommandFailed(f"{self.name}: ip: {done.stderr}{commands}")
 
@@ -119,7 +116,7 @@ class Host:
         self.run(["nft", "-f", "-"], input=rules)
 
     def sysctl(self, name: str, value) -> None:
-        self.run(["sh", "-c", f"echo {value} > /proc/sys/{name.replace('.', '/')}"])
+        self.run(["busybox", "sh", "-c", f"echo {value} > /proc/sys/{name.replace('.', '/')}"])
 
     def set_netem(self, device: str, rule: str) -> None:
         """For example "delay 20ms loss 1%". The kernel of the netns room may lack netem."""
@@ -222,28 +219,28 @@ class Lab:
 
     # -- a lab that stays when we go
 
-    def save(self, path: pathlib.Path, **more) -> None:
-        keepers = {name: host.namespaces.keeper_pid for name, host in self.hosts.items()}
-        path.write_text(json.dumps({
-            "directory": str(self.directory), "keeper": self.sandbox.keeper_pid, "keeper_started": started_at(self.sandbox.keeper_pid),
-            "hosts": {name: {"keeper": pid, "address": self.hosts[name].address} for name, pid in keepers.items()}, **more}, indent=1) + "\n")
+    def save(self, path: pathlib.Path) -> None:
+        hosts = {name: {"keeper": host.namespaces.keeper_pid, "address": host.address} for name, host in self.hosts.items()}
+        keeper = self.sandbox.keeper_pid
+        path.write_text(json.dumps({"directory": str(self.directory), "keeper": keeper, "keeper_started": started_at(keeper),
+                                    "hosts": hosts}, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: pathlib.Path):
-        """The saved lab and what was saved with it, or (None, {}) when it is no longer there."""
+        """The saved lab, or None when it is no longer there."""
         try:
             saved = json.loads(path.read_text())
         except (OSError, ValueError):
-            return None, {}
+            return None
         if not saved["keeper_started"] or started_at(saved["keeper"]) != saved["keeper_started"]:
-            return None, saved
+            return None
         lab = cls.__new__(cls)
         lab.directory = pathlib.Path(saved["directory"])
         lab.sandbox = Sandbox(saved["keeper"])
         lab.hosts, lab._internet, lab._nats = {}, None, 0
         for name, host in saved["hosts"].items():
             lab.hosts[name] = Host(lab, name, HostNamespaces(host["keeper"]), lab.directory / name, host["address"])
-        return lab, saved
+        return lab
 
     def remove_files(self) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)

@@ -36,13 +36,19 @@ ln -s /proc/self/fd/0 /dev/stdin
 ln -s /proc/self/fd/1 /dev/stdout
 ln -s /proc/self/fd/2 /dev/stderr
 umount -l /.old-root && rmdir /.old-root
-exec </dev/null >/dev/console 2>&1
-stty -F /dev/console -opost
 mkdir -p /run/lock /run/user
 ip link set lo up
 echo @HOSTNAME@ >/proc/sys/kernel/hostname
 
-/bin/sh /.command.sh 9>&-
-echo $? >&9
+# Through a pipe: the command must not think that it talks to a terminal.
+stty -F /dev/console -opost
+mkfifo /run/console
+cat /run/console >/dev/console 9>&- &
+printer=$!
+/bin/sh /.command.sh </dev/null >/run/console 2>&1 9>&-
+status=$?
+tries=0
+while kill -0 $printer 2>/dev/null && [ $tries -lt 20 ]; do sleep 0.05; tries=$((tries + 1)); done # daemons may hold the pipe
+echo $status >&9
 exec 9>&-
 exec /usr/bin/python3 -c 'import ctypes; ctypes.CDLL(None).reboot(0x4321fedc)' # power off
