@@ -205,11 +205,13 @@ class Parser {
 public:
     explicit Parser(std::string_view text) : text_(text) {}
 
-    Result<Value> document() {
+    Result<Value> document(SyntaxError* details) {
         Value root;
         if (take_value(root, 0) && at_ < text_.size()) fail(at_, invalid_character(at_, "after top-level value"));
-        if (failed()) return Error::make("hujson: {}: {}", hujson::position_of(text_, error_at_).text(), message_);
-        return root;
+        if (!failed()) return root;
+        const auto position = hujson::position_of(text_, error_at_);
+        if (details != nullptr) *details = {message_, position};
+        return Error::make("hujson: {}: {}", position.text(), message_);
     }
 
 private:
@@ -459,12 +461,14 @@ const Value* Value::find(std::string_view name) const {
     return nullptr;
 }
 
-Result<Tree> Tree::parse(std::string text) {
-    if (text.size() > kMaxBytes)
-        return Error::make("hujson: {} bytes are more than the {} that a document may have", text.size(), kMaxBytes);
+Result<Tree> Tree::parse(std::string text, SyntaxError* details) {
+    if (text.size() > kMaxBytes) {
+        if (details != nullptr) *details = {fmt::format("more than {} bytes", kMaxBytes), {}};
+        return Error::make("hujson: line 1, column 1: more than {} bytes", kMaxBytes);
+    }
     Tree tree;
     tree.text_ = std::move(text);
-    auto root = Parser{tree.text_}.document();
+    auto root = Parser{tree.text_}.document(details);
     if (!root) return root.error();
     tree.root_ = std::move(*root);
     return tree;

@@ -21,6 +21,12 @@ struct Position {
 
 Position position_of(std::string_view text, std::size_t offset);
 
+/// What an Error of Tree::parse says, apart from its place.
+struct SyntaxError {
+    std::string message;
+    Position position;
+};
+
 enum class Kind : std::uint8_t { Null, Bool, Number, String, Array, Object };
 
 /// "null", "boolean", "number", ... for messages.
@@ -60,7 +66,7 @@ public:
     static constexpr std::size_t kMaxBytes = std::size_t{256} << 20;
 
     /// Errors read "hujson: line 2, column 5: invalid character '}' at start of value".
-    static Result<Tree> parse(std::string text);
+    static Result<Tree> parse(std::string text, SyntaxError* details = nullptr);
 
     const std::string& text() const { return text_; }
     const Value& root() const { return root_; }

@@ -1,0 +1,72 @@
+// policy/bit_set.hpp - a set of small numbers of a size known beforehand.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string_view>
+#include <vector>
+
+namespace tailrace {
+
+/// Numbers below size(). Sets that are combined have the same size.
+class BitSet {
+public:
+    BitSet() = default;
+    explicit BitSet(std::size_t size) : size_(size), words_((size + 63) / 64) {}
+
+    static BitSet full(std::size_t size) {
+        BitSet set{size};
+        for (auto& word : set.words_) word = ~std::uint64_t{0};
+        if (size % 64 != 0) set.words_.back() >>= 64 - size % 64;
+        return set;
+    }
+
+    std::size_t size() const { return size_; }
+    void insert(std::size_t i) { words_[i / 64] |= std::uint64_t{1} << (i % 64); }
+    void erase(std::size_t i) { words_[i / 64] &= ~(std::uint64_t{1} << (i % 64)); }
+    bool contains(std::size_t i) const { return (words_[i / 64] >> (i % 64) & 1) != 0; }
+
+    bool empty() const {
+        for (const auto word : words_) {
+            if (word != 0) return false;
+        }
+        return true;
+    }
+
+    bool intersects(const BitSet& other) const {
+        for (std::size_t i = 0; i < words_.size(); ++i) {
+            if ((words_[i] & other.words_[i]) != 0) return true;
+        }
+        return false;
+    }
+
+    BitSet& operator|=(const BitSet& other) {
+        for (std::size_t i = 0; i < words_.size(); ++i) words_[i] |= other.words_[i];
+        return *this;
+    }
+    BitSet& operator&=(const BitSet& other) {
+        for (std::size_t i = 0; i < words_.size(); ++i) words_[i] &= other.words_[i];
+        return *this;
+    }
+    bool operator==(const BitSet&) const = default;
+
+    /// Calls `visit(number)` in ascending order.
+    template <typename Visit>
+    void for_each(Visit visit) const {
+        for (std::size_t i = 0; i < words_.size(); ++i) {
+            for (auto word = words_[i]; word != 0; word &= word - 1)
+                visit(i * 64 + static_cast<std::size_t>(__builtin_ctzll(word)));
+        }
+    }
+
+    std::size_t hash() const {
+        return std::hash<std::string_view>{}(
+            {reinterpret_cast<const char*>(words_.data()), words_.size() * sizeof(std::uint64_t)});
+    }
+
+private:
+    std::size_t size_ = 0;
+    std::vector<std::uint64_t> words_;
+};
+
+} // namespace tailrace

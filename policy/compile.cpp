@@ -1,0 +1,270 @@
+// policy/compile.cpp - answers about a compiled policy: filters, visibility, capabilities. Routes: compile_routes.cpp.
+#include "policy/compile.hpp"
+
+#include "policy/compiled_data.hpp"
+
+#include <algorithm>
+
+namespace tailrace {
+namespace {
+
+std::string prefix_text(const IpAddress& address) {
+    return IpPrefix::single(address).text();
+}
+
+bool is_in_internet(const IpRange& range) {
+    const auto& internet = internet_ranges();
+    return std::any_of(internet.begin(), internet.end(),
+                       [&](const IpRange& part) { return part.contains(range.first) && part.contains(range.last); });
+}
+
+} // namespace
+
+CompiledPolicy::Data::Data(std::shared_ptr<const Document> policy, Tailnet tailnet)
+    : document(std::move(policy)), directory(*document, std::move(tailnet)), sources(directory) {
+    list = build_rules(*document, directory, sources);
+    for (std::uint32_t i = 0; i < list.rules.size(); ++i) {
+        const auto& rule = list.rules[i];
+        has_self = has_self || rule.self;
+        if (mergeable(rule) && !rule.self) first_of.try_emplace({rule.sources, rule.protocols}, i);
+    }
+}
+
+CompiledPolicy::CompiledPolicy(std::unique_ptr<Data> data) : data_(std::move(data)) {}
+CompiledPolicy::~CompiledPolicy() = default;
+
+std::shared_ptr<const CompiledPolicy> CompiledPolicy::compile(std::shared_ptr<const Document> document,
+                                                              Tailnet tailnet) {
+    return std::shared_ptr<const CompiledPolicy>{
+        new CompiledPolicy{std::make_unique<Data>(std::move(document), std::move(tailnet))}};
+}
+
+const Document& CompiledPolicy::document() const {
+    return *data_->document;
+}
+const Tailnet& CompiledPolicy::tailnet() const {
+    return data_->directory.tailnet();
+}
+
+const SourceSet* CompiledPolicy::Data::sources_of(const Rule& rule, NodeIndex receiver) const {
+    if (!rule.self) return rule.sources;
+    BitSet nodes = directory.nodes_of_user(directory.node(receiver).user);
+    if (!rule.self_reply) nodes &= rule.self_sources;
+    return sources.of_nodes(nodes);
+}
+
+/// The rules of a node's filter in wire order, each with its narrowed destinations. Equal results mean equal filters.
+std::vector<CompiledPolicy::Data::Kept> CompiledPolicy::Data::reduce(NodeIndex node) const {
+    struct Candidate {
+        std::uint32_t position; // where the rule that it merges with stands
+        std::uint32_t rule;
+        const SourceSet* sources;
+    };
+    std::vector<Candidate> candidates;
+    std::map<MergeKey, std::uint32_t> own_first; // of the rules between the devices of this user
+    for (std::uint32_t i = 0; i < list.rules.size(); ++i) {
+        const auto& rule = list.rules[i];
+        if (rule.silent || !rule.receivers.contains(node)) continue;
+        const auto* set = sources_of(rule, node);
+        candidates.push_back({i, i, set});
+        if (rule.self && mergeable(rule)) own_first.try_emplace({set, rule.protocols}, i);
+    }
+    for (auto& candidate : candidates) {
+        const auto& rule = list.rules[candidate.rule];
+        if (!mergeable(rule)) continue;
+        const MergeKey key{candidate.sources, rule.protocols};
+        if (const auto found = first_of.find(key); found != first_of.end())
+            candidate.position = std::min(candidate.position, found->second);
+        if (const auto found = own_first.find(key); found != own_first.end())
+            candidate.position = std::min(candidate.position, found->second);
+    }
+    std::stable_sort(candidates.begin(), candidates.end(),
+                     [](const Candidate& a, const Candidate& b) { return a.position < b.position; });
+
+    std::vector<Kept> kept;
+    for (const auto& candidate : candidates) {
+        const auto& rule = list.rules[candidate.rule];
+        for (std::uint32_t i = 0; i < rule.destinations.size(); ++i)
+            keep(node, candidate.position, candidate.rule, i, kept);
+    }
+    return kept;
+}
+
+void CompiledPolicy::Data::keep(NodeIndex node, std::uint32_t position, std::uint32_t rule_number, std::uint32_t index,
+                                std::vector<Kept>& kept) const {
+    const auto& rule = list.rules[rule_number];
+    const auto& destination = rule.destinations[index];
+    const auto add = [&](std::uint32_t item, bool own) {
+        kept.push_back({position, rule_number, index, item, own || rule.self ? node + 1 : 0});
+    };
+    const auto& routes = directory.subnet_routes_of(node);
+    const auto routes_range = [&](const IpRange& range) {
+        return std::any_of(routes.begin(), routes.end(),
+                           [&](std::uint32_t route) { return directory.subnet_routes()[route].range.overlaps(range); });
+    };
+    const auto& own_addresses = directory.addresses_of(node);
+    const bool is_exit = directory.exit_nodes().contains(node);
+
+    if (rule.kind == Rule::Kind::Capabilities) { // narrowed to the node's own addresses, whatever the destination
+        for (const auto address : own_addresses) {
+            const auto& ip = directory.addresses()[address].ip;
+            const bool inside =
+                rule.self || destination.kind == RuleDestination::Kind::Everything ||
+                (destination.kind == RuleDestination::Kind::Nodes && destination.nodes.contains(node)) ||
+                std::any_of(destination.ranges.begin(), destination.ranges.end(),
+                            [&](const auto& range) { return range.first.contains(ip); });
+            if (inside) add(address, true);
+        }
+        return;
+    }
+    switch (destination.kind) {
+    case RuleDestination::Kind::Everything:
+        add(0, false);
+        return;
+    case RuleDestination::Kind::Internet:
+        if (is_exit) add(0, false);
+        return;
+    case RuleDestination::Kind::Ranges:
+        for (std::uint32_t i = 0; i < destination.ranges.size(); ++i) {
+            const auto& range = destination.ranges[i].first;
+            const bool owns = std::any_of(own_addresses.begin(), own_addresses.end(), [&](std::uint32_t address) {
+                return range.contains(directory.addresses()[address].ip);
+            });
+            if ((owns && !rule.via) || routes_range(range) || (is_exit && is_in_internet(range))) add(i, false);
+        }
+        return;
+    case RuleDestination::Kind::Nodes:
+        break;
+    }
+    if (rule.self || (destination.nodes.contains(node) && !rule.via)) {
+        for (const auto address : own_addresses) add(address, true);
+    }
+    // Other nodes' addresses inside a route of this node: it takes an odd tailnet.
+    for (const auto route : routes) {
+        for (const auto address : directory.subnet_routes()[route].addresses) {
+            const auto owner = directory.addresses()[address].node;
+            if (!rule.self && owner != node && destination.nodes.contains(owner)) add(address, true);
+        }
+    }
+}
+
+CompiledPolicy::Rules CompiledPolicy::Data::render(const std::vector<Kept>& kept) const {
+    auto rules = std::make_shared<std::vector<FilterRule>>();
+    const Kept* last = nullptr;
+    for (const auto& entry : kept) {
+        const auto& rule = list.rules[entry.rule];
+        const auto& destination = rule.destinations[entry.destination];
+        const bool same_rule =
+            last != nullptr && last->position == entry.position && (mergeable(rule) || last->rule == entry.rule);
+        last = &entry;
+        if (!same_rule) {
+            auto& made = rules->emplace_back();
+            made.src_ips = sources_of(rule, entry.node == 0 ? 0 : entry.node - 1)->wire(directory);
+            made.ip_proto = rule.protocols;
+            if (rule.kind == Rule::Kind::Capabilities) {
+                made.cap_grant.emplace_back();
+                made.cap_grant.back().cap_map = *rule.capabilities;
+            }
+        }
+        auto& made = rules->back();
+        if (rule.kind == Rule::Kind::Capabilities) {
+            auto& dsts = made.cap_grant.back().dsts;
+            auto text = prefix_text(directory.addresses()[entry.item].ip);
+            if (std::find(dsts.begin(), dsts.end(), text) == dsts.end()) dsts.push_back(std::move(text));
+            continue;
+        }
+        const auto add = [&](const std::string& ip) {
+            for (const auto& ports : destination.ports) made.dst_ports.push_back({ip, ports, false});
+        };
+        switch (destination.kind) {
+        case RuleDestination::Kind::Everything:
+            add("*");
+            break;
+        case RuleDestination::Kind::Internet:
+            for (const auto& range : internet_ranges()) add(range.text());
+            break;
+        case RuleDestination::Kind::Ranges:
+            add(destination.ranges[entry.item].second);
+            break;
+        case RuleDestination::Kind::Nodes:
+            add(directory.addresses()[entry.item].text);
+            break;
+        }
+    }
+    return rules;
+}
+
+CompiledPolicy::Rules CompiledPolicy::rules_for(PolicyNodeId id) const {
+    static const Rules kNone = std::make_shared<const std::vector<FilterRule>>();
+    const auto node = data_->directory.index_of(id);
+    if (!node) return kNone;
+    const auto kept = data_->reduce(*node);
+    if (kept.empty()) return kNone;
+    const bool shared = std::all_of(kept.begin(), kept.end(), [](const Data::Kept& entry) { return entry.node == 0; });
+    if (!shared) return data_->render(kept);
+    auto& known = data_->shared_rules[kept];
+    if (!known) known = data_->render(kept);
+    return known;
+}
+
+const CompiledPolicy::Data::View& CompiledPolicy::Data::view(NodeIndex node) const {
+    std::vector<std::uint64_t> key; // two nodes with the same key are alike for every rule
+    key.reserve(list.rules.size() / 32 + 2);
+    const bool untagged = directory.untagged().contains(node);
+    if (has_self) key.push_back(untagged ? static_cast<std::uint64_t>(directory.node(node).user) : 0);
+    std::uint64_t word = 0;
+    for (std::size_t i = 0; i < list.rules.size(); ++i) {
+        const auto& rule = list.rules[i];
+        const bool receives = rule.receivers.contains(node);
+        const bool sends = rule.self ? rule.self_sources.contains(node) : rule.sources->touched.contains(node);
+        word = word << 2 | (receives ? 2U : 0U) | (sends ? 1U : 0U);
+        if (i % 32 == 31) key.push_back(word);
+    }
+    key.push_back(word);
+
+    const auto [found, is_new] = views.try_emplace(std::move(key));
+    auto& view = found->second;
+    if (!is_new) return view;
+    BitSet seen{directory.size()};
+    for (const auto& rule : list.rules) {
+        const bool receives = rule.receivers.contains(node);
+        if (!rule.self) {
+            if (receives) seen |= rule.sources->touched;
+            if (rule.sources->touched.contains(node)) seen |= rule.receivers;
+        } else if (untagged) {
+            const auto& own = directory.nodes_of_user(directory.node(node).user);
+            BitSet sources = own;
+            sources &= rule.self_sources;
+            if (rule.self_sources.contains(node)) {
+                seen |= own;
+            } else if (receives) {
+                seen |= sources;
+            }
+        }
+    }
+    std::vector<PolicyNodeId> nodes;
+    seen.for_each([&](std::size_t other) { nodes.push_back(directory.node(static_cast<NodeIndex>(other)).id); });
+    view.seen = std::move(seen);
+    view.nodes = std::make_shared<const std::vector<PolicyNodeId>>(std::move(nodes));
+    return view;
+}
+
+bool CompiledPolicy::visible(PolicyNodeId a, PolicyNodeId b) const {
+    const auto first = data_->directory.index_of(a);
+    const auto second = data_->directory.index_of(b);
+    return first && second && *first != *second && data_->view(*first).seen.contains(*second);
+}
+
+CompiledPolicy::NodeList CompiledPolicy::view_of(PolicyNodeId id) const {
+    static const NodeList kNobody = std::make_shared<const std::vector<PolicyNodeId>>();
+    const auto node = data_->directory.index_of(id);
+    return node ? data_->view(*node).nodes : kNobody;
+}
+
+std::vector<PolicyNodeId> CompiledPolicy::peers_of(PolicyNodeId id) const {
+    auto peers = *view_of(id);
+    peers.erase(std::remove(peers.begin(), peers.end(), id), peers.end());
+    return peers;
+}
+
+} // namespace tailrace

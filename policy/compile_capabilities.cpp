@@ -1,0 +1,141 @@
+// policy/compile_capabilities.cpp - node attributes, application capabilities, and who may give tags.
+#include "policy/compiled_data.hpp"
+
+#include <algorithm>
+#include <set>
+
+namespace tailrace {
+namespace {
+
+void add_once(CapabilityValues& out, const std::string& name, const std::vector<std::string>& values) {
+    const auto found = std::find_if(out.begin(), out.end(), [&](const auto& entry) { return entry.first == name; });
+    if (found == out.end()) {
+        out.emplace_back(name, values);
+    } else {
+        found->second.insert(found->second.end(), values.begin(), values.end());
+    }
+}
+
+} // namespace
+
+CapabilityValues CompiledPolicy::self_capabilities(PolicyNodeId id) const {
+    CapabilityValues out;
+    const auto node = data_->directory.index_of(id);
+    if (!node) return out;
+    for (const auto& entry : data_->document->node_attributes) {
+        const bool targeted = std::any_of(entry.targets.begin(), entry.targets.end(), [&](const Selector& target) {
+            return data_->directory.nodes_matching(target).contains(*node);
+        });
+        if (!targeted) continue;
+        for (const auto& attribute : entry.attributes) {
+            add_once(out, attribute, {});
+            if (attribute == "funnel") add_once(out, "https://tailscale.com/cap/funnel-ports?ports=443,8443,10000", {});
+        }
+        for (const auto& [name, values] : entry.app) add_once(out, name, values);
+    }
+    if (data_->document->randomize_client_port) add_once(out, "randomize-client-port", {});
+    if (data_->document->one_cgnat_route == "mac-always") add_once(out, "one-cgnat?v=true", {});
+    if (data_->document->one_cgnat_route == "mac-never") add_once(out, "one-cgnat?v=false", {});
+    std::sort(out.begin(), out.end());
+    return out;
+}
+
+CapabilityValues CompiledPolicy::peer_capabilities(PolicyNodeId viewer, PolicyNodeId peer) const {
+    const auto node = data_->directory.index_of(peer);
+    if (!node || !data_->directory.exit_nodes().contains(*node)) return {};
+    const auto routes = allowed_routes(viewer, peer);
+    if (viewer == peer || std::none_of(routes.begin(), routes.end(), is_exit_route)) return {};
+    return {{"suggest-exit-node", {}}};
+}
+
+CapabilityValues CompiledPolicy::capabilities_for(PolicyNodeId node, PolicyNodeId peer) const {
+    CapabilityValues out;
+    const auto receiver = data_->directory.index_of(node);
+    const auto sender = data_->directory.index_of(peer);
+    if (!receiver || !sender) return out;
+    const auto& directory = data_->directory;
+    for (const auto& rule : data_->list.rules) {
+        if (rule.kind != Rule::Kind::Capabilities || !rule.receivers.contains(*receiver)) continue;
+        const auto* sources = data_->sources_of(rule, *receiver);
+        const auto& from = directory.addresses_of(*sender);
+        if (std::none_of(from.begin(), from.end(), [&](std::uint32_t address) {
+                return sources->contains(directory, directory.addresses()[address].ip);
+            }))
+            continue;
+        for (const auto& [name, values] : *rule.capabilities)
+            add_once(out, name, values.value_or(std::vector<std::string>{}));
+    }
+    std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    return out;
+}
+
+namespace {
+
+bool owns_tag(const Document& document, const TailnetUser& user, const std::string& tag, std::set<std::string>& seen) {
+    const auto owners = document.tag_owners.find(tag);
+    if (owners == document.tag_owners.end() || !seen.insert(tag).second) return false;
+    return std::any_of(owners->second.begin(), owners->second.end(), [&](const Selector& owner) {
+        using Kind = Selector::Kind;
+        switch (owner.kind) {
+        case Kind::User:
+            return owner.name == user.login;
+        case Kind::UserDomain:
+            return user.login.ends_with("@" + owner.name);
+        case Kind::Group: {
+            const auto& members = document.groups.at(owner.name);
+            return std::find(members.begin(), members.end(), user.login) != members.end();
+        }
+        case Kind::Tag:
+            return owns_tag(document, user, owner.name, seen);
+        case Kind::AutogroupKind:
+            switch (owner.autogroup) {
+            case Autogroup::Member:
+                return true;
+            case Autogroup::Owner:
+                return user.role == UserRole::Owner;
+            case Autogroup::Admin:
+                return user.role == UserRole::Admin || user.role == UserRole::Owner;
+            case Autogroup::ItAdmin:
+                return user.role == UserRole::ItAdmin;
+            case Autogroup::NetworkAdmin:
+                return user.role == UserRole::NetworkAdmin;
+            case Autogroup::BillingAdmin:
+                return user.role == UserRole::BillingAdmin;
+            case Autogroup::Auditor:
+                return user.role == UserRole::Auditor;
+            default:
+                return false;
+            }
+        default:
+            return false;
+        }
+    });
+}
+
+bool is_owned_by_tags(const Document& document, const std::vector<std::string>& owner_tags, const std::string& tag,
+                      std::set<std::string>& seen) {
+    const auto owners = document.tag_owners.find(tag);
+    if (owners == document.tag_owners.end() || !seen.insert(tag).second) return false;
+    if (std::find(owner_tags.begin(), owner_tags.end(), tag) != owner_tags.end()) return true;
+    return std::any_of(owners->second.begin(), owners->second.end(), [&](const Selector& owner) {
+        return owner.kind == Selector::Kind::Tag && is_owned_by_tags(document, owner_tags, owner.name, seen);
+    });
+}
+
+} // namespace
+
+bool may_tag(const Document& document, const TailnetUser& user, std::string_view tag) {
+    const std::string name{tag};
+    if (document.tag_owners.count(name) == 0) return false;
+    if (user.role == UserRole::Owner || user.role == UserRole::Admin || user.role == UserRole::NetworkAdmin)
+        return true;
+    std::set<std::string> seen;
+    return owns_tag(document, user, name, seen);
+}
+
+bool may_tag(const Document& document, const std::vector<std::string>& owner_tags, std::string_view tag) {
+    std::set<std::string> seen;
+    return is_owned_by_tags(document, owner_tags, std::string{tag}, seen);
+}
+
+} // namespace tailrace

@@ -1,0 +1,142 @@
+// policy/compile_routes.cpp - which routes of a peer a viewer may use, and which are approved by themselves.
+#include "policy/compiled_data.hpp"
+
+#include <algorithm>
+
+namespace tailrace {
+namespace {
+
+bool has(const std::vector<IpPrefix>& list, const IpPrefix& route) {
+    return std::find(list.begin(), list.end(), route) != list.end();
+}
+
+} // namespace
+
+const CompiledPolicy::Data::RouteViewers& CompiledPolicy::Data::viewers_of(const Directory::SubnetRoute& route) const {
+    const auto [found, is_new] = route_viewers.try_emplace(route.prefix);
+    auto& viewers = found->second;
+    if (!is_new) return viewers;
+    viewers.by_rule = viewers.by_return = viewers.routers = BitSet{directory.size()};
+    for (const auto& rule : list.rules) {
+        if (rule.self) continue; // between addresses of nodes only
+        const bool leads_there =
+            rule.kind == Rule::Kind::Ports && !rule.via &&
+            std::any_of(rule.destinations.begin(), rule.destinations.end(),
+                        [&](const RuleDestination& destination) { return overlaps(destination, directory, route); });
+        if (leads_there) viewers.by_rule |= rule.sources->touched;
+        if (!rule.silent && rule.sources->overlaps(directory, route)) viewers.by_return |= rule.receivers;
+    }
+    for (const auto& other : directory.subnet_routes()) {
+        if (other.prefix == route.prefix) viewers.routers.insert(other.node);
+    }
+    return viewers;
+}
+
+/// Who may use the internet through this exit node by rules without `via`.
+const BitSet& CompiledPolicy::Data::internet_viewers(NodeIndex exit_node) const {
+    const auto [found, is_new] = exit_viewers.try_emplace(exit_node, BitSet{directory.size()});
+    if (!is_new) return found->second;
+    for (const auto& rule : list.rules) {
+        const bool leads_there = rule.kind == Rule::Kind::Ports && !rule.via && !rule.self &&
+                                 rule.receivers.contains(exit_node) &&
+                                 std::any_of(rule.destinations.begin(), rule.destinations.end(), is_internet);
+        if (leads_there) found->second |= rule.sources->touched;
+    }
+    return found->second;
+}
+
+bool CompiledPolicy::Data::may_use_exit(NodeIndex viewer, NodeIndex exit_node) const {
+    if (internet_viewers(exit_node).contains(viewer)) return true;
+    return std::any_of(list.vias.begin(), list.vias.end(), [&](const ViaGrant& via) {
+        return via.internet && via.tagged.contains(exit_node) && via.sources->touched.contains(viewer);
+    });
+}
+
+/// Whether the route's node is the one that routers with the tags of `via` serve it by: the online one with the lowest
+/// ID.
+bool CompiledPolicy::Data::leads_via_group(const ViaGrant& via, const Directory::SubnetRoute& route) const {
+    const Directory::SubnetRoute* leader = nullptr;
+    for (const auto& other : directory.subnet_routes()) {
+        if (other.prefix != route.prefix || !via.tagged.contains(other.node)) continue;
+        const bool better =
+            leader == nullptr || (directory.node(other.node).online && !directory.node(leader->node).online);
+        if (better) leader = &other;
+    }
+    return leader != nullptr && leader->node == route.node;
+}
+
+bool CompiledPolicy::Data::may_use_route(NodeIndex viewer, const Directory::SubnetRoute& route) const {
+    const auto& viewers = viewers_of(route);
+    const bool is_primary = has(directory.node(route.node).primaries, route.prefix);
+    if (is_primary && viewers.routers.contains(viewer)) return true; // a standby knows the primary
+    const bool by_rule = viewers.by_rule.contains(viewer);
+    bool steered = false;
+    for (const auto& via : list.vias) {
+        if (!via.sources->touched.contains(viewer)) continue;
+        if (std::none_of(via.destinations.begin(), via.destinations.end(),
+                         [&](const RuleDestination& destination) { return overlaps(destination, directory, route); }))
+            continue;
+        steered = true;
+        if (via.tagged.contains(route.node) && leads_via_group(via, route) && (is_primary || !by_rule)) return true;
+    }
+    if (!is_primary) return false;
+    return by_rule || (!steered && viewers.by_return.contains(viewer));
+}
+
+std::vector<IpPrefix> CompiledPolicy::allowed_routes(PolicyNodeId viewer_id, PolicyNodeId peer_id) const {
+    const auto& directory = data_->directory;
+    const auto viewer = directory.index_of(viewer_id);
+    const auto peer = directory.index_of(peer_id);
+    if (!viewer || !peer || directory.node(*peer).routes.empty()) return {};
+    const auto& routes = directory.node(*peer).routes;
+    if (*viewer == *peer) return routes;
+    if (!data_->view(*viewer).seen.contains(*peer)) return {};
+    std::vector<IpPrefix> allowed;
+    auto subnet_route = directory.subnet_routes_of(*peer).begin();
+    for (const auto& route : routes) {
+        const bool may = is_exit_route(route)
+                             ? data_->may_use_exit(*viewer, *peer)
+                             : data_->may_use_route(*viewer, directory.subnet_routes()[*subnet_route++]);
+        if (may) allowed.push_back(route);
+    }
+    return allowed;
+}
+
+std::vector<IpPrefix> CompiledPolicy::primary_routes(PolicyNodeId viewer, PolicyNodeId peer) const {
+    if (viewer == peer) {
+        const auto node = data_->directory.index_of(peer);
+        return node ? data_->directory.node(*node).primaries : std::vector<IpPrefix>{};
+    }
+    auto routes = allowed_routes(viewer, peer); // only a primary hands out its subnet routes
+    routes.erase(std::remove_if(routes.begin(), routes.end(), is_exit_route), routes.end());
+    return routes;
+}
+
+std::vector<IpAddress> CompiledPolicy::addresses(PolicyNodeId viewer_id, PolicyNodeId peer_id) const {
+    const auto& directory = data_->directory;
+    const auto viewer = directory.index_of(viewer_id);
+    const auto peer = directory.index_of(peer_id);
+    if (!viewer || !peer) return {};
+    auto addresses = directory.node(*peer).addresses;
+    if (directory.is_without_ipv4(*peer) || directory.is_without_ipv4(*viewer))
+        addresses.erase(std::remove_if(addresses.begin(), addresses.end(),
+                                       [](const IpAddress& address) { return address.is_v4(); }),
+                        addresses.end());
+    return addresses;
+}
+
+bool CompiledPolicy::approves_route(PolicyNodeId id, const IpPrefix& route) const {
+    const auto node = data_->directory.index_of(id);
+    if (!node) return false;
+    const auto& approvers = data_->document->auto_approvers;
+    const auto any_matches = [&](const std::vector<Selector>& selectors) {
+        return std::any_of(selectors.begin(), selectors.end(), [&](const Selector& selector) {
+            return data_->directory.nodes_matching(selector).contains(*node);
+        });
+    };
+    if (is_exit_route(route)) return any_matches(approvers.exit_node);
+    return std::any_of(approvers.routes.begin(), approvers.routes.end(),
+                       [&](const auto& entry) { return entry.first.contains(route) && any_matches(entry.second); });
+}
+
+} // namespace tailrace
