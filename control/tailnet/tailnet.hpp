@@ -1,0 +1,187 @@
+// control/tailnet/tailnet.hpp - who and what is in the tailnet, and every decision about it. Pure: it is told the time,
+// it writes nothing and sends nothing; take_changes() says what to write and whom to tell.
+#pragma once
+#include "control/model/model.hpp"
+#include "control/store/store.hpp"
+#include "control/tailnet/addresses.hpp"
+#include "proto/control/map.hpp"
+#include "proto/control/register.hpp"
+
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace tailrace {
+
+/// One node before and after. Null before: it is new. Null after: it is gone.
+struct NodeEvent {
+    NodeId id = 0;
+    NodePtr before, after;
+};
+
+/// What a decision did to the tailnet.
+struct Changes {
+    StoreOperations operations;   ///< to be on disk before anybody is told
+    std::vector<NodePtr> reports; ///< to be on disk some time
+    std::vector<NodeEvent> events;
+    bool users_changed = false;
+    std::vector<std::function<void()>> undo; ///< in the order of doing
+
+    bool needs_commit() const { return !operations.empty(); }
+};
+
+/// May these people or tags give a device this tag? Answered by the policy in force.
+struct TagOwners {
+    std::function<bool(const User& user, const std::string& tag)> user_may;
+    std::function<bool(const std::vector<std::string>& tags, const std::string& tag)> tags_may;
+};
+
+/// The answer to a registration.
+struct RegisterDecision {
+    wire::RegisterResponse response;
+    std::string wait_for; ///< not empty: hold the request until this pending registration ends, then ask again
+};
+
+/// Everything at one moment, never changed again.
+struct Snapshot {
+    std::map<NodeId, NodePtr> nodes;
+    std::map<UserId, UserPtr> users;
+};
+
+class Tailnet {
+public:
+    /// A node is counted offline this long after its last stream ended.
+    static constexpr auto kOfflineGrace = std::chrono::seconds{10};
+    /// After a start, the same for nodes that were online before: clients back off up to 30 s.
+    static constexpr auto kRestartGrace = std::chrono::seconds{40};
+    static constexpr auto kPendingLifetime = std::chrono::minutes{15};
+    static constexpr std::size_t kMaxPending = 1024;
+
+    struct Settings {
+        std::string server_url;
+        std::string base_domain;
+        IpPrefix prefix_v4, prefix_v6;
+        Duration ephemeral_timeout = std::chrono::minutes{30};
+        bool tags_need_owners = true; ///< false only in tests
+    };
+
+    Tailnet(Settings settings, StoredTailnet stored, TagOwners owners, WallTime now);
+
+    // What is there.
+    const std::map<NodeId, NodePtr>& nodes() const { return nodes_; }
+    const std::map<UserId, UserPtr>& users() const { return users_; }
+    const std::map<AuthKeyId, AuthKeyPtr>& auth_keys() const { return auth_keys_; }
+    NodePtr node(NodeId id) const;
+    NodePtr node_by_key(const NodeKey& key) const;
+    UserPtr user_named(std::string_view name) const;
+    UserPtr user(UserId id) const;
+    std::shared_ptr<const Snapshot> snapshot();
+    std::string fqdn(const Node& node) const; ///< with the dot at the end
+    const Settings& settings() const { return settings_; }
+    wire::UserProfile profile(UserId id) const;
+    static UserId owner_of(const NodeRecord& record) { return record.is_tagged() ? kTaggedDevicesUser : record.user; }
+
+    // What clients ask for (control-protocol.md 4 and 5).
+    RegisterDecision on_register(WallTime now, const MachineKey& machine, const wire::RegisterRequest& request);
+    /// What a lite update says, or a stream of a client below 68.
+    void on_report(WallTime now, NodeId id, const wire::MapRequest& request);
+    /// A stream began: fills in what no lite update has said yet.
+    void on_stream_begin(WallTime now, NodeId id, const wire::MapRequest& request);
+    void on_stream_end(WallTime now, NodeId id);
+
+    // What administrators ask for.
+    Result<UserPtr> create_user(WallTime now, std::string name, std::string display_name);
+    Result<void> delete_user(std::string_view name);
+    struct KeyWish {
+        std::string user;
+        std::vector<std::string> tags;
+        bool reusable = false, ephemeral = false, preapproved = false;
+        Duration lifetime{}; ///< 0: never expires
+        std::string description;
+    };
+    struct NewKey {
+        AuthKeyPtr key;
+        std::string text; ///< shown once
+    };
+    Result<NewKey> create_auth_key(WallTime now, const KeyWish& wish);
+    Result<void> revoke_auth_key(WallTime now, AuthKeyId id);
+    /// By id, name, FQDN, address or node key.
+    Result<NodePtr> find_node(std::string_view what) const;
+    Result<void> expire_node(WallTime now, NodeId id, WallTime expiry);
+    Result<void> delete_node(NodeId id);
+    Result<void> rename_node(NodeId id, std::string_view name);
+    Result<void> tag_node(NodeId id, std::vector<std::string> tags);
+    Result<void> set_approved_routes(NodeId id, std::vector<IpPrefix> routes);
+    Result<NodePtr> approve_registration(WallTime now, std::string_view pending_id, std::string_view user);
+    bool is_pending(std::string_view id) const { return pending_.find(id) != pending_.end(); }
+    std::size_t pending_count() const { return pending_.size(); }
+    void set_policy_text(std::string text);
+
+    // What time does.
+    void on_timer(WallTime now);
+    std::optional<WallTime> next_timer() const;
+
+    /// All that happened since the last call.
+    Changes take_changes();
+
+private:
+    struct Pending {
+        MachineKey machine;
+        wire::RegisterRequest request;
+        WallTime created;
+    };
+    /// How a node comes in: by whom, as what.
+    struct Admission {
+        UserId user = 0;
+        std::vector<std::string> tags;
+        bool ephemeral = false;
+        AuthKeyPtr key; // null: approved by hand
+        WallTime key_expiry;
+    };
+
+    RegisterDecision known_node(WallTime now, const NodePtr& node, const wire::RegisterRequest& request);
+    RegisterDecision with_auth_key(WallTime now, const MachineKey& machine, const wire::RegisterRequest& request);
+    RegisterDecision interactive(WallTime now, const MachineKey& machine, const wire::RegisterRequest& request);
+    Result<NodePtr> admit(WallTime now, const MachineKey& machine, const wire::RegisterRequest& request,
+                          const Admission& admission);
+    Result<std::vector<std::string>> allowed_tags(const User& user, std::vector<std::string> wanted) const;
+    RegisterDecision success(const Node& node) const;
+    NodePtr node_of_machine(const MachineKey& machine, UserId owner) const;
+
+    void put_node(Node node, bool durable);
+    void remove_node(NodeId id);
+    void put_user(UserId id, UserPtr user);
+    void put_key(AuthKeyId id, AuthKeyPtr key);
+    void restore_node(NodeId id, const NodePtr& node);
+    void index(const NodePtr& before, const NodePtr& after);
+    std::string free_name(std::string_view hostname, NodeId for_node) const;
+    void take_report(Node& node, const wire::MapRequest& request);
+    void forget_old_pending(WallTime now);
+
+    Settings settings_;
+    TagOwners owners_;
+    std::map<UserId, UserPtr> users_;
+    std::map<AuthKeyId, AuthKeyPtr> auth_keys_;
+    std::map<NodeId, NodePtr> nodes_;
+    std::unordered_map<NodeKey, NodeId> by_node_key_;
+    std::map<MachineKey, std::set<NodeId>> by_machine_;
+    std::map<std::string, NodeId, std::less<>> by_name_;
+    std::unordered_map<IpAddress, NodeId> by_address_;
+    std::map<std::string, Pending, std::less<>> pending_;
+    AddressPool addresses_;
+    UserId last_user_ = 0;
+    AuthKeyId last_auth_key_ = 0;
+    NodeId last_node_ = 0;
+    std::map<NodeId, WallTime> offline_at_; // grace periods that run
+    std::set<std::pair<WallTime, NodeId>> expiries_;
+    std::set<std::pair<WallTime, NodeId>> ephemeral_ends_;
+    std::map<NodeId, WallTime> ephemeral_end_of_;
+    void end_ephemeral_at(NodeId id, std::optional<WallTime> when);
+    std::shared_ptr<const Snapshot> snapshot_;
+    Changes changes_;
+};
+
+} // namespace tailrace
