@@ -1,0 +1,224 @@
+"""Builds and runs the test rooms. Started by scripts/test, which has installed the packages.
+
+A room is done when all of its suites wrote their result in JUnit's form; what is counted and listed at the end comes from
+those files. A suite that ends without one (it crashed, it hung) counts as one failure.
+"""
+import argparse
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as xml
+
+PROJECT = pathlib.Path(__file__).resolve().parent.parent
+BUILD = PROJECT / os.environ.get("BUILD_DIR", "build")
+# The same tests under clang's sanitizers; the fuzz targets are part of this build.
+SANITIZED = PROJECT / "build-sanitized"
+RESULTS = BUILD / "test-results"
+ROOMS = ["unit", "fuzz", "bpf", "netns", "uml", "vm", "interop"]
+PYTEST_ROOMS = {"netns", "uml", "vm", "interop"}
+FUZZ_SECONDS = 20
+SUITE_TIMEOUT = {"unit": 300, "bpf": 300, "fuzz": 120, "netns": 600, "uml": 900, "vm": 600, "interop": 900}
+
+
+@dataclasses.dataclass
+class Outcome:
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    notes: list = dataclasses.field(default_factory=list)
+
+    def add(self, other: "Outcome") -> None:
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+        self.notes += other.notes
+
+
+def say(text: str) -> None:
+    print(f"==> {text}", flush=True)
+
+
+def read_junit(path: pathlib.Path, suite: str) -> Outcome:
+    outcome = Outcome()
+    for case in xml.parse(path).getroot().iter("testcase"):
+        name = f"{suite}: {case.get('classname', '')}.{case.get('name', '')}"
+        skipped = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None:
+            outcome.failed += 1
+            outcome.notes.append(f"FAILED  {name}")
+        elif skipped is not None or case.get("status") == "notrun" or case.get("result") == "skipped":
+            outcome.skipped += 1
+            reason = (skipped.get("message") or "").splitlines() if skipped is not None else []
+            outcome.notes.append(f"skipped {name}{': ' + reason[0] if reason else ''}")
+        else:
+            outcome.passed += 1
+    return outcome
+
+
+class Suite:
+    """One test program: started with its output in a log, judged by its JUnit file and its exit status."""
+
+    def __init__(self, room: str, name: str, command: list, environment=None, junit: bool = True):
+        self.room = room
+        self.name = name
+        self.junit = RESULTS / f"{name}.xml" if junit else None
+        self.log = RESULTS / f"{name}.log"
+        self._command = command
+        self._environment = {**os.environ, **(environment or {})}
+
+    @staticmethod
+    def run_several(suites: list, at_once: int) -> Outcome:
+        """Runs suites side by side."""
+        total, waiting, running = Outcome(), list(suites), []
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                suite = waiting.pop(0)
+                suite.start()
+                running.append(suite)
+            for suite in [s for s in running if s.ended()]:
+                running.remove(suite)
+                total.add(suite.judge())
+            time.sleep(0.05)
+        return total
+
+    def start(self) -> None:
+        for old in (self.junit, self.log):
+            if old is not None:
+                old.unlink(missing_ok=True)
+        self._started = time.monotonic()
+        with open(self.log, "wb") as log:
+            self._process = subprocess.Popen([str(word) for word in self._command], cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=log,
+                                             stderr=subprocess.STDOUT, env=self._environment, start_new_session=True)
+
+    def ended(self) -> bool:
+        if self._process.poll() is not None:
+            return True
+        if time.monotonic() - self._started > SUITE_TIMEOUT[self.room]:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            return True
+        return False
+
+    def judge(self) -> Outcome:
+        seconds = time.monotonic() - self._started
+        status = self._process.returncode
+        outcome = Outcome()
+        if self.junit is not None:
+            try:
+                outcome = read_junit(self.junit, self.name)
+            except (OSError, xml.ParseError):
+                status = status or -1
+        elif status == 0:
+            outcome.passed = 1
+        if status != 0 and outcome.failed == 0 and not (status == 5 and self.room in PYTEST_ROOMS): # 5: pytest found no tests
+            outcome.failed += 1
+            why = "took too long and was killed" if status == -signal.SIGKILL else f"ended with {status}"
+            outcome.notes.append(f"FAILED  {self.name} {why}")
+        if outcome.failed:
+            sys.stdout.write("".join(f"    {line}\n" for line in self.log.read_text(errors="replace").splitlines()[-150:]))
+        say(f"{self.name}: {outcome.passed} passed, {outcome.failed} failed, {outcome.skipped} skipped, {seconds:.1f} s")
+        return outcome
+
+
+def run(*command, environment=None) -> None:
+    done = subprocess.run([str(word) for word in command], cwd=PROJECT, env={**os.environ, **(environment or {})})
+    if done.returncode != 0:
+        sys.exit(f"error: {' '.join(str(word) for word in command)} failed")
+
+
+def targets(build: pathlib.Path, folder: str, prefix: str) -> list:
+    """Executables of a build whose path is FOLDER/.../PREFIX_*."""
+    listed = subprocess.run(["meson", "introspect", "--targets", str(build)], capture_output=True, text=True, check=True).stdout
+    found = []
+    for target in json.loads(listed):
+        path = pathlib.Path(target["filename"][0])
+        relative = str(path.relative_to(build))
+        if target["type"] == "executable" and relative.startswith(folder + "/") and path.name.startswith(prefix):
+            found.append(relative)
+    return sorted(found)
+
+
+def build_sanitized(rooms: set) -> None:
+    if not (SANITIZED / "build.ninja").exists():
+        say("configuring the build with sanitizers")
+        run("meson", "setup", SANITIZED, "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Dbuildtype=debug", "-Doptimization=1",
+            "-Dcpp_args=-fsanitize=fuzzer-no-link", "-Dc_args=-fsanitize=fuzzer-no-link",
+            environment={"CC": "clang-14", "CXX": "clang++-14"})
+    wanted = []
+    if "unit" in rooms:
+        wanted += targets(SANITIZED, "tests/unit", "unit_")
+    if "fuzz" in rooms:
+        wanted += targets(SANITIZED, "tests/fuzz", "fuzz_")
+    if wanted:
+        say("building with sanitizers (clang)")
+        run("ninja", "-C", SANITIZED, *wanted)
+
+
+SANITIZER_OPTIONS = {"ASAN_OPTIONS": "abort_on_error=0:detect_leaks=1", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
+
+
+def suites_of(room: str) -> list:
+    if room == "unit":
+        plain = [Suite(room, pathlib.Path(t).name, [BUILD / t, f"--gtest_output=xml:{RESULTS}/{pathlib.Path(t).name}.xml"])
+                 for t in targets(BUILD, "tests/unit", "unit_")]
+        sanitized = [Suite(room, f"{pathlib.Path(t).name}-sanitized",
+                           [SANITIZED / t, f"--gtest_output=xml:{RESULTS}/{pathlib.Path(t).name}-sanitized.xml"], SANITIZER_OPTIONS)
+                     for t in targets(SANITIZED, "tests/unit", "unit_")]
+        return plain + sanitized
+    if room == "bpf":
+        return [Suite(room, pathlib.Path(t).name, [BUILD / t, f"--gtest_output=xml:{RESULTS}/{pathlib.Path(t).name}.xml"])
+                for t in targets(BUILD, "tests/bpf", "bpf_")]
+    if room == "fuzz":
+        suites = []
+        for target in targets(SANITIZED, "tests/fuzz", "fuzz_"):
+            name = pathlib.Path(target).name
+            corpus = PROJECT / "tests/fuzz/corpus" / name.removeprefix("fuzz_")
+            found = RESULTS / f"{name}.corpus" # what this run discovers stays out of the checkout
+            found.mkdir(exist_ok=True)
+            suites.append(Suite(room, name, [SANITIZED / target, f"-max_total_time={FUZZ_SECONDS}", "-timeout=10", "-rss_limit_mb=1024",
+                                             f"-artifact_prefix={RESULTS}/{name}.", found, *([corpus] if corpus.is_dir() else [])],
+                                SANITIZER_OPTIONS, junit=False))
+        return suites
+    return [Suite(room, room, ["/usr/bin/python3", "-m", "pytest", f"tests/{room}", "-v", "--tb=short", "-rs", f"--junitxml={RESULTS}/{room}.xml"])]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/test", description="Builds and runs the tests of the rooms named, or of all.")
+    parser.add_argument("room", nargs="*", choices=[*ROOMS, []], help=", ".join(ROOMS))
+    rooms = [room for room in ROOMS if room in (parser.parse_args().room or ROOMS)]
+    started = time.monotonic()
+
+    kernel = None
+    if "uml" in rooms: # five minutes on a new machine, so it begins first and runs beside our own build
+        kernel = subprocess.Popen(["nice", str(PROJECT / "tests/uml/build-kernel")], stdout=subprocess.DEVNULL)
+    run(PROJECT / "scripts/build")
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    if {"unit", "fuzz"} & set(rooms):
+        build_sanitized(set(rooms))
+    if kernel is not None:
+        if kernel.poll() is None:
+            say("waiting for the user-mode Linux kernel")
+        if kernel.wait() != 0:
+            sys.exit("error: the user-mode Linux kernel could not be built")
+
+    total = Outcome()
+    for room in rooms:
+        suites = suites_of(room)
+        say(f"room {room}: {len(suites)} suites")
+        total.add(Suite.run_several(suites, 1 if room in PYTEST_ROOMS or room == "bpf" else os.cpu_count() or 1))
+
+    print()
+    for note in total.notes:
+        print(note)
+    print(f"{time.monotonic() - started:.0f} s; logs and results in {RESULTS.relative_to(PROJECT)}")
+    print(f"{total.passed} passed, {total.failed} failed, {total.skipped} skipped")
+    return 1 if total.failed or total.passed == 0 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
