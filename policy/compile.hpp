@@ -2,6 +2,7 @@
 #pragma once
 #include "policy/document.hpp"
 #include "policy/filter_rule.hpp"
+#include "policy/ssh_rules.hpp"
 #include "policy/tailnet.hpp"
 
 #include <memory>
@@ -65,8 +66,13 @@ public:
     /// JSON texts.
     CapabilityValues capabilities_for(PolicyNodeId node, PolicyNodeId peer) const;
 
+    /// The SSH policy that `node` receives, in wire order. Empty: nobody gets in.
+    std::vector<SshRule> ssh_rules_for(PolicyNodeId node) const;
+
+    struct Data; ///< the inside, for the rest of policy/
+    const Data& data() const { return *data_; }
+
 private:
-    struct Data;
     explicit CompiledPolicy(std::unique_ptr<Data> data);
     std::unique_ptr<Data> data_;
 };
