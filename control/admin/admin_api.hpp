@@ -1,0 +1,33 @@
+// control/admin/admin_api.hpp - the JSON API behind the command line, served on the Unix socket.
+#pragma once
+#include "base/io/http.hpp"
+#include "control/tailnet/tailnet.hpp"
+
+#include <string>
+
+namespace tailrace {
+
+/// What the API needs of the server that it is part of.
+class AdminBackend {
+public:
+    virtual ~AdminBackend() = default;
+    virtual TailnetCore& tailnet() = 0;
+    /// Writes what changed and tells the clients; an error means that nothing has happened.
+    virtual Task<Result<void>> commit() = 0;
+    /// The policy in force; "" when there is none (everybody may reach everybody).
+    virtual std::string policy_text() const = 0;
+    /// Refused with line and column when it has an error, and when the policy lives in a file.
+    virtual Task<Result<void>> set_policy(std::string text) = 0;
+};
+
+/// Answers one request. Who may ask has been checked before (peer credentials of the socket).
+///
+///   GET|POST /v1/users        DELETE /v1/users/NAME
+///   GET|POST /v1/keys         POST /v1/keys/ID/revoke
+///   GET /v1/nodes[/WHICH]     POST /v1/nodes/WHICH/{expire,rename,tag}, /v1/nodes/register   DELETE /v1/nodes/WHICH
+///   GET|PUT /v1/policy
+///
+/// WHICH is an id, a name, an address or a node key. Errors are {"error": "a sentence"}.
+Task<HttpResponse> answer_admin(AdminBackend& backend, HttpRequest request);
+
+} // namespace tailrace

@@ -1,0 +1,156 @@
+// control/admin/messages.hpp - what the command line and the server say to each other over the Unix socket. The same
+// JSON is what `--json` prints.
+#pragma once
+#include "base/json/fields.hpp"
+#include "base/net.hpp"
+#include "base/time.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace tailrace::admin {
+
+struct UserInfo {
+    std::int64_t id = 0;
+    std::string name, display_name;
+    std::int64_t nodes = 0; ///< how many it owns
+    WallTime created;
+};
+struct CreateUser {
+    std::string name, display_name;
+};
+
+struct KeyInfo {
+    std::int64_t id = 0;
+    std::string key; ///< the whole text, only in the answer to its creation; else the public part
+    std::string user;
+    std::vector<std::string> tags;
+    bool reusable = false, ephemeral = false, preapproved = false;
+    std::string state; ///< "valid", "used", "expired", "revoked"
+    WallTime created;
+    std::optional<WallTime> expires, used;
+};
+struct CreateKey {
+    std::string user;
+    std::vector<std::string> tags;
+    bool reusable = false, ephemeral = false, preapproved = false;
+    std::string expiry; ///< a duration; "" for the default, "0" for never
+};
+
+struct NodeInfo {
+    std::int64_t id = 0;
+    std::string name; ///< first label of its DNS name
+    std::string fqdn, hostname, user;
+    std::vector<std::string> tags;
+    std::vector<IpAddress> addresses;
+    bool online = false, expired = false, ephemeral = false;
+    std::optional<WallTime> last_seen, key_expiry;
+    WallTime created;
+    std::string os, client_version, node_key, machine_key, disco_key;
+    std::vector<Endpoint> endpoints;
+    int home_derp = 0;
+    std::vector<IpPrefix> advertised_routes, approved_routes;
+};
+struct RegisterNode {
+    std::string id, user;
+};
+struct RenameNode {
+    std::string name;
+};
+struct TagNode {
+    std::vector<std::string> tags;
+};
+
+struct Failure {
+    std::string error;
+};
+
+} // namespace tailrace::admin
+
+namespace tailrace {
+
+template <>
+struct JsonFields<admin::UserInfo> {
+    using S = admin::UserInfo;
+    static constexpr auto fields =
+        std::tuple{field("id", &S::id), field("name", &S::name), field("displayName", &S::display_name, Omit::Empty),
+                   field("nodes", &S::nodes), field("created", &S::created)};
+};
+template <>
+struct JsonFields<admin::CreateUser> {
+    using S = admin::CreateUser;
+    static constexpr auto fields =
+        std::tuple{field("name", &S::name), field("displayName", &S::display_name, Omit::Empty)};
+};
+template <>
+struct JsonFields<admin::KeyInfo> {
+    using S = admin::KeyInfo;
+    static constexpr auto fields = std::tuple{field("id", &S::id),
+                                              field("key", &S::key),
+                                              field("user", &S::user),
+                                              field("tags", &S::tags),
+                                              field("reusable", &S::reusable),
+                                              field("ephemeral", &S::ephemeral),
+                                              field("preapproved", &S::preapproved),
+                                              field("state", &S::state),
+                                              field("created", &S::created),
+                                              field("expires", &S::expires, Omit::Empty),
+                                              field("used", &S::used, Omit::Empty)};
+};
+template <>
+struct JsonFields<admin::CreateKey> {
+    using S = admin::CreateKey;
+    static constexpr auto fields = std::tuple{field("user", &S::user),
+                                              field("tags", &S::tags),
+                                              field("reusable", &S::reusable),
+                                              field("ephemeral", &S::ephemeral),
+                                              field("preapproved", &S::preapproved),
+                                              field("expiry", &S::expiry)};
+};
+template <>
+struct JsonFields<admin::NodeInfo> {
+    using S = admin::NodeInfo;
+    static constexpr auto fields = std::tuple{field("id", &S::id),
+                                              field("name", &S::name),
+                                              field("fqdn", &S::fqdn),
+                                              field("hostname", &S::hostname),
+                                              field("user", &S::user),
+                                              field("tags", &S::tags),
+                                              field("addresses", &S::addresses),
+                                              field("online", &S::online),
+                                              field("expired", &S::expired),
+                                              field("ephemeral", &S::ephemeral),
+                                              field("lastSeen", &S::last_seen, Omit::Empty),
+                                              field("keyExpiry", &S::key_expiry, Omit::Empty),
+                                              field("created", &S::created),
+                                              field("os", &S::os),
+                                              field("clientVersion", &S::client_version),
+                                              field("nodeKey", &S::node_key),
+                                              field("machineKey", &S::machine_key),
+                                              field("discoKey", &S::disco_key),
+                                              field("endpoints", &S::endpoints),
+                                              field("homeDerp", &S::home_derp),
+                                              field("advertisedRoutes", &S::advertised_routes),
+                                              field("approvedRoutes", &S::approved_routes)};
+};
+template <>
+struct JsonFields<admin::RegisterNode> {
+    using S = admin::RegisterNode;
+    static constexpr auto fields = std::tuple{field("id", &S::id), field("user", &S::user)};
+};
+template <>
+struct JsonFields<admin::RenameNode> {
+    static constexpr auto fields = std::tuple{field("name", &admin::RenameNode::name)};
+};
+template <>
+struct JsonFields<admin::TagNode> {
+    static constexpr auto fields = std::tuple{field("tags", &admin::TagNode::tags)};
+};
+template <>
+struct JsonFields<admin::Failure> {
+    static constexpr auto fields = std::tuple{field("error", &admin::Failure::error)};
+};
+
+} // namespace tailrace
