@@ -1,17 +1,15 @@
 #!/bin/sh
-# First program of the user-mode Linux guest: builds a throw-away world over the host's files, runs the command in it,
-# hands its exit status to the host and powers off. Written for scripts/uml, which replaces the @NAMES@.
-mount -t proc proc /proc || exit 1
+# First program of a guest (user-mode Linux or QEMU): builds a throw-away world over the host's files, runs the command in
+# it, hands its exit status to the host and powers off. The room fills in how to mount the
+# host's files on /mnt/lower and the directory that host and guest share on /mnt/exchange.
+mount -t proc proc /proc
 mount -t tmpfs -o size=90% tmpfs /mnt || exit 1
-mkdir /mnt/upper /mnt/work /mnt/root /mnt/host
-mount -t hostfs -o @EXCHANGE@ none /mnt/host || exit 1
-exec 9>/mnt/host/status # the only thing that reaches the host, besides the console
-mount -t overlay overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work /mnt/root || exit 1
-cp /mnt/host/command.sh /mnt/root/.command.sh
-umount -l /mnt/host
-
-# A real root and not a chroot: entering a mount namespace would step out of a chroot.
-cd /mnt/root && mkdir -p .old-root && pivot_root . .old-root && cd / || exit 1
+mkdir /mnt/lower /mnt/exchange /mnt/upper /mnt/work /mnt/root
+@MOUNT@
+exec 9>/mnt/exchange/status # the only thing that reaches the host, besides the console
+mount -t overlay overlay -o lowerdir=/mnt/lower,upperdir=/mnt/upper,workdir=/mnt/work /mnt/root || exit 1
+cp /mnt/exchange/command.sh /mnt/root/.command.sh
+cat >/mnt/root/.world.sh <<'END'
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t bpf bpf /sys/fs/bpf
@@ -35,8 +33,9 @@ ln -s /proc/self/fd /dev/fd
 ln -s /proc/self/fd/0 /dev/stdin
 ln -s /proc/self/fd/1 /dev/stdout
 ln -s /proc/self/fd/2 /dev/stderr
-umount -l /.old-root && rmdir /.old-root
 mkdir -p /run/lock /run/user
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+@WORLD@
 ip link set lo up
 echo @HOSTNAME@ >/proc/sys/kernel/hostname
 
@@ -52,3 +51,7 @@ while kill -0 $printer 2>/dev/null && [ $tries -lt 20 ]; do sleep 0.05; tries=$(
 echo $status >&9
 exec 9>&-
 exec /usr/bin/python3 -c 'import ctypes; ctypes.CDLL(None).reboot(0x4321fedc)' # power off
+END
+
+# Moved over the old root, and not merely a chroot: entering a mount namespace would step out of that.
+cd /mnt/root && mount -n --move . / && exec chroot . /bin/sh /.world.sh
