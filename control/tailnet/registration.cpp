@@ -1,6 +1,6 @@
 // control/tailnet/registration.cpp - may this machine be a node, and as whom? The order of the questions is that of
 // control-protocol.md 4.8.
-#include "control/tailnet/tailnet.hpp"
+#include "control/tailnet/tailnet_state.hpp"
 
 #include "base/random.hpp"
 #include "base/text.hpp"
@@ -28,7 +28,7 @@ RegisterDecision key_expired() {
 
 } // namespace
 
-RegisterDecision Tailnet::success(const Node& node) const {
+RegisterDecision TailnetState::success(const Node& node) const {
     RegisterDecision decision;
     wire::UserProfile profile = this->profile(owner_of(node.record));
     decision.response.user.id = profile.id;
@@ -41,7 +41,7 @@ RegisterDecision Tailnet::success(const Node& node) const {
     return decision;
 }
 
-RegisterDecision Tailnet::on_register(WallTime now, const MachineKey& machine, const wire::RegisterRequest& request) {
+RegisterDecision TailnetState::on_register(WallTime now, const MachineKey& machine, const wire::RegisterRequest& request) {
     if (request.node_key.is_zero()) return refused("the node key is all zeros: the client must generate one");
     NodePtr known = node_by_key(request.node_key);
     if (known && known->record.machine_key != machine)
@@ -55,7 +55,7 @@ RegisterDecision Tailnet::on_register(WallTime now, const MachineKey& machine, c
 }
 
 /// The node is there and its machine asks: logout, a restart, or news of its expiry.
-RegisterDecision Tailnet::known_node(WallTime now, const NodePtr& node, const wire::RegisterRequest& request) {
+RegisterDecision TailnetState::known_node(WallTime now, const NodePtr& node, const wire::RegisterRequest& request) {
     if (node->record.expired(now)) return key_expired();
     if (request.expiry.is_zero()) return success(*node);
     if (request.expiry > now) { // a key may live shorter, never longer
@@ -72,7 +72,7 @@ RegisterDecision Tailnet::known_node(WallTime now, const NodePtr& node, const wi
     return success(*node);
 }
 
-RegisterDecision Tailnet::with_auth_key(WallTime now, const MachineKey& machine, const wire::RegisterRequest& request) {
+RegisterDecision TailnetState::with_auth_key(WallTime now, const MachineKey& machine, const wire::RegisterRequest& request) {
     NodePtr known = node_by_key(request.node_key);
     bool valid = known && !known->record.expired(now);
     AuthKeyPtr key;
@@ -112,7 +112,7 @@ RegisterDecision Tailnet::with_auth_key(WallTime now, const MachineKey& machine,
     return success(**node);
 }
 
-Result<std::vector<std::string>> Tailnet::allowed_tags(const User& user, std::vector<std::string> wanted) const {
+Result<std::vector<std::string>> TailnetState::allowed_tags(const User& user, std::vector<std::string> wanted) const {
     std::sort(wanted.begin(), wanted.end());
     wanted.erase(std::unique(wanted.begin(), wanted.end()), wanted.end());
     for (const std::string& tag : wanted)
@@ -121,7 +121,7 @@ Result<std::vector<std::string>> Tailnet::allowed_tags(const User& user, std::ve
     return wanted;
 }
 
-RegisterDecision Tailnet::interactive(WallTime now, const MachineKey& machine, const wire::RegisterRequest& request) {
+RegisterDecision TailnetState::interactive(WallTime now, const MachineKey& machine, const wire::RegisterRequest& request) {
     forget_old_pending(now);
     constexpr std::string_view kPath = "/register/";
     if (auto at = request.followup.rfind(kPath); at != std::string::npos) {
@@ -142,12 +142,12 @@ RegisterDecision Tailnet::interactive(WallTime now, const MachineKey& machine, c
     return decision;
 }
 
-void Tailnet::forget_old_pending(WallTime now) {
+void TailnetState::forget_old_pending(WallTime now) {
     for (auto at = pending_.begin(); at != pending_.end();)
         at = at->second.created.plus(kPendingLifetime) <= now ? pending_.erase(at) : std::next(at);
 }
 
-Result<NodePtr> Tailnet::approve_registration(WallTime now, std::string_view pending_id, std::string_view user_name) {
+Result<NodePtr> TailnetState::approve_registration(WallTime now, std::string_view pending_id, std::string_view user_name) {
     forget_old_pending(now);
     auto at = pending_.find(pending_id);
     if (at == pending_.end())
@@ -172,7 +172,7 @@ Result<NodePtr> Tailnet::approve_registration(WallTime now, std::string_view pen
 }
 
 /// The node of this machine that would belong to the same owner: it keeps id, addresses and name.
-NodePtr Tailnet::node_of_machine(const MachineKey& machine, UserId owner) const {
+NodePtr TailnetState::node_of_machine(const MachineKey& machine, UserId owner) const {
     auto at = by_machine_.find(machine);
     if (at == by_machine_.end()) return nullptr;
     NodePtr found;
@@ -185,7 +185,7 @@ NodePtr Tailnet::node_of_machine(const MachineKey& machine, UserId owner) const 
     return found;
 }
 
-Result<NodePtr> Tailnet::admit(WallTime now, const MachineKey& machine, const wire::RegisterRequest& request,
+Result<NodePtr> TailnetState::admit(WallTime now, const MachineKey& machine, const wire::RegisterRequest& request,
                                const Admission& admission) {
     if (NodePtr other = node_by_key(request.node_key); other && other->record.machine_key != machine)
         return Error::make("node key already in use by another machine");

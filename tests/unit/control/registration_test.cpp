@@ -35,7 +35,7 @@ TEST_F(Registration, AReusableKeyWorksAgainAndAOneShotKeyDoesNot) {
 }
 
 TEST_F(Registration, RefusesExpiredRevokedUnknownAndMalformedKeys) {
-    Tailnet::KeyWish wish;
+    TailnetState::KeyWish wish;
     wish.lifetime = 10s;
     std::string short_lived = make_key(wish), revoked = reusable_key();
     ASSERT_TRUE(tailnet.revoke_auth_key(at(now), 2));
@@ -109,7 +109,7 @@ TEST_F(Registration, TheSameMachineForAnotherUserIsAnotherNode) {
     join(laptop, reusable_key());
     NodeKey old = laptop.key;
     laptop.rotate();
-    Tailnet::KeyWish wish;
+    TailnetState::KeyWish wish;
     wish.user = "bob";
     EXPECT_TRUE(succeeded(join(laptop, make_key(wish))));
     EXPECT_EQ(tailnet.nodes().size(), 2u);
@@ -129,7 +129,7 @@ TEST_F(Registration, LogoutExpiresANode) {
 
 TEST_F(Registration, LogoutDeletesAnEphemeralNode) {
     Machine laptop;
-    Tailnet::KeyWish wish;
+    TailnetState::KeyWish wish;
     wish.ephemeral = true;
     join(laptop, make_key(wish));
     ASSERT_TRUE(node_of(laptop));
@@ -199,7 +199,7 @@ TEST_F(Registration, AnUnknownOrOldFollowupGetsANewUrl) {
 }
 
 TEST_F(Registration, TaggedKeysMakeTaggedNodesWithoutExpiry) {
-    Tailnet::KeyWish wish;
+    TailnetState::KeyWish wish;
     wish.tags = {"tag:gateway"};
     Machine router;
     auto request = router.request(make_key(wish));

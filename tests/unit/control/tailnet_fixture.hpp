@@ -1,6 +1,6 @@
 // A tailnet with two users and what a client would send to it.
 #pragma once
-#include "control/tailnet/tailnet.hpp"
+#include "control/tailnet/tailnet_state.hpp"
 
 #include <gtest/gtest.h>
 
@@ -33,8 +33,8 @@ struct Machine {
 };
 
 struct TailnetFixture : testing::Test {
-    static Tailnet::Settings settings() {
-        Tailnet::Settings settings;
+    static TailnetState::Settings settings() {
+        TailnetState::Settings settings;
         settings.server_url = "http://10.99.0.1:8080";
         settings.base_domain = "tail.lab";
         settings.prefix_v4 = cgnat_prefix();
@@ -43,21 +43,21 @@ struct TailnetFixture : testing::Test {
     }
     TagOwners owners{[](const User& user, const std::string& tag) { return user.name == "alice" && tag == "tag:server"; },
                      [](const std::vector<std::string>&, const std::string&) { return false; }};
-    Tailnet tailnet{settings(), {}, owners, at(std::chrono::seconds{0})};
+    TailnetState tailnet{settings(), {}, owners, at(std::chrono::seconds{0})};
     std::chrono::seconds now{0};
 
     void SetUp() override {
         ASSERT_TRUE(tailnet.create_user(at(now), "alice", ""));
         ASSERT_TRUE(tailnet.create_user(at(now), "bob", ""));
     }
-    std::string make_key(Tailnet::KeyWish wish) {
+    std::string make_key(TailnetState::KeyWish wish) {
         if (wish.user.empty()) wish.user = "alice";
         auto key = tailnet.create_auth_key(at(now), wish);
         EXPECT_TRUE(key);
         return key->text;
     }
     std::string reusable_key() {
-        Tailnet::KeyWish wish;
+        TailnetState::KeyWish wish;
         wish.reusable = true;
         return make_key(wish);
     }

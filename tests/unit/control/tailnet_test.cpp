@@ -43,7 +43,7 @@ TEST_F(TailnetTest, AfterARestartNodesThatWereOnlineStaySoForAWhile) {
     tailnet.on_stream_begin(at(0s), id, laptop.map_request());
     StoredTailnet stored;
     stored.nodes.push_back(node());
-    Tailnet again{settings(), stored, owners, at(100s)};
+    TailnetState again{settings(), stored, owners, at(100s)};
     EXPECT_TRUE(again.node(id)->report.online);
     again.on_timer(at(120s));
     EXPECT_TRUE(again.node(id)->report.online);
@@ -108,7 +108,7 @@ TEST_F(TailnetTest, AHostNameChangesTheNameUnlessAnAdministratorChoseIt) {
 
 TEST_F(TailnetTest, AnEphemeralNodeGoesAfterSomeTimeOffline) {
     Machine worker;
-    Tailnet::KeyWish wish;
+    TailnetState::KeyWish wish;
     wish.ephemeral = true;
     join(worker, make_key(wish));
     NodeId worker_id = node_of(worker)->id();

@@ -1,4 +1,4 @@
-// control/tailnet/tailnet.hpp - who and what is in the tailnet, and every decision about it. Pure: it is told the time,
+// control/tailnet/tailnet_state.hpp - who and what is in the tailnet, and every decision about it. Pure: it is told the time,
 // it writes nothing and sends nothing; take_changes() says what to write and whom to tell.
 #pragma once
 #include "control/model/model.hpp"
@@ -51,7 +51,7 @@ struct Snapshot {
     std::map<UserId, UserPtr> users;
 };
 
-class Tailnet {
+class TailnetState {
 public:
     /// A node is counted offline this long after its last stream ended.
     static constexpr auto kOfflineGrace = std::chrono::seconds{10};
@@ -68,7 +68,7 @@ public:
         bool tags_need_owners = true; ///< false only in tests
     };
 
-    Tailnet(Settings settings, StoredTailnet stored, TagOwners owners, WallTime now);
+    TailnetState(Settings settings, StoredTailnet stored, TagOwners owners, WallTime now);
 
     // What is there.
     const std::map<NodeId, NodePtr>& nodes() const { return nodes_; }

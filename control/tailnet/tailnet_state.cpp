@@ -1,5 +1,5 @@
-// control/tailnet/tailnet.cpp - the state and what time and administrators do to it. Registration: registration.cpp.
-#include "control/tailnet/tailnet.hpp"
+// control/tailnet/tailnet_state.cpp - the state and what time and administrators do to it. Registration: registration.cpp.
+#include "control/tailnet/tailnet_state.hpp"
 
 #include "base/random.hpp"
 #include "base/text.hpp"
@@ -26,7 +26,7 @@ bool is_tag(std::string_view text) {
 
 } // namespace
 
-Tailnet::Tailnet(Settings settings, StoredTailnet stored, TagOwners owners, WallTime now)
+TailnetState::TailnetState(Settings settings, StoredTailnet stored, TagOwners owners, WallTime now)
     : settings_(std::move(settings)), owners_(std::move(owners)), addresses_(settings_.prefix_v4, settings_.prefix_v6),
       last_user_(stored.last_user), last_auth_key_(stored.last_auth_key), last_node_(stored.last_node) {
     for (User& user : stored.users) {
@@ -48,35 +48,35 @@ Tailnet::Tailnet(Settings settings, StoredTailnet stored, TagOwners owners, Wall
     }
 }
 
-NodePtr Tailnet::node(NodeId id) const {
+NodePtr TailnetState::node(NodeId id) const {
     auto at = nodes_.find(id);
     return at == nodes_.end() ? nullptr : at->second;
 }
-NodePtr Tailnet::node_by_key(const NodeKey& key) const {
+NodePtr TailnetState::node_by_key(const NodeKey& key) const {
     auto at = by_node_key_.find(key);
     return at == by_node_key_.end() ? nullptr : node(at->second);
 }
-UserPtr Tailnet::user(UserId id) const {
+UserPtr TailnetState::user(UserId id) const {
     auto at = users_.find(id);
     return at == users_.end() ? nullptr : at->second;
 }
-UserPtr Tailnet::user_named(std::string_view name) const {
+UserPtr TailnetState::user_named(std::string_view name) const {
     for (const auto& [id, user] : users_)
         if (equals_ignoring_case(user->name, name)) return user;
     return nullptr;
 }
 
-std::shared_ptr<const Snapshot> Tailnet::snapshot() {
+std::shared_ptr<const Snapshot> TailnetState::snapshot() {
     if (!snapshot_) snapshot_ = std::make_shared<const Snapshot>(Snapshot{nodes_, users_});
     return snapshot_;
 }
 
-std::string Tailnet::fqdn(const Node& node) const {
+std::string TailnetState::fqdn(const Node& node) const {
     if (settings_.base_domain.empty()) return node.record.given_name + ".";
     return fmt::format("{}.{}.", node.record.given_name, settings_.base_domain);
 }
 
-wire::UserProfile Tailnet::profile(UserId id) const {
+wire::UserProfile TailnetState::profile(UserId id) const {
     wire::UserProfile profile;
     profile.id = id;
     if (id == kTaggedDevicesUser) {
@@ -91,7 +91,7 @@ wire::UserProfile Tailnet::profile(UserId id) const {
     return profile;
 }
 
-void Tailnet::index(const NodePtr& before, const NodePtr& after) {
+void TailnetState::index(const NodePtr& before, const NodePtr& after) {
     if (before) {
         const NodeRecord& old = before->record;
         auto erase_own = [&](auto& map, const auto& key) {
@@ -120,7 +120,7 @@ void Tailnet::index(const NodePtr& before, const NodePtr& after) {
     }
 }
 
-void Tailnet::put_node(Node node, bool durable) {
+void TailnetState::put_node(Node node, bool durable) {
     NodeId id = node.id();
     NodePtr before = this->node(id);
     auto after = std::make_shared<const Node>(std::move(node));
@@ -137,7 +137,7 @@ void Tailnet::put_node(Node node, bool durable) {
     changes_.undo.push_back([this, id, before] { restore_node(id, before); });
 }
 
-void Tailnet::remove_node(NodeId id) {
+void TailnetState::remove_node(NodeId id) {
     NodePtr before = node(id);
     if (!before) return;
     nodes_.erase(id);
@@ -151,7 +151,7 @@ void Tailnet::remove_node(NodeId id) {
 }
 
 /// Back to what is on disk, for a change that could not be written. What the node reported meanwhile stays.
-void Tailnet::restore_node(NodeId id, const NodePtr& old) {
+void TailnetState::restore_node(NodeId id, const NodePtr& old) {
     NodePtr now = node(id);
     NodePtr restored = old;
     if (old && now) restored = std::make_shared<const Node>(Node{old->record, now->report});
@@ -164,7 +164,7 @@ void Tailnet::restore_node(NodeId id, const NodePtr& old) {
     changes_.events.push_back({id, now, restored});
 }
 
-void Tailnet::put_user(UserId id, UserPtr user) {
+void TailnetState::put_user(UserId id, UserPtr user) {
     UserPtr before = this->user(id);
     auto set = [this, id](const UserPtr& value) {
         if (value)
@@ -182,7 +182,7 @@ void Tailnet::put_user(UserId id, UserPtr user) {
     changes_.undo.push_back([set, before] { set(before); });
 }
 
-void Tailnet::put_key(AuthKeyId id, AuthKeyPtr key) {
+void TailnetState::put_key(AuthKeyId id, AuthKeyPtr key) {
     auto at = auth_keys_.find(id);
     AuthKeyPtr before = at == auth_keys_.end() ? nullptr : at->second;
     auto set = [this, id](const AuthKeyPtr& value) {
@@ -199,11 +199,11 @@ void Tailnet::put_key(AuthKeyId id, AuthKeyPtr key) {
     changes_.undo.push_back([set, before] { set(before); });
 }
 
-Changes Tailnet::take_changes() {
+Changes TailnetState::take_changes() {
     return std::exchange(changes_, {});
 }
 
-std::string Tailnet::free_name(std::string_view hostname, NodeId for_node) const {
+std::string TailnetState::free_name(std::string_view hostname, NodeId for_node) const {
     std::string label = dns_label(hostname);
     auto is_free = [&](const std::string& name) {
         auto at = by_name_.find(name);
@@ -217,7 +217,7 @@ std::string Tailnet::free_name(std::string_view hostname, NodeId for_node) const
 
 // ---- reports and streams
 
-void Tailnet::take_report(Node& node, const wire::MapRequest& request) {
+void TailnetState::take_report(Node& node, const wire::MapRequest& request) {
     NodeReport& report = node.report;
     if (!request.disco_key.is_zero()) report.disco_key = request.disco_key;
     if (request.version > 0) report.cap_version = request.version;
@@ -235,7 +235,7 @@ void Tailnet::take_report(Node& node, const wire::MapRequest& request) {
     if (!hostinfo.hostname.empty()) node.record.hostname = hostinfo.hostname;
 }
 
-void Tailnet::on_report(WallTime now, NodeId id, const wire::MapRequest& request) {
+void TailnetState::on_report(WallTime now, NodeId id, const wire::MapRequest& request) {
     NodePtr before = node(id);
     if (!before) return;
     Node after = *before;
@@ -247,7 +247,7 @@ void Tailnet::on_report(WallTime now, NodeId id, const wire::MapRequest& request
     put_node(std::move(after), renamed);
 }
 
-void Tailnet::on_stream_begin(WallTime now, NodeId id, const wire::MapRequest& request) {
+void TailnetState::on_stream_begin(WallTime now, NodeId id, const wire::MapRequest& request) {
     NodePtr before = node(id);
     if (!before) return;
     offline_at_.erase(id);
@@ -266,14 +266,14 @@ void Tailnet::on_stream_begin(WallTime now, NodeId id, const wire::MapRequest& r
     put_node(std::move(after), false);
 }
 
-void Tailnet::on_stream_end(WallTime now, NodeId id) {
+void TailnetState::on_stream_end(WallTime now, NodeId id) {
     NodePtr before = node(id);
     if (!before) return;
     offline_at_[id] = now.plus(kOfflineGrace);
     if (before->record.ephemeral) end_ephemeral_at(id, now.plus(settings_.ephemeral_timeout));
 }
 
-void Tailnet::end_ephemeral_at(NodeId id, std::optional<WallTime> when) {
+void TailnetState::end_ephemeral_at(NodeId id, std::optional<WallTime> when) {
     if (auto at = ephemeral_end_of_.find(id); at != ephemeral_end_of_.end()) {
         ephemeral_ends_.erase({at->second, id});
         ephemeral_end_of_.erase(at);
@@ -283,7 +283,7 @@ void Tailnet::end_ephemeral_at(NodeId id, std::optional<WallTime> when) {
     ephemeral_ends_.insert({*when, id});
 }
 
-void Tailnet::on_timer(WallTime now) {
+void TailnetState::on_timer(WallTime now) {
     for (auto at = offline_at_.begin(); at != offline_at_.end();) {
         if (at->second > now) {
             ++at;
@@ -314,7 +314,7 @@ void Tailnet::on_timer(WallTime now) {
     forget_old_pending(now);
 }
 
-std::optional<WallTime> Tailnet::next_timer() const {
+std::optional<WallTime> TailnetState::next_timer() const {
     std::optional<WallTime> next;
     auto consider = [&](const WallTime& when) {
         if (!next || when < *next) next = when;
@@ -327,7 +327,7 @@ std::optional<WallTime> Tailnet::next_timer() const {
 
 // ---- administrators
 
-Result<UserPtr> Tailnet::create_user(WallTime now, std::string name, std::string display_name) {
+Result<UserPtr> TailnetState::create_user(WallTime now, std::string name, std::string display_name) {
     if (name.empty() || name.size() > 200 || name.find_first_of(" \t\r\n\"'<>:,/\\") != std::string::npos)
         return Error::make("\"{}\" can't be a user's name: use a login name such as alice or alice@example.com", name);
     if (user_named(name)) return Error::make("there is already a user named {}", name);
@@ -336,7 +336,7 @@ Result<UserPtr> Tailnet::create_user(WallTime now, std::string name, std::string
     return UserPtr{user};
 }
 
-Result<void> Tailnet::delete_user(std::string_view name) {
+Result<void> TailnetState::delete_user(std::string_view name) {
     UserPtr user = user_named(name);
     if (!user) return Error::make("there is no user named {}", name);
     std::size_t owned = 0;
@@ -353,7 +353,7 @@ Result<void> Tailnet::delete_user(std::string_view name) {
     return {};
 }
 
-Result<Tailnet::NewKey> Tailnet::create_auth_key(WallTime now, const KeyWish& wish) {
+Result<TailnetState::NewKey> TailnetState::create_auth_key(WallTime now, const KeyWish& wish) {
     UserPtr user = user_named(wish.user);
     if (!user) return Error::make("there is no user named {}: create it with \"users create {}\"", wish.user, wish.user);
     AuthKey key;
@@ -378,7 +378,7 @@ Result<Tailnet::NewKey> Tailnet::create_auth_key(WallTime now, const KeyWish& wi
     return NewKey{shared, text.text()};
 }
 
-Result<void> Tailnet::revoke_auth_key(WallTime now, AuthKeyId id) {
+Result<void> TailnetState::revoke_auth_key(WallTime now, AuthKeyId id) {
     auto at = auth_keys_.find(id);
     if (at == auth_keys_.end()) return Error::make("there is no key with id {}", id);
     if (!at->second->revoked.is_zero()) return Error::make("key {} is already revoked", id);
@@ -388,7 +388,7 @@ Result<void> Tailnet::revoke_auth_key(WallTime now, AuthKeyId id) {
     return {};
 }
 
-Result<NodePtr> Tailnet::find_node(std::string_view what) const {
+Result<NodePtr> TailnetState::find_node(std::string_view what) const {
     if (auto id = parse_number<NodeId>(what))
         if (auto found = node(*id)) return found;
     std::string name = to_lower(what);
@@ -403,7 +403,7 @@ Result<NodePtr> Tailnet::find_node(std::string_view what) const {
     return Error::make("there is no node \"{}\": \"nodes list\" shows ids, names and addresses", what);
 }
 
-Result<void> Tailnet::expire_node(WallTime now, NodeId id, WallTime expiry) {
+Result<void> TailnetState::expire_node(WallTime now, NodeId id, WallTime expiry) {
     NodePtr before = node(id);
     if (!before) return Error::make("there is no node {}", id);
     Node after = *before;
@@ -412,13 +412,13 @@ Result<void> Tailnet::expire_node(WallTime now, NodeId id, WallTime expiry) {
     return {};
 }
 
-Result<void> Tailnet::delete_node(NodeId id) {
+Result<void> TailnetState::delete_node(NodeId id) {
     if (!node(id)) return Error::make("there is no node {}", id);
     remove_node(id);
     return {};
 }
 
-Result<void> Tailnet::rename_node(NodeId id, std::string_view name) {
+Result<void> TailnetState::rename_node(NodeId id, std::string_view name) {
     NodePtr before = node(id);
     if (!before) return Error::make("there is no node {}", id);
     std::string label = to_lower(name);
@@ -433,7 +433,7 @@ Result<void> Tailnet::rename_node(NodeId id, std::string_view name) {
     return {};
 }
 
-Result<void> Tailnet::tag_node(NodeId id, std::vector<std::string> tags) {
+Result<void> TailnetState::tag_node(NodeId id, std::vector<std::string> tags) {
     NodePtr before = node(id);
     if (!before) return Error::make("there is no node {}", id);
     sort_unique(tags);
@@ -448,7 +448,7 @@ Result<void> Tailnet::tag_node(NodeId id, std::vector<std::string> tags) {
     return {};
 }
 
-Result<void> Tailnet::set_approved_routes(NodeId id, std::vector<IpPrefix> routes) {
+Result<void> TailnetState::set_approved_routes(NodeId id, std::vector<IpPrefix> routes) {
     NodePtr before = node(id);
     if (!before) return Error::make("there is no node {}", id);
     std::sort(routes.begin(), routes.end());
@@ -459,7 +459,7 @@ Result<void> Tailnet::set_approved_routes(NodeId id, std::vector<IpPrefix> route
     return {};
 }
 
-void Tailnet::set_policy_text(std::string text) {
+void TailnetState::set_policy_text(std::string text) {
     changes_.operations.push_back(PutPolicy{std::move(text)});
 }
 
