@@ -1,0 +1,130 @@
+#include "proto/disco.hpp"
+
+#include <sodium.h>
+
+#include <algorithm>
+
+namespace tailrace {
+namespace {
+
+constexpr std::byte kMagic[6] = {std::byte{0x54}, std::byte{0x53}, std::byte{0xf0},
+                                 std::byte{0x9f}, std::byte{0x92}, std::byte{0xac}};
+constexpr std::size_t kEndpointSize = 18;
+constexpr std::uint8_t kPing = 1, kPong = 2, kCallMeMaybe = 3;
+
+// 16 bytes of IPv6 (IPv4 mapped) and a port.
+void write_endpoint(Writer& out, const Endpoint& endpoint) {
+    if (endpoint.address.is_v6()) {
+        out.bytes(endpoint.address.bytes());
+    } else {
+        out.be64(0);
+        out.be32(0xffff);
+        out.be32(endpoint.address.is_v4() ? endpoint.address.v4_value() : 0);
+    }
+    out.be16(endpoint.port);
+}
+
+Endpoint read_endpoint(Reader& in) {
+    auto address = IpAddress::v6(in.array<16>()).unmapped();
+    return {address, in.be16()};
+}
+
+} // namespace
+
+Bytes write_disco_message(const DiscoMessage& message) {
+    Writer out;
+    auto head = [&out](std::uint8_t type) {
+        out.u8(type);
+        out.u8(0); // version
+    };
+    if (const auto* ping = std::get_if<DiscoPing>(&message)) {
+        head(kPing);
+        out.bytes(ping->tx_id);
+        if (!ping->node_key.is_zero() || ping->padding > 0) out.bytes(ping->node_key.view());
+        out.bytes(Bytes(ping->padding));
+    } else if (const auto* pong = std::get_if<DiscoPong>(&message)) {
+        head(kPong);
+        out.bytes(pong->tx_id);
+        write_endpoint(out, pong->seen_from);
+    } else if (const auto* call = std::get_if<DiscoCallMeMaybe>(&message)) {
+        head(kCallMeMaybe);
+        for (const Endpoint& endpoint : call->endpoints) write_endpoint(out, endpoint);
+    } else {
+        head(std::get<DiscoUnknown>(message).type);
+    }
+    return out.take();
+}
+
+Result<DiscoMessage> parse_disco_message(BytesView plaintext) {
+    Reader in{plaintext};
+    std::uint8_t type = in.u8();
+    std::uint8_t version = in.u8();
+    if (!in.ok()) return in.error("disco message");
+    if (type == kPing) {
+        DiscoPing ping;
+        ping.tx_id = in.array<12>();
+        if (in.left() >= NodeKey::kSize) ping.node_key = NodeKey{in.array<NodeKey::kSize>()};
+        ping.padding = in.left();
+        if (!in.ok()) return in.error("disco ping");
+        return DiscoMessage{ping};
+    }
+    if (type == kPong) {
+        DiscoPong pong;
+        pong.tx_id = in.array<12>();
+        pong.seen_from = read_endpoint(in);
+        if (!in.ok()) return in.error("disco pong");
+        return DiscoMessage{pong};
+    }
+    if (type == kCallMeMaybe) {
+        // A foreign version or a crooked length says nothing, without being an error.
+        DiscoCallMeMaybe call;
+        if (version == 0 && in.left() % kEndpointSize == 0)
+            while (in.left() > 0) call.endpoints.push_back(read_endpoint(in));
+        return DiscoMessage{std::move(call)};
+    }
+    return DiscoMessage{DiscoUnknown{type}};
+}
+
+bool looks_like_disco(BytesView packet) {
+    return packet.size() >= sizeof kMagic + DiscoKey::kSize &&
+           std::equal(std::begin(kMagic), std::end(kMagic), packet.begin());
+}
+
+DiscoKey disco_sender(BytesView packet) {
+    return DiscoKey{Reader{packet.subspan(sizeof kMagic)}.array<DiscoKey::kSize>()};
+}
+
+Result<DiscoBox> DiscoBox::between(const DiscoPrivateKey& ours, const DiscoKey& theirs) {
+    Secret<32> shared;
+    if (crypto_box_beforenm(shared.mutable_data(), theirs.data(), ours.data()) != 0)
+        return Error::make("disco key {} is not usable", short_disco_text(theirs));
+    return DiscoBox{ours.public_key(), shared};
+}
+
+Bytes DiscoBox::seal(const DiscoMessage& message, const DiscoNonce& nonce) const {
+    Bytes plaintext = write_disco_message(message);
+    Bytes packet;
+    packet.reserve(kDiscoHeaderSize + crypto_box_MACBYTES + plaintext.size());
+    packet.insert(packet.end(), std::begin(kMagic), std::end(kMagic));
+    packet.insert(packet.end(), sender_.raw().begin(), sender_.raw().end());
+    packet.insert(packet.end(), nonce.begin(), nonce.end());
+    packet.resize(kDiscoHeaderSize + crypto_box_MACBYTES + plaintext.size());
+    (void)crypto_box_easy_afternm(reinterpret_cast<unsigned char*>(packet.data() + kDiscoHeaderSize),
+                                  as_uchars(plaintext), plaintext.size(), as_uchars(nonce),
+                                  shared_.data()); // fails only for sizes beyond any datagram
+    return packet;
+}
+
+Result<DiscoMessage> DiscoBox::open(BytesView packet) const {
+    if (!looks_like_disco(packet) || packet.size() < kDiscoHeaderSize + crypto_box_MACBYTES)
+        return Error::make("disco packet: {} bytes are too short", packet.size());
+    BytesView nonce = packet.subspan(kDiscoHeaderSize - sizeof(DiscoNonce), sizeof(DiscoNonce));
+    BytesView sealed = packet.subspan(kDiscoHeaderSize);
+    Bytes plaintext(sealed.size() - crypto_box_MACBYTES);
+    if (crypto_box_open_easy_afternm(reinterpret_cast<unsigned char*>(plaintext.data()), as_uchars(sealed),
+                                     sealed.size(), as_uchars(nonce), shared_.data()) != 0)
+        return Error::make("disco packet does not open");
+    return parse_disco_message(plaintext);
+}
+
+} // namespace tailrace

@@ -1,0 +1,71 @@
+// proto/disco.hpp - path discovery packets: "does this path work?" (derp-disco-paths.md 3). Source: tailscale
+// disco/disco.go. Relay messages (types 4 to 9) are recognised as unknown and ignored.
+#pragma once
+#include "base/bytes.hpp"
+#include "base/net.hpp"
+#include "base/random.hpp"
+#include "proto/keys.hpp"
+
+#include <array>
+#include <variant>
+#include <vector>
+
+namespace tailrace {
+
+constexpr std::size_t kDiscoHeaderSize = 62; // magic, sender's key, nonce
+using DiscoNonce = std::array<std::byte, 24>;
+using DiscoTxId = std::array<std::byte, 12>;
+
+struct DiscoPing {
+    DiscoTxId tx_id{};
+    NodeKey node_key;        ///< zero: not said
+    std::size_t padding = 0; ///< zero bytes behind it; a MTU probe
+    bool operator==(const DiscoPing&) const = default;
+};
+
+struct DiscoPong {
+    DiscoTxId tx_id{};
+    Endpoint seen_from; ///< where the ping came from; 127.3.3.40:<region> over a relay
+    bool operator==(const DiscoPong&) const = default;
+};
+
+/// "Ping me at these now": over a relay only.
+struct DiscoCallMeMaybe {
+    std::vector<Endpoint> endpoints;
+    bool operator==(const DiscoCallMeMaybe&) const = default;
+};
+
+/// A type that this version does not know; to be ignored.
+struct DiscoUnknown {
+    std::uint8_t type = 0;
+    bool operator==(const DiscoUnknown&) const = default;
+};
+
+using DiscoMessage = std::variant<DiscoPing, DiscoPong, DiscoCallMeMaybe, DiscoUnknown>;
+
+/// The plaintext of a packet: type, version, payload.
+Bytes write_disco_message(const DiscoMessage& message);
+Result<DiscoMessage> parse_disco_message(BytesView plaintext);
+
+/// Whether a datagram is for disco: magic and a sender's key.
+bool looks_like_disco(BytesView packet);
+/// Who says to have sent it; only after looks_like_disco().
+DiscoKey disco_sender(BytesView packet);
+
+/// The shared secret of two disco keys, worked out once. NaCl box.
+class DiscoBox {
+public:
+    static Result<DiscoBox> between(const DiscoPrivateKey& ours, const DiscoKey& theirs);
+
+    /// A whole packet to the other side. `nonce` is for tests only.
+    Bytes seal(const DiscoMessage& message, const DiscoNonce& nonce = random_array<24>()) const;
+    /// A whole packet from the other side. Fails when it does not open.
+    Result<DiscoMessage> open(BytesView packet) const;
+
+private:
+    DiscoBox(const DiscoKey& sender, const Secret<32>& shared) : sender_(sender), shared_(shared) {}
+    DiscoKey sender_;
+    Secret<32> shared_;
+};
+
+} // namespace tailrace
