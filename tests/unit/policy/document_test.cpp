@@ -1,0 +1,213 @@
+#include "policy/check.hpp"
+#include "policy/words.hpp"
+#include "tests/unit/policy/example_tailnet.hpp"
+
+#include <gtest/gtest.h>
+
+namespace tailrace {
+namespace {
+
+/// What the service would say, without the place.
+std::string refusal(const std::string& rules) {
+    PolicyProblem problem;
+    auto document = Document::parse(example_policy(rules), &problem);
+    return document ? "accepted" : problem.message;
+}
+
+std::string refusal_here(const std::string& rules) {
+    PolicyProblem problem;
+    auto document = check(example_policy(rules), example_tailnet(), &problem);
+    return document ? "accepted" : problem.message;
+}
+
+std::string acl(const std::string& members) {
+    return R"("acls": [{"action": "accept", )" + members + "}]";
+}
+std::string grant(const std::string& members) {
+    return R"("grants": [{)" + members + "}]";
+}
+
+TEST(Document, PutsThePlaceBeforeTheReason) {
+    auto document = Document::parse(
+        "{\n  \"acls\": [\n    {\"action\": \"accept\", \"src\": [\"tag:web\"], \"dst\": [\"*:*\"]},\n  ],\n}\n");
+    ASSERT_FALSE(document);
+    EXPECT_EQ(document.error().message(), "line 3, column 34: src=tag not found: \"tag:web\"");
+}
+
+TEST(Document, KeepsTheWordsOfSyntaxErrors) {
+    auto document = Document::parse("{\"acls\": [}");
+    ASSERT_FALSE(document);
+    EXPECT_EQ(document.error().message(), "hujson: line 1, column 11: invalid character '}' at start of value");
+}
+
+TEST(Document, AllowsEverythingWhenEmpty) {
+    auto document = Document::parse("  \n");
+    ASSERT_TRUE(document);
+    EXPECT_FALSE(document->acls || document->grants);
+}
+
+TEST(Document, ReadsFieldNamesInAnyCase) {
+    auto document = Document::parse(R"({"ACLs": [{"Action": "accept", "Users": ["a@b.c"], "Ports": ["*:22"]}]})");
+    ASSERT_TRUE(document) << document.error().message();
+    EXPECT_EQ(document->acls->size(), 1U);
+}
+
+TEST(Document, RefusesUnknownAndRepeatedFields) {
+    EXPECT_EQ(refusal(R"("acl": [])"), "unknown field: \"acl\"");
+    EXPECT_EQ(refusal(R"("acls": [], "ACLS": [])"), "duplicate field: \"ACLS\"");
+    EXPECT_EQ(refusal(R"("acls": {})"), "acls: want array, not object");
+    EXPECT_EQ(refusal(acl(R"("#ha-meta": {}, "src": [], "dst": [])")), "accepted");
+}
+
+TEST(Document, RefusesAclsAsTheServiceDoes) {
+    EXPECT_EQ(refusal(R"("acls": [{"action": "deny", "src": ["*"], "dst": ["*:*"]}])"),
+              "action=\"deny\" is not supported");
+    EXPECT_EQ(refusal(acl(R"("src": ["autogroup:self"], "dst": ["*:*"])")),
+              "\"autogroup:self\" not valid on the src side of a rule");
+    EXPECT_EQ(refusal(acl(R"("src": ["*"], "dst": ["autogroup:self"])")),
+              "dst=\"autogroup:self\": port range \"self\": invalid first integer");
+    EXPECT_EQ(refusal(acl(R"("src": ["*"], "dst": ["tag:nonexistent:22"])")),
+              "dst=\"tag:nonexistent\": tag not found: \"tag:nonexistent\"");
+    EXPECT_EQ(refusal(acl(R"("src": ["*"], "dst": ["tag:server:ssh"])")),
+              "dst=\"tag:server:ssh\": port range \"ssh\": invalid first integer");
+    EXPECT_EQ(refusal(acl(R"("src": ["tag:client"], "dst": ["autogroup:self:*"])")),
+              "autogroup:self can only be used with users, groups, or supported autogroups");
+    EXPECT_EQ(refusal(acl(R"("src": ["*"], "dst": ["tag:server:22"], "proto": "icmp")")),
+              "protocol does not support specific ports: \"icmp\", only \"*\" is allowed");
+    EXPECT_EQ(refusal(acl(R"("src": ["*"], "dst": ["tag:server:70000"])")),
+              "dst=\"tag:server:70000\": port range \"70000\": invalid first integer");
+    EXPECT_EQ(refusal(acl(R"("src": ["*"], "dst": ["autogroup:danger-all:22"])")),
+              "cannot use autogroup:danger-all as a dst");
+}
+
+TEST(Document, ReadsEverySpellingOfAnIPv6Destination) {
+    for (const auto* spelling : {"[fd7a::1]:80", "fd7a::1:80", "[fd7a::]/64:80", "fd7a::/64:80"})
+        EXPECT_EQ(refusal(acl(fmt::format(R"("src": ["*"], "dst": ["{}"])", spelling))), "accepted") << spelling;
+    EXPECT_NE(refusal(acl(R"("src": ["*"], "dst": ["[10.0.0.1]:80"])")), "accepted");
+}
+
+TEST(Document, RefusesGrantsAsTheServiceDoes) {
+    EXPECT_EQ(refusal(grant(R"("src": ["*"], "dst": ["*"], "ip": [])")), "ip and app can not both be empty");
+    EXPECT_EQ(refusal(grant(R"("src": ["*"], "dst": ["*"], "ip": ["icmp"])")),
+              "port range \"icmp\": invalid first integer");
+    EXPECT_EQ(refusal(grant(R"("src": ["*"], "dst": ["*"], "ip": ["tcp:0"])")),
+              "port range \"0\": first port must be >0, or use '*' for wildcard");
+    EXPECT_EQ(refusal(grant(R"("src": ["*"], "dst": ["0.0.0.0/0"], "ip": ["*"])")),
+              "dst \"0.0.0.0/0\": to allow all IP addresses, use \"*\" or \"autogroup:internet\"");
+    EXPECT_EQ(refusal(grant(R"("src": ["*"], "dst": ["autogroup:self"], "ip": ["*"])")),
+              "autogroup:self can only be used with users, groups, or supported autogroups");
+    EXPECT_EQ(refusal(grant(R"("src": ["*"], "dst": ["autogroup:internet"], "app": {"a.com/b": [{}]})")),
+              "cannot use app grants with autogroup:internet");
+    EXPECT_EQ(refusal(grant(R"("src": ["*"], "dst": ["*"], "app": {"https://a.com/b": [{}]})")),
+              "capability name must have the form {domain}/{path}");
+    EXPECT_EQ(refusal(grant(R"("src": ["*"], "dst": ["*"], "app": {"tailscale.com/cap/funnel": [{}]})")),
+              "capability name must not be in the tailscale.com domain");
+    EXPECT_EQ(refusal(grant(R"("src": ["*"], "dst": ["site"], "ip": ["*"], "via": ["odin@example.com"])")),
+              "via can only be a tag");
+    EXPECT_EQ(refusal(grant(R"("src": ["*"], "dst": ["site"], "ip": ["*"], "via": ["tag:x"])")),
+              "tag \"tag:x\" not found");
+}
+
+TEST(Document, ExplainsGrantsCopiedFromArticles) {
+    EXPECT_NE(refusal(grant(R"("who": ["*"], "can": ["ssh"], "to": ["*"], "because": "x")"))
+                  .find("is how articles explain a grant"),
+              std::string::npos);
+}
+
+TEST(Document, RefusesGroupsOfGroupsNamingTheLast) {
+    PolicyProblem problem;
+    EXPECT_FALSE(Document::parse(R"({"groups": {"group:a": ["group:b"], "group:b": ["group:a"]}})", &problem));
+    EXPECT_EQ(problem.message, "groups[\"group:b\"]: \"group:a\": group members cannot be recursive");
+}
+
+TEST(Document, RefusesTagNamesThatTheServiceRefuses) {
+    PolicyProblem problem;
+    EXPECT_FALSE(Document::parse("{\"tagOwners\": {\"tag:\u0441\u0435\u0440\u0432\u0435\u0440\": []}}", &problem));
+    EXPECT_EQ(
+        problem.message,
+        "tagOwners[\"tag:\u0441\u0435\u0440\u0432\u0435\u0440\"]: tag names must start with a letter, after 'tag:'");
+}
+
+TEST(Document, RefusesSshAsTheServiceDoes) {
+    const auto ssh = [&](const std::string& members) { return refusal(R"("ssh": [{)" + members + "}]"); };
+    const std::string sides = R"("src": ["autogroup:member"], "dst": ["tag:server"], )";
+    EXPECT_EQ(ssh(sides + R"("users": ["root"])"), "action must be specified");
+    EXPECT_EQ(ssh(sides + R"("action": "ACCEPT", "users": ["root"])"), "\"ACCEPT\" is not a valid action");
+    EXPECT_EQ(ssh(sides + R"("action": "accept")"), "users must be specified");
+    EXPECT_EQ(ssh(sides + R"("action": "accept", "users": ["*"])"), "user \"*\" is not valid");
+    EXPECT_EQ(ssh(sides + R"("action": "check", "users": ["root"], "checkPeriod": "200h")"),
+              "checkPeriod 200h0m0s is above the max (168h)");
+    EXPECT_EQ(ssh(sides + R"("action": "check", "users": ["root"], "checkPeriod": "-1m")"),
+              "checkPeriod -1m0s must be a positive duration");
+    EXPECT_EQ(ssh(sides + R"("action": "check", "users": ["root"], "checkPeriod": "abc")"),
+              "time: invalid duration \"abc\"");
+    EXPECT_EQ(ssh(R"("action": "accept", "src": ["autogroup:member"], "dst": ["webserver"], "users": ["root"])"),
+              "invalid dst \"webserver\"");
+    EXPECT_EQ(ssh(R"("action": "check", "src": ["tag:client"], "dst": ["tag:server"], "users": ["root"])"),
+              "[ssh] \"check\" action does not support tags in src");
+}
+
+TEST(Document, ReadsIpsetsInOrder) {
+    auto document = Document::parse(
+        R"({"hosts": {"web": "192.0.2.9"}, "ipsets": {"ipset:b": ["ipset:a", "host:web"], "ipset:a": ["10.0.0.0/8", "remove 10.9.0.0/16", "10.9.0.5-10.9.0.6"]}})");
+    ASSERT_TRUE(document) << document.error().message();
+    std::string all;
+    for (const auto& range : document->ipsets["ipset:b"]) all += range.text() + " ";
+    EXPECT_EQ(all, "10.0.0.0-10.8.255.255 10.9.0.5-10.9.0.6 10.10.0.0-10.255.255.255 192.0.2.9-192.0.2.9 ");
+    EXPECT_FALSE(Document::parse(R"({"ipsets": {"ipset:a": ["ipset:b"], "ipset:b": ["ipset:a"]}})"));
+}
+
+TEST(Check, RefusesDomainsOfOthers) {
+    EXPECT_EQ(
+        refusal_here(
+            R"("ssh": [{"action": "accept", "src": ["user:*@example.org"], "dst": ["tag:server"], "users": ["root"]}])"),
+        "[ssh] example.org is not associated with this Tailnet and cannot be used in user:*@<domain> expressions");
+}
+
+TEST(Check, RefusesAPolicyThatFailsItsOwnTests) {
+    const std::string rule = acl(R"("src": ["odin@example.com"], "dst": ["tag:server:22"])");
+    EXPECT_EQ(
+        refusal_here(
+            rule + R"(, "tests": [{"src": "odin@example.com", "accept": ["tag:server:22"], "deny": ["tag:prod:22"]}])"),
+        "accepted");
+    EXPECT_EQ(refusal_here(rule + R"(, "tests": [{"src": "thor@example.org", "accept": ["tag:server:22"]}])"),
+              "test(s) failed");
+    auto document =
+        check(example_policy(rule + R"(, "tests": [{"src": "thor@example.org", "accept": ["tag:server:22"]}])"),
+              example_tailnet());
+    ASSERT_FALSE(document);
+    EXPECT_NE(document.error().message().find("thor@example.org: address \"tag:server:22\": want: Accept, got: Drop"),
+              std::string::npos)
+        << document.error().message();
+}
+
+TEST(Check, TestsUsersWhoHaveNoDeviceYet) {
+    EXPECT_EQ(refusal_here(acl(R"("src": ["freya@example.com"], "dst": ["tag:server:22"])") +
+                           R"(, "tests": [{"src": "freya@example.com", "accept": ["tag:server:22"]}])"),
+              "accepted");
+}
+
+TEST(Check, TestsReachOwnDevicesAndRoutersByTag) {
+    EXPECT_EQ(refusal_here(acl(R"("src": ["autogroup:member"], "dst": ["autogroup:self:22"])") +
+                           R"(, "tests": [{"src": "odin@example.com", "accept": ["autogroup:self:22"]}])"),
+              "accepted");
+    EXPECT_EQ(
+        refusal_here(grant(R"("src": ["tag:client"], "dst": ["site"], "ip": ["tcp:443"], "via": ["tag:backup"])") +
+                     R"(, "tests": [{"src": "tag:client", "accept": ["10.33.1.1:443"]}])"),
+        "accepted");
+}
+
+TEST(Check, TakesPartialReachForDrop) {
+    const std::string rule = acl(R"("src": ["odin@example.com"], "dst": ["tag:server:22"])");
+    EXPECT_EQ(refusal_here(rule + R"(, "tests": [{"src": "autogroup:member", "deny": ["tag:server:22"]}])"),
+              "accepted");
+}
+
+TEST(Words, PrintDurationsLikeGo) {
+    EXPECT_EQ(duration_text(*parse_duration("1h30m")), "1h30m0s");
+    EXPECT_EQ(duration_text(*parse_duration("1.5s")), "1.5s");
+    EXPECT_EQ(duration_text(*parse_duration("90m0.5s")), "1h30m0.5s");
+}
+
+} // namespace
+} // namespace tailrace
