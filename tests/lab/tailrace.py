@@ -123,14 +123,9 @@ class Agent:
         return self.peer(host_name).get("CurAddr", "")
 
     def drops(self) -> dict:
-        """Dropped packets by reason."""
-        found = {}
-        for line in self.cli("debug", "drops").stdout.splitlines():
-            words = line.split()
-            numbers = [w for w in words if w.isdigit()]
-            if numbers:
-                found[" ".join(w for w in words if not w.isdigit())] = int(numbers[0])
-        return found
+        """Dropped packets by reason, since the programs were loaded."""
+        reasons = json.loads(self.cli("debug", "drops", "--json").stdout)["Reasons"]
+        return {r["Reason"]: r["Packets"] for r in reasons if not r["Passes"] and r["Packets"]}
 
     def device_kind(self) -> str:
         """Who encrypts: "kernel WireGuard" or "wireguard-go"."""

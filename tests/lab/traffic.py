@@ -53,14 +53,12 @@ def tcp_opens(host, target: str, port: int, timeout: float = 2) -> bool:
 class WebServer:
     """Serves one file, `payload`, of the size asked for."""
 
-    def __init__(self, host, port: int = 80, size_bytes: int = 1_000_000, address: str = ""):
+    def __init__(self, host, port: int = 80, size_bytes: int = 1_000_000):
         folder = host.directory / f"www-{port}"
         folder.mkdir(exist_ok=True)
         with open(folder / "payload", "wb") as payload:
             payload.truncate(size_bytes)
-        command = ["/usr/bin/python3", "-m", "http.server", str(port), "--directory", folder]
-        self.size_bytes = size_bytes
-        self.program = host.start(f"http-{port}", command + (["--bind", address] if address else []))
+        self.program = host.start(f"http-{port}", ["/usr/bin/python3", "-m", "http.server", port, "--bind", "::", "--directory", folder])
         wait_for(lambda: f":{port} " in host.run(["ss", "-Hltn"]).stdout, 15, f"{host.name} listens on TCP port {port}")
 
 
@@ -98,3 +96,51 @@ class Transfer:
             raise CommandFailed(f"iperf3 failed: {report.get('error')}")
         return {"bits_per_second": report["end"]["sum_received"]["bits_per_second"],
                 "each_second": [round(i["sum"]["bits_per_second"]) for i in report["intervals"]]}
+
+
+_COUNT_DATAGRAMS = """
+import signal, socket, sys
+counted = 0
+def tell(*_):
+    print(counted, flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGINT, tell)
+s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+s.bind(("::", int(sys.argv[1])))
+print("listening", flush=True)
+while True:
+    s.recv(2000)
+    counted += 1
+"""
+_SEND_DATAGRAMS = """
+import socket, sys, time
+s = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+while True:
+    try:
+        s.sendto(b"may I?", (sys.argv[1], int(sys.argv[2])))
+    except OSError:
+        pass
+    time.sleep(0.01)
+"""
+
+
+class Knocking:
+    """A steady 100 datagrams a second to a port, counted where they arrive: one that passes when it should not is seen."""
+
+    def __init__(self, sender, receiver, addresses, port: int):
+        python = "/usr/bin/python3"
+        self._counter = receiver.start(f"count-{port}", [python, "-c", _COUNT_DATAGRAMS, port])
+        self._counter.wait_for_output("listening")
+        self._senders = [sender.start(f"knock-{port}-{i}", [python, "-c", _SEND_DATAGRAMS, address, port])
+                         for i, address in enumerate(addresses)]
+
+    def finish(self) -> int:
+        """How many arrived."""
+        for sender in self._senders:
+            if not sender.alive():
+                raise CommandFailed(f"{sender.name} ended early:\n{sender.output()}")
+            sender.kill()
+        self._counter.signal(signal.SIGINT)
+        self._counter.wait(10)
+        return int(self._counter.output().split()[-1])

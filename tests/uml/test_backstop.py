@@ -1,0 +1,75 @@
+"""Somebody takes the filter away. Whatever they do, nothing passes that the policy forbids. Picture: lab/scenarios/quickstart.py"""
+import json
+import time
+
+import pytest
+
+from lab.scenarios.quickstart import Tailnet
+from lab.traffic import Knocking, ping, tcp_opens
+from lab.wait import wait_for
+
+CLOSED = 9999
+
+
+def flush_nftables(host) -> None:
+    host.run("nft flush ruleset", check=False) # a table with an owner refuses: fine
+
+
+def delete_qdisc(host) -> None:
+    host.run("tc qdisc del dev tailrace0 clsact", check=False)
+
+
+def detach_links(host) -> None:
+    """Takes the programs off the device, whichever way they are attached."""
+    delete_qdisc(host)
+    for link in json.loads(host.run("bpftool -j link show").stdout or "[]"):
+        if link.get("type") in ("tcx", "xdp"):
+            host.run(["bpftool", "link", "detach", "id", link["id"]], check=False)
+
+
+def delete_filters(host) -> None:
+    host.run("tc filter del dev tailrace0 ingress", check=False)
+
+
+ATTACKS = {"nft flush": flush_nftables, "qdisc del": delete_qdisc, "filter del": delete_filters, "detach": detach_links}
+
+
+@pytest.fixture
+def net(lab, programs):
+    net = Tailnet(lab)
+    net.start_control()
+    net.join()
+    net.serve_web()
+    wait_for(lambda: ping(net.hosts["alice"], net.gateway.ip(), timeout=1), 10, "the tunnel works")
+    return net
+
+
+@pytest.mark.guest(timeout=240)
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("agent", ["alive", "dead"])
+def test_nothing_forbidden_passes(net, attack, agent):
+    gateway, host, alice = net.gateway, net.hosts["gateway"], net.hosts["alice"]
+    address = gateway.ip()
+    if agent == "dead":
+        gateway.program.kill()
+    knocking = Knocking(alice, host, [address], CLOSED)
+    for _ in range(3):
+        ATTACKS[attack](host)
+        time.sleep(1)
+        assert not tcp_opens(alice, address, 8080, 1)
+    if agent == "dead":
+        gateway.start()
+        wait_for(gateway.running, 15, "the agent is back")
+    wait_for(lambda: tcp_opens(alice, address, 80, 1), 15, "the agent repairs what was taken away")
+    assert not tcp_opens(alice, address, 8080, 1)
+    assert knocking.finish() == 0
+
+
+def test_down_takes_the_device_and_a_dead_agent_leaves_the_backstop(net):
+    host, address = net.hosts["gateway"], net.gateway.ip()
+    net.gateway.program.kill()
+    assert "tailrace" in host.run("nft list ruleset").stdout
+    net.gateway.start()
+    wait_for(net.gateway.running, 15, "the agent is back")
+    net.gateway.cli("down")
+    assert not ping(net.hosts["alice"], address, timeout=2)
