@@ -5,13 +5,11 @@
 
 #include "base/net.hpp"
 #include "base/result.hpp"
-#include "netlink/router.hpp"
 #include "netlink/socket.hpp"
 
 namespace tailrace {
 
 struct RouteAnswer {
-    RouteType type = RouteType::Unicast;
     bool local = false; ///< the destination is this host
     int device_index = 0;
     std::optional<IpAddress> source; ///< what the kernel would take; raw sends need it for their checksum

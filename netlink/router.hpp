@@ -92,7 +92,7 @@ struct RouterChanges {
 };
 
 /// Pure: the least that leads from `current` to `wanted`. Routes of other devices in table 52 are not ours and stay;
-/// rules at our four priorities with our action but another selector are leftovers and go.
+/// rules at our four priorities with our action but another mark are leftovers and go.
 RouterChanges diff(const RouterState& current, const RouterConfig& wanted, int device_index, const Ipv6Support& ipv6);
 
 /// Carries it out. Adds before it deletes; where an add failed nothing of that sort is deleted; errors are collected,
@@ -102,7 +102,8 @@ public:
     static Result<Router> create(std::string device);
 
     Result<RouterState> read();
-    /// read, diff, apply, read again; an error when something still differs. Returns what was done.
+    /// read, diff, apply, read again; an error when something still differs. Returns what was done. The device must be
+    /// up.
     Result<RouterChanges> reconcile(const RouterConfig& wanted);
     /// Takes back rules, routes and own addresses. The device stays. A missing device is fine.
     Result<void> remove();

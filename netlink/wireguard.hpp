@@ -28,7 +28,7 @@ struct WireGuardPeer {
 
 /// The device as we want it. Peers that are not named here do not stay.
 struct WireGuardConfig {
-    Secret<32> private_key;
+    Secret<32> private_key;        ///< all zero: leave the one that is there
     std::uint16_t listen_port = 0; ///< 0: the kernel picks one, and keeps it for as long as nothing else is asked
     std::uint32_t fwmark = 0;      ///< mark of the encrypted packets; 0: none
     std::vector<WireGuardPeer> peers;

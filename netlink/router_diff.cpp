@@ -1,0 +1,133 @@
+// Decides what has to change. Pure.
+#include "netlink/router.hpp"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+namespace tailrace {
+namespace {
+
+bool contains(const std::vector<PolicyRule>& rules, const PolicyRule& rule) {
+    return std::find(rules.begin(), rules.end(), rule) != rules.end();
+}
+
+void diff_addresses(const RouterState& current, const RouterConfig& wanted, bool v6, RouterChanges& changes) {
+    const std::set<IpPrefix> want(wanted.addresses.begin(), wanted.addresses.end());
+    const std::set<IpPrefix> have(current.addresses.begin(), current.addresses.end());
+    for (const auto& address : want)
+        if (!have.contains(address) && (v6 || address.address().is_v4())) changes.add_addresses.push_back(address);
+    for (const auto& address : have) {
+        if (want.contains(address) || (!v6 && address.address().is_v6())) continue;
+        const bool ours = std::any_of(wanted.own_ranges.begin(), wanted.own_ranges.end(),
+                                      [&](const IpPrefix& range) { return range.contains(address.address()); });
+        if (ours) changes.remove_addresses.push_back(address);
+    }
+}
+
+void diff_routes(const RouterState& current, const RouterConfig& wanted, int device_index, bool v6,
+                 RouterChanges& changes) {
+    // "Never into the device" wins where a prefix is in both lists.
+    std::map<IpPrefix, Route> want;
+    for (const auto& prefix : wanted.routes)
+        want[prefix.masked()] = {prefix.masked(), RouteType::Unicast, device_index};
+    for (const auto& prefix : wanted.throw_routes) want[prefix.masked()] = {prefix.masked(), RouteType::Throw, 0};
+    if (!v6) std::erase_if(want, [](const auto& entry) { return entry.first.address().is_v6(); });
+
+    std::set<IpPrefix> right;
+    for (const auto& route : current.routes) {
+        if (!v6 && route.destination.address().is_v6()) continue;
+        auto entry = want.find(route.destination);
+        if (entry != want.end() && entry->second == route && right.insert(route.destination).second) continue;
+        if (route.type == RouteType::Unicast && route.device_index != device_index) continue; // not ours
+        changes.remove_routes.push_back(route);
+    }
+    for (const auto& [destination, route] : want)
+        if (!right.contains(destination)) changes.add_routes.push_back(route);
+    // Adding replaces, so what stands at the same destination is gone by then.
+    std::erase_if(changes.remove_routes, [&](const Route& route) {
+        return want.contains(route.destination) && !right.contains(route.destination);
+    });
+}
+
+void diff_rules(const RouterState& current, bool v6, RouterChanges& changes) {
+    const auto want = tailnet_rules(v6);
+    std::vector<PolicyRule> seen;
+    for (const auto& rule : current.rules) {
+        if (rule.v6 != v6) continue;
+        if (contains(want, rule) && !contains(seen, rule)) {
+            seen.push_back(rule);
+            continue;
+        }
+        const bool leftover = rule.plain && std::any_of(want.begin(), want.end(), [&](const PolicyRule& ours) {
+                                  return rule.priority == ours.priority && rule.table == ours.table &&
+                                         rule.unreachable == ours.unreachable;
+                              });
+        if (leftover) changes.remove_rules.push_back(rule);
+    }
+    for (const auto& rule : want)
+        if (!contains(seen, rule)) changes.add_rules.push_back(rule);
+}
+
+} // namespace
+
+std::string_view text(RouteType type) {
+    switch (type) {
+    case RouteType::Unicast:
+        return "unicast";
+    case RouteType::Throw:
+        return "throw";
+    case RouteType::Unreachable:
+        return "unreachable";
+    case RouteType::Blackhole:
+        return "blackhole";
+    }
+    return "unknown";
+}
+
+std::string Route::text() const {
+    if (type == RouteType::Unicast) return fmt::format("{} by link {}", destination.text(), device_index);
+    return fmt::format("{} {}", tailrace::text(type), destination.text());
+}
+
+std::string PolicyRule::text() const {
+    std::string selector = mask != 0 ? fmt::format("fwmark 0x{:x}/0x{:x}", mark, mask) : std::string{"all"};
+    if (!plain) selector += " and more";
+    return fmt::format("{} rule {}: {} {}", v6 ? "IPv6" : "IPv4", priority, selector,
+                       unreachable ? "unreachable" : fmt::format("lookup {}", table));
+}
+
+std::vector<PolicyRule> tailnet_rules(bool v6) {
+    constexpr std::uint32_t kMainTable = 254;
+    constexpr std::uint32_t kDefaultTable = 253;
+    return {
+        {v6, kRuleBase + 10, kBypassMark, kFwmarkMask, kMainTable, false, true},
+        {v6, kRuleBase + 30, kBypassMark, kFwmarkMask, kDefaultTable, false, true},
+        {v6, kRuleBase + 50, kBypassMark, kFwmarkMask, 0, true, true},
+        {v6, kRuleBase + 70, 0, 0, kRoutingTable, false, true},
+    };
+}
+
+std::vector<IpPrefix> RouterConfig::default_own_ranges() {
+    return {cgnat_prefix(), tailscale_ula_prefix()};
+}
+
+bool RouterChanges::empty() const {
+    return size() == 0;
+}
+
+std::size_t RouterChanges::size() const {
+    return add_addresses.size() + remove_addresses.size() + add_routes.size() + remove_routes.size() +
+           add_rules.size() + remove_rules.size();
+}
+
+RouterChanges diff(const RouterState& current, const RouterConfig& wanted, int device_index, const Ipv6Support& ipv6) {
+    RouterChanges changes;
+    diff_addresses(current, wanted, ipv6.available, changes);
+    diff_routes(current, wanted, device_index, ipv6.available, changes);
+    diff_rules(current, false, changes);
+    if (ipv6.available) diff_rules(current, true, changes);
+    return changes;
+}
+
+} // namespace tailrace

@@ -1,0 +1,114 @@
+#include "netlink/router.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace tailrace {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+constexpr int kDevice = 7;
+const Ipv6Support kIpv6{true, {}};
+const Ipv6Support kNoIpv6{false, "switched off"};
+
+IpPrefix prefix(std::string_view text) {
+    return *IpPrefix::parse(text);
+}
+
+RouterConfig config() {
+    RouterConfig config;
+    config.addresses = {prefix("100.64.0.1/32"), prefix("fd7a:115c:a1e0::1/128")};
+    config.routes = {prefix("100.64.0.2/32"), prefix("fd7a:115c:a1e0::/48")};
+    config.throw_routes = {prefix("127.0.0.0/8")};
+    return config;
+}
+
+/// What there is once `wanted` stands.
+RouterState state_of(const RouterConfig& wanted) {
+    RouterState state;
+    state.addresses = wanted.addresses;
+    for (const auto& route : wanted.routes) state.routes.push_back({route, RouteType::Unicast, kDevice});
+    for (const auto& route : wanted.throw_routes) state.routes.push_back({route, RouteType::Throw, 0});
+    for (bool v6 : {false, true})
+        for (const auto& rule : tailnet_rules(v6)) state.rules.push_back(rule);
+    return state;
+}
+
+TEST(RouterDiff, BuildsEverythingFromNothing) {
+    auto changes = diff({}, config(), kDevice, kIpv6);
+    EXPECT_THAT(changes.add_addresses, SizeIs(2));
+    EXPECT_THAT(changes.add_routes, SizeIs(3));
+    EXPECT_THAT(changes.add_rules, SizeIs(8));
+    EXPECT_EQ(changes.size(), 13u);
+}
+
+TEST(RouterDiff, FindsNothingToDoWhereAllIsRight) {
+    EXPECT_TRUE(diff(state_of(config()), config(), kDevice, kIpv6).empty());
+}
+
+TEST(RouterDiff, DoesNotTouchIpv6WhereThereIsNone) {
+    auto changes = diff({}, config(), kDevice, kNoIpv6);
+    EXPECT_THAT(changes.add_addresses, ElementsAre(prefix("100.64.0.1/32")));
+    EXPECT_THAT(changes.add_routes, SizeIs(2));
+    EXPECT_THAT(changes.add_rules, SizeIs(4));
+    EXPECT_TRUE(diff(state_of(config()), RouterConfig{}, kDevice, kNoIpv6).remove_addresses.size() == 1);
+}
+
+TEST(RouterDiff, SweepsOnlyAddressesInOurRanges) {
+    auto state = state_of(config());
+    state.addresses.push_back(prefix("100.64.9.9/32"));
+    state.addresses.push_back(prefix("192.168.7.1/24"));
+    state.addresses.push_back(prefix("fe80::1/64"));
+    auto changes = diff(state, config(), kDevice, kIpv6);
+    EXPECT_THAT(changes.remove_addresses, ElementsAre(prefix("100.64.9.9/32")));
+    EXPECT_EQ(changes.size(), 1u);
+}
+
+TEST(RouterDiff, LeavesRoutesOfOtherDevicesAlone) {
+    auto state = state_of(config());
+    state.routes.push_back({prefix("10.0.0.0/8"), RouteType::Unicast, kDevice + 1});
+    EXPECT_TRUE(diff(state, config(), kDevice, kIpv6).empty());
+}
+
+TEST(RouterDiff, ReplacesARouteThatBecomesAThrow) {
+    auto wanted = config();
+    wanted.throw_routes.push_back(prefix("100.64.0.2/32"));
+    auto changes = diff(state_of(config()), wanted, kDevice, kIpv6);
+    EXPECT_THAT(changes.add_routes, ElementsAre(Route{prefix("100.64.0.2/32"), RouteType::Throw, 0}));
+    EXPECT_THAT(changes.remove_routes, IsEmpty()); // adding replaces
+}
+
+TEST(RouterDiff, RemovesWhatIsNoLongerWanted) {
+    auto wanted = config();
+    wanted.routes.erase(wanted.routes.begin());
+    wanted.throw_routes.clear();
+    auto changes = diff(state_of(config()), wanted, kDevice, kIpv6);
+    EXPECT_THAT(changes.remove_routes, SizeIs(2));
+    EXPECT_EQ(changes.size(), 2u);
+}
+
+TEST(RouterDiff, ReplacesALeftoverRuleAndKeepsOthers) {
+    auto state = state_of(config());
+    state.rules[3].mark = 0x1; // 5270 with a mark: somebody's leftover
+    state.rules[3].mask = 0xff;
+    state.rules.push_back({false, 5270, 0, 0, 254, false, true}); // the same priority, but another table: not ours
+    state.rules.push_back({false, 32766, 0, 0, 254, false, true});
+    auto changes = diff(state, config(), kDevice, kIpv6);
+    EXPECT_THAT(changes.remove_rules, ElementsAre(state.rules[3]));
+    EXPECT_THAT(changes.add_rules, ElementsAre(tailnet_rules(false)[3]));
+    EXPECT_EQ(changes.size(), 2u);
+}
+
+TEST(RouterDiff, RemovesARuleThatIsThereTwice) {
+    auto state = state_of(config());
+    state.rules.push_back(tailnet_rules(false)[0]);
+    auto changes = diff(state, config(), kDevice, kIpv6);
+    EXPECT_THAT(changes.remove_rules, SizeIs(1));
+    EXPECT_THAT(changes.add_rules, IsEmpty());
+}
+
+} // namespace
+} // namespace tailrace
