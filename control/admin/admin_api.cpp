@@ -30,12 +30,12 @@ std::optional<WallTime> when_set(const WallTime& time) {
     return time;
 }
 
-std::string user_name(const TailnetCore& tailnet, UserId id) {
+std::string user_name(const TailnetState& tailnet, UserId id) {
     auto user = tailnet.user(id);
     return user ? user->name : "";
 }
 
-UserInfo describe(const TailnetCore& tailnet, const User& user) {
+UserInfo describe(const TailnetState& tailnet, const User& user) {
     UserInfo info{user.id, user.name, user.display_name, 0, user.created};
     for (const auto& [id, node] : tailnet.nodes())
         if (!node->record.is_tagged() && node->record.user == user.id) ++info.nodes;
@@ -49,7 +49,7 @@ std::string state_of(const AuthKey& key, const WallTime& now) {
     return "valid";
 }
 
-KeyInfo describe(const TailnetCore& tailnet, const AuthKey& key) {
+KeyInfo describe(const TailnetState& tailnet, const AuthKey& key) {
     KeyInfo info;
     info.id = key.id;
     info.key = key.prefix;
@@ -65,7 +65,7 @@ KeyInfo describe(const TailnetCore& tailnet, const AuthKey& key) {
     return info;
 }
 
-NodeInfo describe(const TailnetCore& tailnet, const Node& node) {
+NodeInfo describe(const TailnetState& tailnet, const Node& node) {
     NodeInfo info;
     info.id = node.id();
     info.name = node.record.given_name;
@@ -98,7 +98,7 @@ NodeInfo describe(const TailnetCore& tailnet, const Node& node) {
 // ---- users
 
 Task<HttpResponse> users(AdminBackend& backend, const HttpRequest& request, std::string name) {
-    TailnetCore& tailnet = backend.tailnet();
+    TailnetState& tailnet = backend.tailnet();
     if (name.empty() && request.method == "GET") {
         std::vector<UserInfo> all;
         for (const auto& [id, user] : tailnet.users()) all.push_back(describe(tailnet, *user));
@@ -129,7 +129,7 @@ Task<HttpResponse> users(AdminBackend& backend, const HttpRequest& request, std:
 Task<HttpResponse> create_key(AdminBackend& backend, std::string body) {
     auto wish = json::parse<CreateKey>(body);
     if (!wish) co_return failed(wish.error());
-    TailnetCore::KeyWish key_wish;
+    TailnetState::KeyWish key_wish;
     key_wish.user = wish->user;
     key_wish.tags = wish->tags;
     key_wish.reusable = wish->reusable;
@@ -154,7 +154,7 @@ Task<HttpResponse> create_key(AdminBackend& backend, std::string body) {
 }
 
 Task<HttpResponse> keys(AdminBackend& backend, const HttpRequest& request, std::string which, std::string verb) {
-    TailnetCore& tailnet = backend.tailnet();
+    TailnetState& tailnet = backend.tailnet();
     if (which.empty() && request.method == "GET") {
         std::vector<KeyInfo> all;
         for (const auto& [id, key] : tailnet.auth_keys()) all.push_back(describe(tailnet, *key));
@@ -181,7 +181,7 @@ Task<HttpResponse> keys(AdminBackend& backend, const HttpRequest& request, std::
 // ---- nodes
 
 // What a POST to one node asks for; the change is in the tailnet but not yet committed.
-Result<void> change_node(TailnetCore& tailnet, const Node& node, const std::string& verb, const std::string& body) {
+Result<void> change_node(TailnetState& tailnet, const Node& node, const std::string& verb, const std::string& body) {
     if (verb == "expire") return tailnet.expire_node(WallTime::now(), node.id(), WallTime::now());
     if (verb == "rename") {
         auto wish = json::parse<RenameNode>(body);
@@ -210,7 +210,7 @@ Task<HttpResponse> register_node(AdminBackend& backend, std::string body) {
 }
 
 Task<HttpResponse> nodes(AdminBackend& backend, const HttpRequest& request, std::string which, std::string verb) {
-    TailnetCore& tailnet = backend.tailnet();
+    TailnetState& tailnet = backend.tailnet();
     if (which.empty() && request.method == "GET") {
         std::vector<NodeInfo> all;
         for (const auto& [id, node] : tailnet.nodes()) all.push_back(describe(tailnet, *node));

@@ -11,7 +11,7 @@ namespace tailrace {
 class AdminBackend {
 public:
     virtual ~AdminBackend() = default;
-    virtual TailnetCore& tailnet() = 0;
+    virtual TailnetState& tailnet() = 0;
     /// Writes what changed and tells the clients; an error means that nothing has happened.
     virtual Task<Result<void>> commit() = 0;
     /// The policy in force; "" when there is none (everybody may reach everybody).
