@@ -23,6 +23,7 @@ class TailraceControl:
 
     def __init__(self, host: Host, relays: dict = None, policy: str = "", **settings):
         self.host = host
+        self.socket = CONTROL_SOCKET
         self.url = f"http://{host.address}:8080"
         self.folder = host.directory / "control"
         self.folder.mkdir(exist_ok=True)
@@ -77,19 +78,23 @@ class TailraceControl:
 class Agent:
     """tailraced and tailrace on a host."""
 
-    def __init__(self, host: Host, wireguard: str = "auto", device: str = "tailrace0", port: int = 41641):
+    def __init__(self, host: Host, wireguard: str = "auto", device: str = "tailrace0", port: int = 41641, wait: bool = True):
         self.host = host
         self.wireguard = wireguard
         self.device = device
         self.port = port
         self.state = host.directory / "tailraced"
         self.program = None
-        self.start()
+        self.start(wait)
 
-    def start(self) -> None:
+    def start(self, wait: bool = True) -> None:
         self.program = self.host.start("tailraced", [
             TAILRACED, "--state-dir", self.state, "--socket", AGENT_SOCKET, "--device", self.device, "--port", self.port,
             "--wireguard", self.wireguard])
+        if wait:
+            self.wait_until_up()
+
+    def wait_until_up(self) -> None:
         def answers():
             if not self.program.alive():
                 raise CommandFailed(f"tailraced ended:\n{self.program.output()[-2000:]}")
@@ -99,11 +104,17 @@ class Agent:
     def cli(self, *words, timeout: float = 15, check: bool = True):
         return self.host.run([TAILRACE, "--socket", AGENT_SOCKET, *words], timeout=timeout, check=check)
 
-    def up(self, url: str, key: str, *more, timeout: float = 30) -> None:
+    def _up_words(self, url: str, key: str, timeout: float) -> list:
         key_file = self.host.directory / "auth-key"
         key_file.write_text(key)
-        self.cli("up", "--login-server", url, "--auth-key", f"file:{key_file}", "--hostname", self.host.name,
-                 f"--timeout={timeout:g}s", *more, timeout=timeout + 10)
+        return ["up", "--login-server", url, "--auth-key", f"file:{key_file}", "--hostname", self.host.name, f"--timeout={timeout:g}s"]
+
+    def up(self, url: str, key: str, *more, timeout: float = 30) -> None:
+        self.cli(*self._up_words(url, key, timeout), *more, timeout=timeout + 10)
+
+    def start_up(self, url: str, key: str, timeout: float = 60):
+        """The same, not waited for."""
+        return self.host.start("up", [TAILRACE, "--socket", AGENT_SOCKET, *self._up_words(url, key, timeout)])
 
     def status(self) -> dict:
         return json.loads(self.cli("status", "--json").stdout)

@@ -1,0 +1,95 @@
+"""A restart of control under 50 connected agents, and kills of control at any moment.
+
+      control 203.0.113.1     node-0   node-1  ...  node-49
+             |                  |        |             |
+    ---------+------------------+--------+-------------+---- the internet
+"""
+import json
+import random
+import time
+
+from lab.tailrace import Agent, TailraceControl
+from lab.traffic import Ping
+from lab.wait import wait_for
+
+NODES = 50
+STAYS = ("id", "created", "nodeKey", "machineKey", "addresses")
+
+
+def online(control) -> int:
+    return sum(node["online"] for node in control.nodes())
+
+
+def identity(control) -> dict:
+    return {node["name"]: {key: node[key] for key in STAYS} for node in control.nodes()}
+
+
+def test_fifty_agents_are_back_within_five_seconds(lab, programs):
+    lab.internet()
+    control = TailraceControl(lab.host("control", address="203.0.113.1"))
+    control.create_user("alice")
+    key = control.create_key("alice")
+    agents = [Agent(lab.host(f"node-{i}"), wait=False) for i in range(NODES)]
+    for agent in agents:
+        agent.wait_until_up()
+    ups = [agent.start_up(control.url, key) for agent in agents]
+    for up in ups:
+        assert up.wait(90) == 0, up.output()
+    wait_for(lambda: online(control) == NODES, 20, "all are online")
+    before = identity(control)
+    pings = Ping(agents[0].host, agents[-1].ip(), interval=0.05)
+    pings.wait_for_reply(20)
+
+    control.program.kill()
+    control.start()
+    wait_for(lambda: online(control) == NODES, 5, "all are online again")
+
+    assert identity(control) == before
+    sent, received = pings.finish()
+    assert sent == received, f"lost {pings.losses()}"
+    assert all(agent.running() for agent in agents)
+
+
+# Each worker does one kind of change again and again, and writes down what was acknowledged.
+WORKERS = {
+    "users": 'tailrace-control --socket {socket} users create "user-$i" >/dev/null 2>&1 && echo "user-$i" >> {acknowledged}',
+    "keys": 'tailrace-control --socket {socket} keys create --user first --json 2>/dev/null > {acknowledged}.one'
+            ' && tr -d "\\n" < {acknowledged}.one >> {acknowledged} && echo >> {acknowledged}',
+}
+KILLS = 12
+
+
+def test_a_kill_at_any_moment_loses_nothing_acknowledged(lab, programs):
+    control = TailraceControl(lab.host("control", address="203.0.113.1"))
+    control.create_user("first")
+    agents = [Agent(lab.host(f"node-{i}")) for i in range(3)]
+    key = control.create_key("first")
+    acknowledged = {name: control.folder / f"acknowledged-{name}" for name in WORKERS}
+    for name, line in WORKERS.items():
+        acknowledged[name].touch()
+        work = line.format(socket=control.socket, acknowledged=acknowledged[name])
+        control.host.start(f"worker-{name}", ["sh", "-c", f"i=0; while :; do i=$((i+1)); {work} || sleep 0.02; done"])
+    dice = random.Random(20)
+    ups, joined = [], []
+    for kill in range(KILLS):
+        time.sleep(dice.uniform(0.02, 0.6))
+        if kill % 4 == 1: # a registration is under way
+            ups.append((agents[kill // 4], agents[kill // 4].start_up(control.url, key)))
+            time.sleep(dice.uniform(0, 0.3))
+        control.program.kill()
+        control.start()
+    for agent, up in ups:
+        assert up.wait(60) == 0, up.output()
+        joined.append((agent.host.name, agent.ip()))
+    control.program.kill()
+    control.start()
+
+    users = {user["name"] for user in control.json("users", "list")}
+    keys = {str(one["id"]) for one in control.json("keys", "list")}
+    nodes = {(node["name"], address) for node in control.nodes() for address in node["addresses"]}
+    lost_users = [name for name in acknowledged["users"].read_text().split() if name not in users]
+    told_keys = [json.loads(line) for line in acknowledged["keys"].read_text().splitlines()]
+    lost_keys = [one["id"] for one in told_keys if str(one["id"]) not in keys]
+    assert len(told_keys) > KILLS and acknowledged["users"].read_text(), "the workers worked"
+    assert not lost_users and not lost_keys
+    assert set(joined) <= nodes
