@@ -1,0 +1,118 @@
+// policy/tables.hpp - a node's packet filter as the flat tables that the packet programs read.
+#pragma once
+#include "base/net.hpp"
+#include "bpf/shared/policy_map.h"
+#include "policy/filter_rule.hpp"
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace tailrace {
+
+/// What the filter must know of a peer.
+struct PeerFacts {
+    std::vector<IpAddress> addresses;
+    std::vector<IpPrefix> allowed_ips;
+    std::vector<std::string> caps; ///< names in its CapMap: sources "cap:NAME"
+    bool jailed = false;           ///< may only answer
+    bool unsigned_peer_api_only = false;
+};
+
+struct FilterInput {
+    std::vector<FilterRule> rules;
+    std::vector<IpAddress> own_addresses;
+    std::vector<IpPrefix> local_nets; ///< see policy/tables_local_nets.hpp; the own addresses need not be in it
+    std::vector<PeerFacts> peers;
+    std::uint16_t peer_api4 = 0; ///< 0: none
+    std::uint16_t peer_api6 = 0;
+    bool shields_up = false;
+    bool strict_forwarded = true; ///< strict TCP and fragments towards subnets behind us
+    bool strict_own = false;
+};
+
+/// How many entries one table may have. The defaults are half of the maps' sizes.
+struct TableLimits {
+    std::size_t hosts = 131072;
+    std::size_t nets = 32768;
+    std::size_t pairs = 131072;
+    std::size_t rows = 131072;
+};
+
+/// One compiled policy. The scopes and tables of the keys are filled in by whoever writes them to a map.
+struct PolicyTables {
+    struct Address {
+        std::uint8_t side = 0; ///< TR_SIDE_...
+        IpPrefix prefix;
+        tr_address value{};
+    };
+    struct Pair {
+        std::uint32_t src_class = 0, dst_class = 0;
+        tr_pair value{};
+    };
+    struct Row {
+        std::uint32_t rule_set = 0;
+        std::uint16_t port_class = 0;
+        std::uint8_t ip_proto = 0;
+        std::uint32_t rule = 0;
+    };
+
+    std::vector<Address> hosts; ///< whole addresses
+    std::vector<Address> nets;
+    std::vector<Pair> pairs;
+    std::vector<Row> rows;
+    std::shared_ptr<const tr_port_classes> ports; ///< never null
+    tr_settings settings{};                       ///< without serial and lineage
+
+    std::map<std::uint32_t, std::size_t> rules; ///< rule number -> index in FilterInput::rules
+    std::vector<std::size_t> left_out;          ///< rules that did not fit: the policy in force is narrower
+    std::vector<std::string> warnings;          ///< sentences for the health report
+};
+
+/// Numbers that mean the same from one commit to the next, so that rule counters go on and a small change touches few
+/// entries.
+class TableNumbers {
+public:
+    /// One number a rule, from 1. A rule keeps its number when nothing changed, else when its destinations did not,
+    /// else when its sources did not.
+    std::vector<std::uint32_t> rules(const std::vector<FilterRule>& rules);
+
+private:
+    friend class TableCompiler;
+    using Signature = std::vector<std::uint64_t>;
+    struct SignatureHash {
+        std::size_t operator()(const Signature& signature) const;
+    };
+    /// Signature -> number; those that nobody asked for since the last sweep() become free.
+    class Names {
+    public:
+        std::uint32_t number(const Signature& signature);
+        void sweep();
+
+    private:
+        struct Entry {
+            std::uint32_t number;
+            bool used;
+        };
+        std::unordered_map<Signature, Entry, SignatureHash> entries_;
+        std::vector<std::uint32_t> free_;
+        std::uint32_t next_ = 1;
+    };
+    struct KnownRule {
+        std::string sources, destinations;
+        std::uint32_t number;
+    };
+
+    std::vector<KnownRule> known_;
+    std::uint32_t next_rule_ = 1;
+    Names source_classes_, destination_classes_, port_classes_, rule_sets_;
+};
+
+/// Pure. Never wider than the rules say: entries that make no sense are skipped with a warning, and rules that do not
+/// fit into the limits are left out and named.
+PolicyTables compile_tables(const FilterInput& input, TableNumbers& numbers, const TableLimits& limits = {});
+
+} // namespace tailrace
