@@ -65,7 +65,7 @@ class Storm {
 public:
     Storm(Reactor& reactor, Settings settings, Server server)
         : reactor_(reactor), settings_(std::move(settings)), server_(std::move(server)), progress_(reactor) {
-        for (int i = 0; i < settings_.nodes; ++i) nodes_.push_back(std::make_unique<Node>(reactor_, server_, i));
+        for (int i = 0; i < settings_.nodes; ++i) nodes_.push_back(std::make_unique<Node>(reactor_, server_, ids_, i));
     }
 
     Task<Result<Figures>> run() {
@@ -142,7 +142,7 @@ private:
                 was_complete = true;
                 ++complete_;
             }
-            if (!awaited_.empty() && json.find(awaited_) != std::string_view::npos) ++have_seen_;
+            if (!awaited_.empty() && find_text(json, awaited_) != std::string_view::npos) ++have_seen_;
             progress_.notify();
         };
         auto ended = co_await node.follow_map(on_frame);
@@ -164,6 +164,7 @@ private:
     Reactor& reactor_;
     Settings settings_;
     Server server_;
+    StableIds ids_;
     Event progress_;
     std::vector<std::unique_ptr<Node>> nodes_;
     std::size_t done_ = 0, complete_ = 0, have_seen_ = 0;

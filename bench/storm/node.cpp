@@ -49,7 +49,20 @@ Task<Result<Server>> find_server(Reactor& reactor, std::string text) {
     co_return server;
 }
 
-Node::Node(Reactor& reactor, const Server& server, int number) : reactor_(reactor), server_(server), number_(number) {}
+std::size_t StableIds::number_of(std::string_view id) {
+    auto known = numbers_.find(id);
+    if (known != numbers_.end()) return known->second;
+    return numbers_.emplace(id, numbers_.size()).first->second;
+}
+
+std::size_t find_text(std::string_view in, std::string_view what, std::size_t from) {
+    const void* found = ::memmem(in.data() + from, in.size() - from, what.data(), what.size());
+    if (found == nullptr) return std::string_view::npos;
+    return static_cast<std::size_t>(static_cast<const char*>(found) - in.data());
+}
+
+Node::Node(Reactor& reactor, const Server& server, StableIds& ids, int number)
+    : reactor_(reactor), server_(server), ids_(ids), number_(number) {}
 
 Task<Result<void>> Node::connect() {
     auto stream = co_await dial(reactor_, server_.url);
@@ -145,9 +158,12 @@ Task<Result<void>> Node::announce(std::string endpoint) {
 // Every node object has one StableID; parsing a million nodes as JSON would measure the client.
 void Node::note_nodes(std::string_view json) {
     constexpr std::string_view kMark = "\"StableID\":\"";
-    for (std::size_t at = json.find(kMark); at != std::string_view::npos; at = json.find(kMark, at)) {
+    for (std::size_t at = find_text(json, kMark); at != std::string_view::npos; at = find_text(json, kMark, at)) {
         at += kMark.size();
-        seen_.emplace(json.substr(at, json.find('"', at) - at));
+        std::size_t node = ids_.number_of(json.substr(at, json.find('"', at) - at));
+        if (node >= seen_.size()) seen_.resize(std::max(node + 1, seen_.size() * 2));
+        if (!seen_[node]) ++nodes_seen_;
+        seen_[node] = true;
     }
 }
 

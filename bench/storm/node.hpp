@@ -2,12 +2,14 @@
 #pragma once
 #include "base/io/http2.hpp"
 #include "base/io/reactor.hpp"
+#include "base/text.hpp"
 #include "proto/keys.hpp"
 
 #include <functional>
 #include <memory>
 #include <string>
-#include <unordered_set>
+#include <unordered_map>
+#include <vector>
 
 namespace tailrace::bench {
 
@@ -19,9 +21,18 @@ struct Server {
 /// GET /key.
 Task<Result<Server>> find_server(Reactor& reactor, std::string url);
 
+/// Numbers for the stable IDs of all nodes, shared by all streams: a stream then needs a bit a node, not a string.
+class StableIds {
+public:
+    std::size_t number_of(std::string_view id);
+
+private:
+    std::unordered_map<std::string, std::size_t, StringHash, std::equal_to<>> numbers_;
+};
+
 class Node {
 public:
-    Node(Reactor& reactor, const Server& server, int number);
+    Node(Reactor& reactor, const Server& server, StableIds& ids, int number);
 
     Task<Result<void>> register_with(std::string auth_key);
     /// A lite update: disco key and one endpoint.
@@ -31,7 +42,7 @@ public:
 
     int number() const { return number_; }
     /// How many nodes, itself included, the stream has named so far.
-    std::size_t nodes_seen() const { return seen_.size(); }
+    std::size_t nodes_seen() const { return nodes_seen_; }
 
 private:
     Task<Result<void>> connect();
@@ -40,12 +51,17 @@ private:
 
     Reactor& reactor_;
     const Server& server_;
+    StableIds& ids_;
     int number_;
     MachinePrivateKey machine_ = MachinePrivateKey::generate();
     NodePrivateKey node_ = NodePrivateKey::generate();
     DiscoPrivateKey disco_ = DiscoPrivateKey::generate();
     std::shared_ptr<Http2Client> connection_;
-    std::unordered_set<std::string> seen_; // stable IDs
+    std::vector<bool> seen_; // by number in ids_
+    std::size_t nodes_seen_ = 0;
 };
+
+/// std::string_view::find looks for the first character and JSON is full of quotes: this is ten times faster.
+std::size_t find_text(std::string_view in, std::string_view what, std::size_t from = 0);
 
 } // namespace tailrace::bench
