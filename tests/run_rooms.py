@@ -19,10 +19,10 @@ BUILD = PROJECT / os.environ.get("BUILD_DIR", "build")
 # The same tests under clang's sanitizers; the fuzz targets are part of this build.
 SANITIZED = PROJECT / "build-sanitized"
 RESULTS = BUILD / "test-results"
-ROOMS = ["unit", "fuzz", "bpf", "netns", "uml", "vm", "interop"]
+ROOMS = ["unit", "sim", "fuzz", "bpf", "netns", "uml", "vm", "interop"]
 PYTEST_ROOMS = {"netns", "uml", "vm", "interop"}
 FUZZ_SECONDS = 20
-SUITE_TIMEOUT = {"unit": 300, "bpf": 300, "fuzz": 120, "netns": 600, "uml": 900, "vm": 600, "interop": 900}
+SUITE_TIMEOUT = {"unit": 300, "sim": 300, "bpf": 300, "fuzz": 120, "netns": 600, "uml": 900, "vm": 600, "interop": 900}
 
 
 @dataclasses.dataclass
@@ -170,9 +170,9 @@ def suites_of(room: str) -> list:
                            [SANITIZED / t, f"--gtest_output=xml:{RESULTS}/{pathlib.Path(t).name}-sanitized.xml"], SANITIZER_OPTIONS)
                      for t in targets(SANITIZED, "tests/unit", "unit_")]
         return plain + sanitized
-    if room == "bpf":
+    if room in ("bpf", "sim"):
         return [Suite(room, pathlib.Path(t).name, [BUILD / t, f"--gtest_output=xml:{RESULTS}/{pathlib.Path(t).name}.xml"])
-                for t in targets(BUILD, "tests/bpf", "bpf_")]
+                for t in targets(BUILD, f"tests/{room}", f"{room}_")]
     if room == "fuzz":
         suites = []
         for target in targets(SANITIZED, "tests/fuzz", "fuzz_"):
