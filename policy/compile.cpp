@@ -208,6 +208,9 @@ CompiledPolicy::Rules CompiledPolicy::rules_for(PolicyNodeId id) const {
 }
 
 const CompiledPolicy::Data::View& CompiledPolicy::Data::view(NodeIndex node) const {
+    view_of_node.resize(directory.size());
+    auto& known = view_of_node[node];
+    if (known != nullptr) return *known;
     std::vector<std::uint64_t> key; // two nodes with the same key are alike for every rule
     key.reserve(list.rules.size() / 32 + 2);
     const bool untagged = directory.untagged().contains(node);
@@ -224,6 +227,7 @@ const CompiledPolicy::Data::View& CompiledPolicy::Data::view(NodeIndex node) con
 
     const auto [found, is_new] = views.try_emplace(std::move(key));
     auto& view = found->second;
+    known = &view;
     if (!is_new) return view;
     BitSet seen{directory.size()};
     for (const auto& rule : list.rules) {

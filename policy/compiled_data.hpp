@@ -61,6 +61,7 @@ struct CompiledPolicy::Data {
     // Worked out when asked for.
     mutable std::map<std::vector<Kept>, Rules> shared_rules;
     mutable std::map<std::vector<std::uint64_t>, View> views;
+    mutable std::vector<const View*> view_of_node;
     mutable std::map<IpPrefix, RouteViewers> route_viewers;
     mutable std::map<NodeIndex, BitSet> exit_viewers;
 };
