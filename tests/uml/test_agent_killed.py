@@ -16,8 +16,8 @@ def net(lab, programs):
     net = Tailnet(lab)
     net.start_control()
     net.control.set_policy("""{
-      "tagOwners": { "tag:gateway": ["ops@"] },
-      "acls": [ { "action": "accept", "src": ["alice@", "bob@"], "dst": ["tag:gateway:80,5201"] } ],
+      "tagOwners": { "tag:gateway": ["ops@example.com"] },
+      "acls": [ { "action": "accept", "src": ["alice@example.com", "bob@example.com"], "dst": ["tag:gateway:80,5201"] } ],
     }""")
     net.join()
     net.serve_web()

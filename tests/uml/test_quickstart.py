@@ -21,7 +21,7 @@ def test_a_stock_client_takes_part(lab, programs):
     net.serve_web()
     carol_host = lab.host("carol")
     carol = StockClient(carol_host)
-    carol.up(net.control.url, net.control.create_key("bob"), timeout=60)
+    carol.up(net.control.url, net.control.create_key(quickstart.BOB), timeout=60)
     assert ping(carol_host, net.gateway.ip(), timeout=20)
     wait_for(lambda: quickstart.transfers(carol_host, net.url(80)), 20, "the stock client fetches from the gateway")
     assert quickstart.refused(carol_host, net.gateway.ip(), 8080)

@@ -9,10 +9,11 @@ from ..tailrace import Agent, TailraceControl
 from ..traffic import WebServer, fetch, tcp_opens
 from ..wait import wait_for
 
+OPS, ALICE, BOB = "ops@example.com", "alice@example.com", "bob@example.com"
 FIRST_POLICY = """{
   // Everybody may use the web server of the gateway; its admin port is closed.
-  "groups": { "group:staff": ["alice@", "bob@"] },
-  "tagOwners": { "tag:gateway": ["ops@"] },
+  "groups": { "group:staff": ["alice@example.com", "bob@example.com"] },
+  "tagOwners": { "tag:gateway": ["ops@example.com"] },
   "acls": [
     { "action": "accept", "src": ["group:staff"], "dst": ["tag:gateway:80"] },
   ],
@@ -20,11 +21,11 @@ FIRST_POLICY = """{
 """
 SECOND_POLICY = """{
   // Alice became an administrator. Bob left for the project that only needs port 443.
-  "groups": { "group:staff": ["alice@", "bob@"] },
-  "tagOwners": { "tag:gateway": ["ops@"] },
+  "groups": { "group:staff": ["alice@example.com", "bob@example.com"] },
+  "tagOwners": { "tag:gateway": ["ops@example.com"] },
   "acls": [
-    { "action": "accept", "src": ["alice@"], "dst": ["tag:gateway:80,8080"] },
-    { "action": "accept", "src": ["bob@"],   "dst": ["tag:gateway:443"] },
+    { "action": "accept", "src": ["alice@example.com"], "dst": ["tag:gateway:80,8080"] },
+    { "action": "accept", "src": ["bob@example.com"],   "dst": ["tag:gateway:443"] },
   ],
 }
 """
@@ -45,12 +46,12 @@ class Tailnet:
 
     def start_control(self) -> None:
         self.control = TailraceControl(self.control_host, policy=FIRST_POLICY)
-        for user in ("ops", "alice", "bob"):
+        for user in (OPS, ALICE, BOB):
             self.control.create_user(user)
 
     def join(self) -> None:
-        keys = {"gateway": self.control.create_key("ops", tags=["tag:gateway"]),
-                "alice": self.control.create_key("alice"), "bob": self.control.create_key("bob")}
+        keys = {"gateway": self.control.create_key(OPS, tags=["tag:gateway"]),
+                "alice": self.control.create_key(ALICE), "bob": self.control.create_key(BOB)}
         for name, host in self.hosts.items():
             self.agents[name] = Agent(host, self.wireguard)
         for name, agent in self.agents.items():
