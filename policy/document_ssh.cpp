@@ -38,7 +38,7 @@ bool DocumentReader::read_ssh_rule(const Value& element) {
                   rule.check_period = std::chrono::nanoseconds{0};
                   return true;
               }
-              auto period = parse_duration(text);
+              auto period = parse_go_duration(text);
               if (!period) return fail(value, period.error().message());
               const auto printed = duration_text(*period);
               if (period->count() < 0)

@@ -85,7 +85,7 @@ bool has_ports(int protocol) {
     return protocol == 6 || protocol == 17 || protocol == 132;
 }
 
-Result<std::chrono::nanoseconds> parse_duration(std::string_view text) {
+Result<std::chrono::nanoseconds> parse_go_duration(std::string_view text) {
     const auto invalid = [&] { return Error::make("time: invalid duration {}", quoted(text)); };
     std::string_view rest = text;
     const bool negative = !rest.empty() && rest.front() == '-';

@@ -22,7 +22,7 @@ Result<int> parse_protocol(std::string_view text);
 bool has_ports(int protocol);
 
 /// Go's duration syntax: "1h30m", "-1m", "0". Errors read: time: invalid duration "abc".
-Result<std::chrono::nanoseconds> parse_duration(std::string_view text);
+Result<std::chrono::nanoseconds> parse_go_duration(std::string_view text);
 /// As Go prints it: "200h0m0s".
 std::string duration_text(std::chrono::nanoseconds duration);
 

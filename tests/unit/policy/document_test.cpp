@@ -204,9 +204,9 @@ TEST(Check, TakesPartialReachForDrop) {
 }
 
 TEST(Words, PrintDurationsLikeGo) {
-    EXPECT_EQ(duration_text(*parse_duration("1h30m")), "1h30m0s");
-    EXPECT_EQ(duration_text(*parse_duration("1.5s")), "1.5s");
-    EXPECT_EQ(duration_text(*parse_duration("90m0.5s")), "1h30m0.5s");
+    EXPECT_EQ(duration_text(*parse_go_duration("1h30m")), "1h30m0s");
+    EXPECT_EQ(duration_text(*parse_go_duration("1.5s")), "1.5s");
+    EXPECT_EQ(duration_text(*parse_go_duration("90m0.5s")), "1h30m0.5s");
 }
 
 } // namespace
