@@ -44,7 +44,9 @@ TEST(Journal, WritesInOneTransactionWhatWaitedForTheLast) {
     Journal journal{store, disk.runner()};
     std::vector<int> done;
     for (int i = 1; i <= 5; ++i)
-        journal.append({DeleteUser{i}}, nullptr, [&done, i](const auto& outcome) { if (outcome) done.push_back(i); });
+        journal.append({DeleteUser{i}}, nullptr, [&done, i](const auto& outcome) {
+            if (outcome) done.push_back(i);
+        });
     EXPECT_EQ(disk.jobs.size(), 1u);
     disk.finish_one();
     EXPECT_THAT(done, ElementsAre(1)); // the others are not on disk yet
@@ -60,17 +62,19 @@ TEST(Journal, UndoesEverythingUnwrittenInReverseWhenAWriteFails) {
     Journal journal{store, disk.runner()};
     std::vector<std::string> heard;
     for (int i = 1; i <= 3; ++i)
-        journal.append({DeleteUser{i}}, [&heard, i] { heard.push_back(fmt::format("undo {}", i)); },
-                       [&heard, i](const auto& outcome) {
-                           heard.push_back(fmt::format("{} {}", outcome ? "done" : "failed", i));
-                       });
+        journal.append(
+            {DeleteUser{i}}, [&heard, i] { heard.push_back(fmt::format("undo {}", i)); },
+            [&heard, i](const auto& outcome) {
+                heard.push_back(fmt::format("{} {}", outcome ? "done" : "failed", i));
+            });
     store.full = true;
     disk.finish_one();
     EXPECT_THAT(heard, ElementsAre("undo 3", "undo 2", "undo 1", "failed 1", "failed 2", "failed 3"));
     EXPECT_TRUE(disk.jobs.empty());
     store.full = false;
     heard.clear();
-    journal.append({DeleteUser{4}}, nullptr, [&](const auto& outcome) { heard.push_back(outcome ? "done" : "failed"); });
+    journal.append({DeleteUser{4}}, nullptr,
+                   [&](const auto& outcome) { heard.push_back(outcome ? "done" : "failed"); });
     disk.finish_one();
     EXPECT_THAT(heard, ElementsAre("done"));
 }

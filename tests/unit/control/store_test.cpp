@@ -54,7 +54,8 @@ TEST(SqliteStore, GivesBackWhatWasCommitted) {
     {
         auto store = SqliteStore::open(directory.file("control.db"));
         ASSERT_TRUE(store) << store.error().message();
-        auto done = (*store)->commit({{PutUser{user}}, {PutAuthKey{std::make_shared<const AuthKey>(key)}, PutNode{node}},
+        auto done = (*store)->commit({{PutUser{user}},
+                                      {PutAuthKey{std::make_shared<const AuthKey>(key)}, PutNode{node}},
                                       {PutReport{node}, PutPolicy{"// policy\n{}"}}});
         ASSERT_TRUE(done) << done.error().message();
     }

@@ -41,8 +41,9 @@ struct TailnetFixture : testing::Test {
         settings.prefix_v6 = tailscale_ula_prefix();
         return settings;
     }
-    TagOwners owners{[](const User& user, const std::string& tag) { return user.name == "alice" && tag == "tag:server"; },
-                     [](const std::vector<std::string>&, const std::string&) { return false; }};
+    TagOwners owners{
+        [](const User& user, const std::string& tag) { return user.name == "alice" && tag == "tag:server"; },
+        [](const std::vector<std::string>&, const std::string&) { return false; }};
     TailnetState tailnet{settings(), {}, owners, at(std::chrono::seconds{0})};
     std::chrono::seconds now{0};
 

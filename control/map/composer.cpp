@@ -1,0 +1,368 @@
+#include "control/map/composer.hpp"
+
+#include "base/json/json.hpp"
+
+#include <algorithm>
+
+namespace tailrace {
+
+namespace {
+
+/// Chunks end at nodes whose id hashes so: about every 64th, and the same ones whatever else a viewer sees.
+bool ends_chunk(NodeId id) {
+    return (static_cast<std::uint64_t>(id) * 0x9e3779b97f4a7c15u) >> 58 == 0;
+}
+
+SharedText shared(std::string text) {
+    return std::make_shared<const std::string>(std::move(text));
+}
+
+std::string compressed(std::string_view text) {
+    auto done = zstd_compress(as_bytes(text));
+    if (!done) return {}; // only when memory is used up
+    return std::string{as_chars(*done)};
+}
+
+std::string length_prefix(std::size_t length) {
+    std::string out;
+    for (int i = 0; i < 4; ++i) out += static_cast<char>(length >> (8 * i) & 0xff);
+    return out;
+}
+
+void append_item(std::string& list, std::string_view item) {
+    if (!list.empty()) list += ',';
+    list += item;
+}
+
+bool contains(const CompiledPolicy::NodeList& list, NodeId id) {
+    return list && std::binary_search(list->begin(), list->end(), id);
+}
+
+constexpr std::size_t kMaxViews = 64;
+constexpr std::size_t kMaxFrames = 4096;
+
+} // namespace
+
+MapComposer::MapComposer(const TailnetState& tailnet, Fixed fixed) : tailnet_(tailnet), fixed_(std::move(fixed)) {}
+
+void MapComposer::set_policy(std::shared_ptr<const CompiledPolicy> policy) {
+    policy_ = std::move(policy);
+    ++generation_;
+    looks_depend_on_viewer_ = !policy_->document().node_attributes.empty() || policy_->document().disable_ipv4;
+    routers_.clear();
+    for (const TailnetNode& node : policy_->tailnet().nodes)
+        if (!node.routes.empty()) routers_.insert(node.id);
+    filter_by_rules_.clear();
+    std::erase_if(filters_, [](const auto& entry) { return entry.second.use_count() == 1; });
+    views_.clear();
+    differences_.clear();
+}
+
+bool MapComposer::knows(NodeId id) const {
+    if (!policy_) return false;
+    const auto& nodes = policy_->tailnet().nodes;
+    auto at = std::lower_bound(nodes.begin(), nodes.end(), id,
+                               [](const TailnetNode& node, NodeId wanted) { return node.id < wanted; });
+    return at != nodes.end() && at->id == id;
+}
+
+void MapComposer::on_node_event(const NodeEvent& event) {
+    if (!event.after) texts_.erase(event.id);
+    for (auto& [key, view] : views_) {
+        auto chunk = std::upper_bound(view.chunks.begin(), view.chunks.end(), event.id,
+                                      [](NodeId id, const Chunk& candidate) { return id < candidate.first; });
+        if (chunk == view.chunks.begin()) continue;
+        --chunk;
+        chunk->compressed.clear();
+        chunk->keep_alive.clear();
+    }
+}
+
+bool MapComposer::is_special(const Node& node) const {
+    return looks_depend_on_viewer_ || routers_.contains(node.id());
+}
+
+NodeView MapComposer::look(NodeId viewer, const Node& node) const {
+    NodeView view;
+    if (!is_special(node)) {
+        view.addresses = {node.record.v4, node.record.v6};
+        return view;
+    }
+    view.addresses = policy_->addresses(viewer, node.id());
+    view.routes = policy_->allowed_routes(viewer, node.id());
+    view.primary_routes = policy_->primary_routes(viewer, node.id());
+    view.capabilities =
+        viewer == node.id() ? policy_->self_capabilities(viewer) : policy_->peer_capabilities(viewer, node.id());
+    return view;
+}
+
+MapComposer::NodeTexts& MapComposer::texts_of(const NodePtr& node) {
+    NodeTexts& texts = texts_[node->id()];
+    if (texts.made_from != node) texts = NodeTexts{node, {}, {}};
+    return texts;
+}
+
+SharedText MapComposer::peer_text(NodeId viewer, const NodePtr& node, const WallTime& now) {
+    NodeTexts& texts = texts_of(node);
+    NodeView view;
+    std::string key;
+    if (is_special(*node)) {
+        view = look(viewer, *node);
+        key = view.text();
+    }
+    SharedText& text = texts.by_view[key];
+    if (!text) {
+        if (key.empty()) view = look(viewer, *node);
+        text = shared(peer_json(*node, tailnet_.fqdn(*node), view, now));
+        ++counters_.nodes_serialised;
+    }
+    return text;
+}
+
+SharedText MapComposer::patch_text(const NodePtr& node, NodeChange change) {
+    SharedText& text = texts_of(node).patches[change];
+    if (!text) text = shared(patch_json(*node, change));
+    return text;
+}
+
+SharedText MapComposer::filter_text(NodeId viewer) {
+    auto rules = policy_->rules_for(viewer);
+    SharedText& text = filter_by_rules_[rules.get()];
+    if (!text) { // equal filters of different policies are one text, so that pointers can be compared
+        std::string written = filter_json(*rules);
+        SharedText& same = filters_[written];
+        if (!same) same = shared(std::move(written));
+        text = same;
+    }
+    return text;
+}
+
+std::string MapComposer::ssh_rules_text(NodeId viewer) const {
+    if (!policy_->document().has_ssh) return "[]"; // an object with no rules denies; absence would keep older rules
+    return ssh_rules_json(policy_->ssh_rules_for(viewer));
+}
+
+MapComposer::SharedView& MapComposer::shared_view(const CompiledPolicy::NodeList& nodes) {
+    if (auto at = views_.find(nodes.get()); at != views_.end()) return at->second;
+    if (views_.size() >= kMaxViews) views_.clear();
+    SharedView& view = views_[nodes.get()];
+    view.nodes = nodes;
+    bool fresh = true;
+    for (NodeId id : *nodes) {
+        if (fresh) view.chunks.emplace_back().first = id;
+        view.chunks.back().nodes.push_back(id);
+        fresh = ends_chunk(id);
+    }
+    return view;
+}
+
+const MapComposer::Difference& MapComposer::difference_of(const CompiledPolicy::NodeList& from,
+                                                          const CompiledPolicy::NodeList& to) {
+    auto [at, fresh] = differences_.try_emplace({from.get(), to.get()});
+    Difference& difference = at->second;
+    if (fresh) {
+        difference.from = from;
+        difference.to = to;
+        static const std::vector<NodeId> kNone;
+        const auto& a = from ? *from : kNone;
+        const auto& b = to ? *to : kNone;
+        std::set_difference(b.begin(), b.end(), a.begin(), a.end(), std::back_inserter(difference.added));
+        std::set_difference(a.begin(), a.end(), b.begin(), b.end(), std::back_inserter(difference.removed));
+    }
+    return difference;
+}
+
+/// The peers of a chunk without the viewer, comma between them; also notes what the viewer is told.
+std::string MapComposer::chunk_json(const Chunk& chunk, MapViewer& viewer, const WallTime& now) {
+    std::string out;
+    for (NodeId id : chunk.nodes) {
+        if (id == viewer.id) continue;
+        NodePtr node = tailnet_.node(id);
+        if (node) append_item(out, *peer_text(viewer.id, node, now));
+    }
+    return out;
+}
+
+void MapComposer::note_profile(MapViewer& viewer, UserId user, std::string& profiles) {
+    if (!viewer.profiles.insert(user).second) return;
+    append_item(profiles, wire::write_user_profile(tailnet_.profile(user)));
+}
+
+const SharedText& MapComposer::keep_alive(MapCompression compression) {
+    static const SharedText kPlain = shared(std::string{as_chars(keep_alive_frame(MapCompression::None))});
+    static const SharedText kZstd = shared(std::string{as_chars(keep_alive_frame(MapCompression::Zstd))});
+    return compression == MapCompression::Zstd ? kZstd : kPlain;
+}
+
+SharedText MapComposer::whole_frame(std::string json, MapCompression compression) {
+    if (compression == MapCompression::None) return shared(length_prefix(json.size()) + json);
+    if (auto at = frames_.find(json); at != frames_.end()) {
+        ++counters_.frames_shared;
+        return at->second;
+    }
+    std::string payload = compressed(json);
+    auto frame = shared(length_prefix(payload.size()) + payload);
+    ++counters_.frames_compressed;
+    if (frames_.size() >= kMaxFrames) frames_.clear();
+    frames_.emplace(std::move(json), frame);
+    return frame;
+}
+
+FramePieces MapComposer::full(MapViewer& viewer, const WallTime& now) {
+    NodePtr self = tailnet_.node(viewer.id);
+    if (!self || !knows(viewer.id)) return {};
+    viewer.started = true;
+    viewer.changed.clear();
+    viewer.self_changed = false;
+    viewer.view = policy_->view_of(viewer.id);
+    viewer.generation = generation_;
+    viewer.filter = filter_text(viewer.id);
+    viewer.ssh_rules = ssh_rules_text(viewer.id);
+    viewer.special.clear();
+    viewer.profiles.clear();
+
+    std::string profiles;
+    note_profile(viewer, TailnetState::owner_of(self->record), profiles);
+    for (NodeId id : *viewer.view)
+        if (NodePtr node = tailnet_.node(id)) {
+            note_profile(viewer, TailnetState::owner_of(node->record), profiles);
+            if (id != viewer.id && is_special(*node)) viewer.special[id] = peer_text(viewer.id, node, now);
+        }
+
+    NodeView own = look(viewer.id, *self);
+    std::string head =
+        fmt::format(R"({{"ControlTime":"{}","Node":{},"DERPMap":{},"DNSConfig":{},"Domain":)", now.text(),
+                    self_json(*self, tailnet_.fqdn(*self), own, now), fixed_.derp_map_json, fixed_.dns_json);
+    json::append_string(head, fixed_.domain);
+    head += fmt::format(R"(,"PacketFilters":{{"base":{}}},"SSHPolicy":{{"rules":{}}},"UserProfiles":[{}])",
+                        *viewer.filter, viewer.ssh_rules, profiles);
+
+    SharedView& view = shared_view(viewer.view);
+    FramePieces peers;
+    static const SharedText kComma = shared(compressed(","));
+    for (Chunk& chunk : view.chunks) {
+        SharedText text;
+        bool own_chunk = std::binary_search(chunk.nodes.begin(), chunk.nodes.end(), viewer.id);
+        if (own_chunk || viewer.compression == MapCompression::None) {
+            std::string json = chunk_json(chunk, viewer, now);
+            if (json.empty()) continue;
+            text = shared(viewer.compression == MapCompression::None ? std::move(json) : compressed(json));
+            if (viewer.compression == MapCompression::Zstd) ++counters_.chunks_compressed;
+        } else {
+            std::vector<const std::string*> key;
+            std::vector<SharedText> key_texts;
+            for (auto at = viewer.special.lower_bound(chunk.first);
+                 at != viewer.special.end() && at->first <= chunk.nodes.back(); ++at) {
+                key.push_back(at->second.get());
+                key_texts.push_back(at->second);
+            }
+            SharedText& kept = chunk.compressed[key];
+            if (!kept) {
+                std::string json = chunk_json(chunk, viewer, now);
+                kept = shared(json.empty() ? "" : compressed(json));
+                chunk.keep_alive.insert(chunk.keep_alive.end(), key_texts.begin(), key_texts.end());
+                ++counters_.chunks_compressed;
+            }
+            if (kept->empty()) continue;
+            text = kept;
+        }
+        if (!peers.empty()) peers.push_back(viewer.compression == MapCompression::Zstd ? kComma : shared(","));
+        peers.push_back(std::move(text));
+    }
+    std::string tail = "}";
+    if (!peers.empty()) {
+        head += R"(,"Peers":[)";
+        tail = "]}";
+    }
+    if (viewer.compression == MapCompression::Zstd) {
+        head = compressed(head);
+        tail = compressed(tail);
+    }
+    std::size_t length = head.size() + tail.size();
+    for (const SharedText& piece : peers) length += piece->size();
+    FramePieces frame{shared(length_prefix(length) + head)};
+    std::move(peers.begin(), peers.end(), std::back_inserter(frame));
+    frame.push_back(shared(std::move(tail)));
+    return frame;
+}
+
+FramePieces MapComposer::delta(MapViewer& viewer, const WallTime& now) {
+    NodePtr self = tailnet_.node(viewer.id);
+    if (!self || !knows(viewer.id)) return {};
+    std::string removed;
+    std::string out;
+    if (viewer.generation != generation_) {
+        viewer.generation = generation_;
+        auto view = policy_->view_of(viewer.id);
+        if (view != viewer.view) {
+            const Difference& difference = difference_of(viewer.view, view);
+            for (NodeId id : difference.added)
+                if (id != viewer.id) viewer.changed[id] = NodeChange::Full;
+            for (NodeId id : difference.removed) {
+                if (id == viewer.id) continue;
+                append_item(removed, std::to_string(id));
+                viewer.changed.erase(id);
+                viewer.special.erase(id);
+            }
+            viewer.view = view;
+        }
+        auto check = [&](NodeId id) { // does it look different now?
+            if (id == viewer.id || !contains(viewer.view, id)) return;
+            if (NodePtr node = tailnet_.node(id); node && is_special(*node)) {
+                SharedText& told = viewer.special[id];
+                SharedText text = peer_text(viewer.id, node, now);
+                if (!told || (told != text && *told != *text)) viewer.changed[id] = NodeChange::Full;
+                told = text;
+            }
+        };
+        std::vector<NodeId> were_special;
+        for (const auto& [id, told] : viewer.special)
+            if (NodePtr node = tailnet_.node(id); node && !is_special(*node)) were_special.push_back(id);
+        for (NodeId id : were_special) {
+            viewer.special.erase(id);
+            if (contains(viewer.view, id)) viewer.changed[id] = NodeChange::Full;
+        }
+        if (looks_depend_on_viewer_)
+            for (NodeId id : *viewer.view) check(id);
+        else
+            for (NodeId id : routers_) check(id);
+        if (SharedText filter = filter_text(viewer.id); filter != viewer.filter) {
+            viewer.filter = filter;
+            out += fmt::format(R"(,"PacketFilters":{{"base":{}}})", *filter);
+        }
+        if (std::string rules = ssh_rules_text(viewer.id); rules != viewer.ssh_rules) {
+            viewer.ssh_rules = std::move(rules);
+            out += fmt::format(R"(,"SSHPolicy":{{"rules":{}}})", viewer.ssh_rules);
+        }
+    }
+    if (viewer.self_changed) {
+        viewer.self_changed = false;
+        NodeView own = look(viewer.id, *self);
+        out += R"(,"Node":)" + self_json(*self, tailnet_.fqdn(*self), own, now);
+    }
+    std::string changed, patched, profiles;
+    note_profile(viewer, TailnetState::owner_of(self->record), profiles);
+    for (const auto& [id, change] : viewer.changed) {
+        NodePtr node = tailnet_.node(id);
+        if (!node || id == viewer.id || !contains(viewer.view, id)) continue;
+        if (has(change, NodeChange::Full)) {
+            SharedText text = peer_text(viewer.id, node, now);
+            if (is_special(*node)) viewer.special[id] = text;
+            append_item(changed, *text);
+            note_profile(viewer, TailnetState::owner_of(node->record), profiles);
+        } else {
+            append_item(patched, *patch_text(node, change));
+        }
+    }
+    viewer.changed.clear();
+    if (!profiles.empty()) out += fmt::format(R"(,"UserProfiles":[{}])", profiles);
+    if (!changed.empty()) out += fmt::format(R"(,"PeersChanged":[{}])", changed);
+    if (!removed.empty()) out += fmt::format(R"(,"PeersRemoved":[{}])", removed);
+    if (!patched.empty()) out += fmt::format(R"(,"PeersChangedPatch":[{}])", patched);
+    if (out.empty()) return {};
+    out.front() = '{';
+    out += '}';
+    return {whole_frame(std::move(out), viewer.compression)};
+}
+
+} // namespace tailrace

@@ -1,0 +1,125 @@
+// control/map/composer.hpp - writes map frames. Each node is serialised once a change, each chunk of peers compressed
+// once a change, and both are shared by all streams that carry them.
+#pragma once
+#include "control/map/wire_json.hpp"
+#include "control/tailnet/tailnet_state.hpp"
+#include "policy/compile.hpp"
+#include "proto/map_frame.hpp"
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace tailrace {
+
+using SharedText = std::shared_ptr<const std::string>;
+
+/// A frame in pieces, to be written one after the other; most pieces are shared with other streams.
+using FramePieces = std::vector<SharedText>;
+
+/// What one stream has been told, and what it has not been told yet.
+struct MapViewer {
+    NodeId id = 0;
+    MapCompression compression = MapCompression::Zstd;
+    bool started = false;                 ///< the full map has been sent
+    std::map<NodeId, NodeChange> changed; ///< not told yet
+    bool self_changed = false;
+
+    CompiledPolicy::NodeList view; ///< as told
+    std::uint64_t generation = 0;  ///< of the policy that was told
+    SharedText filter;
+    std::string ssh_rules;
+    std::map<NodeId, SharedText> special; ///< peers whose look depends on the viewer
+    std::set<UserId> profiles;
+
+    /// Something to tell, whatever the policy says.
+    bool has_news() const { return !started || self_changed || !changed.empty(); }
+};
+
+class MapComposer {
+public:
+    struct Fixed {
+        std::string derp_map_json;
+        std::string dns_json;
+        std::string domain;
+    };
+    MapComposer(const TailnetState& tailnet, Fixed fixed);
+
+    /// From now on this is who sees whom.
+    void set_policy(std::shared_ptr<const CompiledPolicy> policy);
+    const std::shared_ptr<const CompiledPolicy>& policy() const { return policy_; }
+    std::uint64_t generation() const { return generation_; }
+    bool knows(NodeId id) const;
+    /// Who must hear of a change of this node, itself excluded. Valid until the next set_policy().
+    CompiledPolicy::NodeList view_of(NodeId id) const { return policy_->view_of(id); }
+
+    /// A node changed or went: what was made of it is stale.
+    void on_node_event(const NodeEvent& event);
+
+    /// Everything, for the start of a stream. Empty when the viewer is gone.
+    FramePieces full(MapViewer& viewer, const WallTime& now);
+    /// What the viewer has not been told. Empty when there is nothing.
+    FramePieces delta(MapViewer& viewer, const WallTime& now);
+    static const SharedText& keep_alive(MapCompression compression);
+
+    struct Counters {
+        std::uint64_t nodes_serialised = 0, chunks_compressed = 0, frames_compressed = 0, frames_shared = 0;
+    };
+    const Counters& counters() const { return counters_; }
+    /// Drops what was kept for sharing between streams that are served at about the same time.
+    void forget_frames() { frames_.clear(); }
+
+private:
+    struct NodeTexts {
+        NodePtr made_from;
+        std::map<std::string, SharedText> by_view; // NodeView::text(), "" for the plain one
+        std::map<NodeChange, SharedText> patches;
+    };
+    struct Chunk {
+        NodeId first = 0;
+        std::vector<NodeId> nodes;
+        std::map<std::vector<const std::string*>, SharedText> compressed; // by the special nodes' texts
+        std::vector<SharedText> keep_alive;                               // what those keys point to
+    };
+    struct SharedView {
+        CompiledPolicy::NodeList nodes;
+        std::vector<Chunk> chunks;
+    };
+    struct Difference {
+        CompiledPolicy::NodeList from, to;
+        std::vector<NodeId> added, removed;
+    };
+
+    bool is_special(const Node& node) const;
+    NodeView look(NodeId viewer, const Node& node) const;
+    NodeTexts& texts_of(const NodePtr& node);
+    SharedText peer_text(NodeId viewer, const NodePtr& node, const WallTime& now);
+    SharedText patch_text(const NodePtr& node, NodeChange change);
+    SharedText filter_text(NodeId viewer);
+    std::string ssh_rules_text(NodeId viewer) const;
+    SharedView& shared_view(const CompiledPolicy::NodeList& nodes);
+    const Difference& difference_of(const CompiledPolicy::NodeList& from, const CompiledPolicy::NodeList& to);
+    std::string chunk_json(const Chunk& chunk, MapViewer& viewer, const WallTime& now);
+    void note_profile(MapViewer& viewer, UserId user, std::string& profiles);
+    SharedText whole_frame(std::string json, MapCompression compression);
+
+    const TailnetState& tailnet_;
+    Fixed fixed_;
+    std::shared_ptr<const CompiledPolicy> policy_;
+    std::uint64_t generation_ = 0;
+    bool looks_depend_on_viewer_ = false; // node attributes are in force
+    std::set<NodeId> routers_;            // nodes with approved routes
+    std::unordered_map<NodeId, NodeTexts> texts_;
+    std::map<const void*, SharedText> filter_by_rules_;
+    std::map<std::string, SharedText> filters_;
+    std::map<const void*, SharedView> views_;
+    std::map<std::pair<const void*, const void*>, Difference> differences_;
+    std::unordered_map<std::string, SharedText> frames_;
+    Counters counters_;
+};
+
+} // namespace tailrace

@@ -1,0 +1,252 @@
+#include "control/map/composer.hpp"
+
+#include "control/server/policy_input.hpp"
+#include "tests/unit/control/tailnet_fixture.hpp"
+
+#include <gmock/gmock.h>
+
+namespace tailrace {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Not;
+
+constexpr const char* kTwoIslands = R"({
+    "tagOwners": {"tag:server": ["alice@"]},
+    "acls": [{"action": "accept", "src": ["100.64.0.1"], "dst": ["100.64.0.2:22"]}]
+})";
+
+struct Composer : TailnetFixture {
+    MapComposer composer{tailnet, {R"({"Regions":{}})", R"({"Proxied":true})", "tail.lab"}};
+    std::vector<Machine> machines;
+    std::shared_ptr<const Tailnet> last;
+
+    void join_some(int count) {
+        std::string key = reusable_key();
+        for (int i = 0; i < count; ++i) {
+            Machine& machine = machines.emplace_back();
+            machine.hostname = "host";
+            ASSERT_TRUE(succeeded(join(machine, key)));
+        }
+        pass_on();
+    }
+    void pass_on() {
+        for (const NodeEvent& event : tailnet.take_changes().events) composer.on_node_event(event);
+    }
+    void use_policy(const char* text) {
+        auto document = Document::parse(text);
+        ASSERT_TRUE(document) << document.error().message();
+        composer.set_policy(
+            compile_for(std::make_shared<const Document>(std::move(*document)), tailnet.snapshot(), last));
+    }
+    static std::string text_of(const FramePieces& pieces) {
+        std::string body;
+        for (const SharedText& piece : pieces) body += *piece;
+        return body;
+    }
+    wire::MapResponse read(const FramePieces& pieces, MapCompression compression = MapCompression::Zstd) {
+        MapFrameReader reader{compression};
+        reader.feed(as_bytes(text_of(pieces)));
+        auto json = reader.next();
+        EXPECT_TRUE(json) << json.error().message();
+        EXPECT_TRUE(json && json->has_value());
+        if (!json || !*json) return {};
+        auto response = wire::parse_map_response(**json);
+        EXPECT_TRUE(response) << response.error().message() << "\n" << **json;
+        auto more = reader.next();
+        EXPECT_TRUE(more && !more->has_value());
+        return response ? *response : wire::MapResponse{};
+    }
+    static std::vector<NodeId> ids(const std::vector<wire::Node>& nodes) {
+        std::vector<NodeId> out;
+        for (const wire::Node& node : nodes) out.push_back(node.id);
+        return out;
+    }
+    MapViewer viewer(NodeId id, MapCompression compression = MapCompression::Zstd) {
+        MapViewer viewer;
+        viewer.id = id;
+        viewer.compression = compression;
+        return viewer;
+    }
+};
+
+TEST_F(Composer, AFullMapHasEverythingButTheViewerAmongItsPeers) {
+    join_some(300);
+    use_policy("");
+    for (MapCompression compression : {MapCompression::Zstd, MapCompression::None})
+        for (NodeId id : {1, 64, 150, 300}) {
+            MapViewer viewer = this->viewer(id, compression);
+            auto map = read(composer.full(viewer, at(now)), compression);
+            ASSERT_TRUE(map.node);
+            EXPECT_EQ(map.node->id, id);
+            EXPECT_TRUE(map.node->machine_authorized);
+            EXPECT_TRUE(map.node->allowed_ips);
+            ASSERT_TRUE(map.peers);
+            auto peers = ids(*map.peers);
+            EXPECT_EQ(peers.size(), 299u);
+            EXPECT_TRUE(std::is_sorted(peers.begin(), peers.end()));
+            EXPECT_EQ(std::count(peers.begin(), peers.end(), id), 0);
+            EXPECT_EQ(map.user_profiles.size(), 1u);
+            EXPECT_TRUE(map.packet_filters && map.ssh_policy && map.derp_map && map.dns_config && map.control_time);
+        }
+}
+
+TEST_F(Composer, SerialisesANodeOnceForAllViewers) {
+    join_some(200);
+    use_policy("");
+    for (NodeId id = 1; id <= 200; ++id) {
+        MapViewer viewer = this->viewer(id);
+        composer.full(viewer, at(now));
+    }
+    EXPECT_EQ(composer.counters().nodes_serialised, 200u);
+}
+
+TEST_F(Composer, ALonelyNodeGetsNoPeersMember) {
+    join_some(1);
+    use_policy("");
+    MapViewer viewer = this->viewer(1);
+    auto map = read(composer.full(viewer, at(now)));
+    EXPECT_FALSE(map.peers);
+}
+
+TEST_F(Composer, ShowsOnlyWhomThePolicyConnects) {
+    join_some(3);
+    use_policy(kTwoIslands);
+    MapViewer one = viewer(1), two = viewer(2), three = viewer(3);
+    EXPECT_THAT(ids(*read(composer.full(one, at(now))).peers), ElementsAre(2));
+    EXPECT_THAT(ids(*read(composer.full(two, at(now))).peers), ElementsAre(1));
+    EXPECT_FALSE(read(composer.full(three, at(now))).peers);
+}
+
+TEST_F(Composer, ThereIsNoNewsWhenNothingHappened) {
+    join_some(3);
+    use_policy("");
+    MapViewer viewer = this->viewer(1);
+    composer.full(viewer, at(now));
+    EXPECT_TRUE(composer.delta(viewer, at(now)).empty());
+    use_policy("");
+    EXPECT_TRUE(composer.delta(viewer, at(now)).empty());
+}
+
+TEST_F(Composer, TellsOfNewNodesAndOfThoseThatAreGone) {
+    join_some(3);
+    use_policy("");
+    MapViewer viewer = this->viewer(1);
+    composer.full(viewer, at(now));
+    join_some(1);
+    ASSERT_TRUE(tailnet.delete_node(2));
+    pass_on();
+    use_policy("");
+    auto delta = read(composer.delta(viewer, at(now)));
+    EXPECT_THAT(ids(delta.peers_changed), ElementsAre(4));
+    EXPECT_THAT(delta.peers_removed, ElementsAre(2));
+    EXPECT_FALSE(delta.peers);
+    EXPECT_TRUE(composer.delta(viewer, at(now)).empty());
+}
+
+TEST_F(Composer, AChangeOfPolicyMovesPeersAndFilterOnly) {
+    join_some(3);
+    use_policy("");
+    MapViewer viewer = this->viewer(1);
+    composer.full(viewer, at(now));
+    use_policy(kTwoIslands);
+    auto delta = read(composer.delta(viewer, at(now)));
+    EXPECT_THAT(delta.peers_removed, ElementsAre(3));
+    EXPECT_TRUE(delta.packet_filters);
+    EXPECT_TRUE(delta.peers_changed.empty());
+    EXPECT_FALSE(delta.node);
+    use_policy("");
+    delta = read(composer.delta(viewer, at(now)));
+    EXPECT_THAT(ids(delta.peers_changed), ElementsAre(3));
+}
+
+TEST_F(Composer, PatchesWhatCanBePatched) {
+    join_some(2);
+    use_policy("");
+    MapViewer viewer = this->viewer(1);
+    composer.full(viewer, at(now));
+    auto request = machines[1].map_request();
+    request.endpoints = {*Endpoint::parse("203.0.113.7:41641")};
+    NodePtr before = tailnet.node(2);
+    tailnet.on_report(at(now), 2, request);
+    pass_on();
+    NodeChange change = difference(*before, *tailnet.node(2));
+    EXPECT_TRUE(has(change, NodeChange::Endpoints));
+    EXPECT_FALSE(has(change, NodeChange::Full));
+    viewer.changed[2] = change;
+    auto delta = read(composer.delta(viewer, at(now)));
+    EXPECT_TRUE(delta.peers_changed.empty());
+    ASSERT_EQ(delta.peers_changed_patch.size(), 1u);
+    EXPECT_EQ(delta.peers_changed_patch[0].node_id, 2);
+    EXPECT_EQ(delta.peers_changed_patch[0].endpoints, request.endpoints);
+    EXPECT_FALSE(delta.peers_changed_patch[0].online);
+}
+
+TEST_F(Composer, EqualUpdatesAreOneFrame) {
+    join_some(3);
+    use_policy("");
+    MapViewer one = viewer(1), two = viewer(2);
+    composer.full(one, at(now));
+    composer.full(two, at(now));
+    one.changed[3] = two.changed[3] = NodeChange::Online;
+    auto first = composer.delta(one, at(now)), second = composer.delta(two, at(now));
+    ASSERT_EQ(first.size(), 1u);
+    EXPECT_EQ(first[0], second[0]);
+}
+
+TEST_F(Composer, ANewUserProfileComesWithItsFirstNode) {
+    join_some(1);
+    use_policy("");
+    MapViewer viewer = this->viewer(1);
+    composer.full(viewer, at(now));
+    TailnetState::KeyWish wish;
+    wish.user = "bob";
+    Machine other;
+    join(other, make_key(wish));
+    pass_on();
+    use_policy("");
+    auto delta = read(composer.delta(viewer, at(now)));
+    ASSERT_EQ(delta.user_profiles.size(), 1u);
+    EXPECT_EQ(delta.user_profiles[0].login_name, "bob");
+}
+
+TEST_F(Composer, RoutesAreShownWhenOfferedApprovedAndUsable) {
+    join_some(2);
+    auto request = machines[1].map_request();
+    request.hostinfo.value.hostname = "host";
+    request.hostinfo.value.routable_ips = {*IpPrefix::parse("10.7.0.0/24")};
+    tailnet.on_report(at(now), 2, request);
+    use_policy("");
+    MapViewer viewer = this->viewer(1);
+    auto map = read(composer.full(viewer, at(now)));
+    EXPECT_EQ(map.peers->front().allowed_ips->size(), 2u);
+    ASSERT_TRUE(tailnet.set_approved_routes(2, {*IpPrefix::parse("10.7.0.0/24")}));
+    pass_on();
+    use_policy("");
+    auto delta = read(composer.delta(viewer, at(now)));
+    ASSERT_EQ(delta.peers_changed.size(), 1u);
+    EXPECT_EQ(delta.peers_changed[0].allowed_ips->size(), 3u);
+}
+
+TEST_F(Composer, AnExpiredNodeSaysSo) {
+    join_some(2);
+    ASSERT_TRUE(tailnet.expire_node(at(now), 2, at(now)));
+    use_policy("");
+    MapViewer one = viewer(1), two = viewer(2);
+    EXPECT_TRUE(read(composer.full(one, at(1s))).peers->front().expired);
+    auto self = read(composer.full(two, at(1s))).node;
+    EXPECT_EQ(self->key_expiry, at(0s));
+    EXPECT_FALSE(self->machine_authorized);
+}
+
+TEST_F(Composer, KeepAlivesAreAlwaysTheSameBytes) {
+    EXPECT_EQ(MapComposer::keep_alive(MapCompression::Zstd), MapComposer::keep_alive(MapCompression::Zstd));
+    MapFrameReader reader{MapCompression::Zstd};
+    reader.feed(as_bytes(*MapComposer::keep_alive(MapCompression::Zstd)));
+    EXPECT_EQ(**reader.next(), R"({"KeepAlive":true})");
+}
+
+} // namespace
+} // namespace tailrace
