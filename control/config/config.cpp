@@ -156,7 +156,8 @@ Result<ListenAddress> ListenAddress::parse_listen(std::string_view text) {
     std::string full = out.text.front() == ':' ? "[::]" + out.text : out.text;
     if (full.starts_with("localhost:")) full.replace(0, 9, "127.0.0.1");
     auto endpoint = Endpoint::parse(full);
-    if (!endpoint) return Error::make("\"{}\" is not an address and a port, such as \"0.0.0.0:8080\" or \":8080\"", text);
+    if (!endpoint)
+        return Error::make("\"{}\" is not an address and a port, such as \"0.0.0.0:8080\" or \":8080\"", text);
     out.endpoint = *endpoint;
     out.enabled = true;
     return out;
@@ -175,7 +176,7 @@ ControlConfig default_config() {
     config.listen_tls = *ListenAddress::parse_listen(":443");
     config.metrics_listen = *ListenAddress::parse_listen("127.0.0.1:9090");
     config.state_dir = "/var/lib/tailrace-control";
-    config.socket = "/run/tailrace-control/control.sock";
+    config.socket = "/run/tailrace/control.sock";
     config.base_domain = "tail.internal";
     config.prefix_v4 = cgnat_prefix();
     config.prefix_v6 = tailscale_ula_prefix();

@@ -13,8 +13,8 @@ namespace tailrace {
 
 /// Where to listen: "HOST:PORT", ":PORT" or "" for nowhere.
 struct ListenAddress {
-    std::string text;   ///< as configured
-    Endpoint endpoint;  ///< the unspecified IPv6 address for ":PORT": both families
+    std::string text;  ///< as configured
+    Endpoint endpoint; ///< the unspecified IPv6 address for ":PORT": both families
     bool enabled = false;
 
     static Result<ListenAddress> parse_listen(std::string_view text);

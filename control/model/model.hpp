@@ -14,7 +14,7 @@
 namespace tailrace {
 
 using UserId = std::int64_t;
-using NodeId = std::int64_t;    ///< > 0, never used twice
+using NodeId = std::int64_t; ///< > 0, never used twice
 using AuthKeyId = std::int64_t;
 
 /// Nodes with tags belong to nobody; on the wire they belong to this user. Source: control-protocol.md 4.7.
@@ -32,17 +32,17 @@ struct User {
 /// A pre-authentication key. The secret itself is shown once and never stored.
 struct AuthKey {
     AuthKeyId id = 0;
-    std::string prefix;                     ///< 12 hex digits, the public part of the key's text
+    std::string prefix;                      ///< 12 hex digits, the public part of the key's text
     std::array<std::byte, 32> secret_hash{}; ///< SHA-256
-    UserId user = 0;                        ///< who made it; owns the nodes unless there are tags
-    std::vector<std::string> tags;          ///< sorted; not empty: nodes get these tags
+    UserId user = 0;                         ///< who made it; owns the nodes unless there are tags
+    std::vector<std::string> tags;           ///< sorted; not empty: nodes get these tags
     bool reusable = false;
     bool ephemeral = false;
     bool preapproved = false;
     WallTime created;
-    WallTime expires;  ///< zero: never
-    WallTime used;     ///< zero: not yet; the last use of a reusable one
-    WallTime revoked;  ///< zero: still good
+    WallTime expires; ///< zero: never
+    WallTime used;    ///< zero: not yet; the last use of a reusable one
+    WallTime revoked; ///< zero: still good
     std::string description;
 
     bool operator==(const AuthKey&) const = default;
@@ -53,17 +53,17 @@ struct NodeRecord {
     NodeId id = 0;
     MachineKey machine_key;
     NodeKey node_key;
-    std::string hostname;      ///< as the node reported it
-    std::string given_name;    ///< its DNS label, unique in the tailnet
-    bool name_is_fixed = false; ///< an administrator chose it: the host name no longer matters
-    UserId user = 0;           ///< who registered it; with tags, who may have to answer for it
+    std::string hostname;          ///< as the node reported it
+    std::string given_name;        ///< its DNS label, unique in the tailnet
+    bool name_is_fixed = false;    ///< an administrator chose it: the host name no longer matters
+    UserId user = 0;               ///< who registered it; with tags, who may have to answer for it
     std::vector<std::string> tags; ///< sorted
     IpAddress v4, v6;
     bool ephemeral = false;
     bool authorized = true;
-    AuthKeyId auth_key = 0;    ///< 0: approved by hand
+    AuthKeyId auth_key = 0; ///< 0: approved by hand
     WallTime created;
-    WallTime key_expiry;       ///< zero: never
+    WallTime key_expiry;                   ///< zero: never
     std::vector<IpPrefix> approved_routes; ///< sorted
 
     bool is_tagged() const { return !tags.empty(); }
@@ -77,8 +77,8 @@ struct NodeReport {
     std::vector<Endpoint> endpoints;
     int home_derp = 0;
     int cap_version = 0;
-    std::string hostinfo;                ///< whole, as JSON
-    std::vector<IpPrefix> routable_ips;  ///< from hostinfo, sorted: the routes it offers
+    std::string hostinfo;               ///< whole, as JSON
+    std::vector<IpPrefix> routable_ips; ///< from hostinfo, sorted: the routes it offers
     WallTime last_seen;
     bool online = false;
 

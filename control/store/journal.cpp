@@ -7,18 +7,21 @@
 
 namespace tailrace {
 
-void Journal::append(StoreOperations operations, std::function<void()> undo,
-                     std::function<void(const Outcome&)> done) {
+void Journal::append(StoreOperations operations, std::function<void()> undo, std::function<void(const Outcome&)> done) {
     waiting_.push_back({std::move(operations), std::move(undo), std::move(done)});
     if (!busy_) start();
 }
 
 void Journal::flush_reports() {
-    if (!busy_ && !reports_.empty()) start();
+    if (busy_)
+        flush_wanted_ = true;
+    else if (!reports_.empty())
+        start();
 }
 
 void Journal::start() {
     busy_ = true;
+    flush_wanted_ = false;
     ++transactions_;
     in_flight_ = std::move(waiting_);
     waiting_.clear();
@@ -43,7 +46,7 @@ void Journal::finished(const Outcome& outcome) {
     }
     for (Change& change : changes)
         if (change.done) change.done(outcome);
-    if (!busy_ && !waiting_.empty()) start();
+    if (!busy_ && (!waiting_.empty() || (flush_wanted_ && !reports_.empty()))) start();
 }
 
 struct WorkerThread::Impl {

@@ -43,6 +43,7 @@ private:
     std::vector<Change> in_flight_;
     std::map<NodeId, NodePtr> reports_;
     bool busy_ = false;
+    bool flush_wanted_ = false;
     std::uint64_t transactions_ = 0;
 };
 

@@ -60,9 +60,10 @@ Error damaged(const std::string& path, std::string_view what) {
     } else if (auto content = read_file(path, std::size_t{4} << 30); content) {
         if (write_file_atomically(copy, *content, 0600)) note = fmt::format("a copy is in {}", copy);
     }
-    return Error::make("the database {} is damaged ({}) and was left as it is, {}: restore a backup over it, or move it "
-                       "away to begin with an empty tailnet",
-                       path, what, note);
+    return Error::make(
+        "the database {} is damaged ({}) and was left as it is, {}: restore a backup over it, or move it "
+        "away to begin with an empty tailnet",
+        path, what, note);
 }
 
 } // namespace
@@ -244,7 +245,8 @@ struct SqliteStore::Impl {
             record.auth_key = row.get<int>(12);
             record.created = parsed<WallTime>(row.get<std::string>(13), "nodes.created");
             record.key_expiry = parsed<WallTime>(row.get<std::string>(14), "nodes.key_expiry");
-            record.approved_routes = from_json<std::vector<IpPrefix>>(row.get<std::string>(15), "nodes.approved_routes");
+            record.approved_routes =
+                from_json<std::vector<IpPrefix>>(row.get<std::string>(15), "nodes.approved_routes");
             NodeReport& report = node.report;
             if (std::string disco = row.get<std::string>(16); !disco.empty())
                 report.disco_key = parsed<DiscoKey>(disco, "reports.disco_key");

@@ -41,11 +41,11 @@ RegisterDecision TailnetState::success(const Node& node) const {
     return decision;
 }
 
-RegisterDecision TailnetState::on_register(WallTime now, const MachineKey& machine, const wire::RegisterRequest& request) {
+RegisterDecision TailnetState::on_register(WallTime now, const MachineKey& machine,
+                                           const wire::RegisterRequest& request) {
     if (request.node_key.is_zero()) return refused("the node key is all zeros: the client must generate one");
     NodePtr known = node_by_key(request.node_key);
-    if (known && known->record.machine_key != machine)
-        return refused("node key already in use by another machine");
+    if (known && known->record.machine_key != machine) return refused("node key already in use by another machine");
     bool wants_logout = !request.expiry.is_zero() && request.expiry <= now;
     bool has_key = request.auth && !request.auth->auth_key.empty();
     if (wants_logout && !known) return key_expired();
@@ -72,7 +72,8 @@ RegisterDecision TailnetState::known_node(WallTime now, const NodePtr& node, con
     return success(*node);
 }
 
-RegisterDecision TailnetState::with_auth_key(WallTime now, const MachineKey& machine, const wire::RegisterRequest& request) {
+RegisterDecision TailnetState::with_auth_key(WallTime now, const MachineKey& machine,
+                                             const wire::RegisterRequest& request) {
     NodePtr known = node_by_key(request.node_key);
     bool valid = known && !known->record.expired(now);
     AuthKeyPtr key;
@@ -121,7 +122,8 @@ Result<std::vector<std::string>> TailnetState::allowed_tags(const User& user, st
     return wanted;
 }
 
-RegisterDecision TailnetState::interactive(WallTime now, const MachineKey& machine, const wire::RegisterRequest& request) {
+RegisterDecision TailnetState::interactive(WallTime now, const MachineKey& machine,
+                                           const wire::RegisterRequest& request) {
     forget_old_pending(now);
     constexpr std::string_view kPath = "/register/";
     if (auto at = request.followup.rfind(kPath); at != std::string::npos) {
@@ -147,7 +149,8 @@ void TailnetState::forget_old_pending(WallTime now) {
         at = at->second.created.plus(kPendingLifetime) <= now ? pending_.erase(at) : std::next(at);
 }
 
-Result<NodePtr> TailnetState::approve_registration(WallTime now, std::string_view pending_id, std::string_view user_name) {
+Result<NodePtr> TailnetState::approve_registration(WallTime now, std::string_view pending_id,
+                                                   std::string_view user_name) {
     forget_old_pending(now);
     auto at = pending_.find(pending_id);
     if (at == pending_.end())
@@ -186,7 +189,7 @@ NodePtr TailnetState::node_of_machine(const MachineKey& machine, UserId owner) c
 }
 
 Result<NodePtr> TailnetState::admit(WallTime now, const MachineKey& machine, const wire::RegisterRequest& request,
-                               const Admission& admission) {
+                                    const Admission& admission) {
     if (NodePtr other = node_by_key(request.node_key); other && other->record.machine_key != machine)
         return Error::make("node key already in use by another machine");
     UserId owner = admission.tags.empty() ? admission.user : kTaggedDevicesUser;
@@ -216,7 +219,8 @@ Result<NodePtr> TailnetState::admit(WallTime now, const MachineKey& machine, con
     record.key_expiry = record.is_tagged() || request.expiry <= now ? WallTime{} : request.expiry;
     const wire::Hostinfo& hostinfo = request.hostinfo.value;
     record.hostname = hostinfo.hostname;
-    if (record.given_name.empty() || (!record.name_is_fixed && dns_label(record.hostname) != dns_label(before->record.hostname)))
+    if (record.given_name.empty() ||
+        (!record.name_is_fixed && dns_label(record.hostname) != dns_label(before->record.hostname)))
         record.given_name = free_name(record.hostname, record.id);
     if (!before && !request.hostinfo.empty()) {
         for (const IpPrefix& route : hostinfo.routable_ips) node.report.routable_ips.push_back(route.masked());

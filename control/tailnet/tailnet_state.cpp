@@ -1,4 +1,5 @@
-// control/tailnet/tailnet_state.cpp - the state and what time and administrators do to it. Registration: registration.cpp.
+// control/tailnet/tailnet_state.cpp - the state and what time and administrators do to it. Registration:
+// registration.cpp.
 #include "control/tailnet/tailnet_state.hpp"
 
 #include "base/random.hpp"
@@ -263,6 +264,9 @@ void TailnetState::on_stream_begin(WallTime now, NodeId id, const wire::MapReque
         if (after.report.endpoints.empty()) after.report.endpoints = endpoints;
     }
     if (request.version > 0) after.report.cap_version = request.version;
+    after.report.last_seen = before->report.last_seen;
+    if (after == *before) return; // a client that comes back within the grace is no news
+    after.report.last_seen = now;
     put_node(std::move(after), false);
 }
 
@@ -355,12 +359,14 @@ Result<void> TailnetState::delete_user(std::string_view name) {
 
 Result<TailnetState::NewKey> TailnetState::create_auth_key(WallTime now, const KeyWish& wish) {
     UserPtr user = user_named(wish.user);
-    if (!user) return Error::make("there is no user named {}: create it with \"users create {}\"", wish.user, wish.user);
+    if (!user)
+        return Error::make("there is no user named {}: create it with \"users create {}\"", wish.user, wish.user);
     AuthKey key;
     key.tags = wish.tags;
     sort_unique(key.tags);
     for (const std::string& tag : key.tags)
-        if (!is_tag(tag)) return Error::make("\"{}\" is not a tag: write tag:name, with letters, digits and dashes", tag);
+        if (!is_tag(tag))
+            return Error::make("\"{}\" is not a tag: write tag:name, with letters, digits and dashes", tag);
     if (wish.lifetime < Duration::zero()) return Error::make("a key can't expire in the past");
     AuthKeyText text = AuthKeyText::generate();
     key.id = ++last_auth_key_;
@@ -438,7 +444,8 @@ Result<void> TailnetState::tag_node(NodeId id, std::vector<std::string> tags) {
     if (!before) return Error::make("there is no node {}", id);
     sort_unique(tags);
     for (const std::string& tag : tags)
-        if (!is_tag(tag)) return Error::make("\"{}\" is not a tag: write tag:name, with letters, digits and dashes", tag);
+        if (!is_tag(tag))
+            return Error::make("\"{}\" is not a tag: write tag:name, with letters, digits and dashes", tag);
     if (tags.empty() && !user(before->record.user))
         return Error::make("the user who registered {} is gone, so it must keep a tag", before->record.given_name);
     Node after = *before;

@@ -1,5 +1,5 @@
-// control/tailnet/tailnet_state.hpp - who and what is in the tailnet, and every decision about it. Pure: it is told the time,
-// it writes nothing and sends nothing; take_changes() says what to write and whom to tell.
+// control/tailnet/tailnet_state.hpp - who and what is in the tailnet, and every decision about it. Pure: it is told the
+// time, it writes nothing and sends nothing; take_changes() says what to write and whom to tell.
 #pragma once
 #include "control/model/model.hpp"
 #include "control/store/store.hpp"

@@ -1,0 +1,100 @@
+// control/server/coordinator.hpp - the one writer of a tailnet and everything that waits for it: clients that register,
+// map streams, the store, the policy, time.
+#pragma once
+#include "base/io/http2.hpp"
+#include "base/io/reactor.hpp"
+#include "control/config/config.hpp"
+#include "control/map/composer.hpp"
+#include "control/store/journal.hpp"
+#include "control/tailnet/tailnet_state.hpp"
+
+#include <memory>
+#include <unordered_map>
+
+namespace tailrace {
+
+class Coordinator {
+public:
+    /// `policy_text` is the policy in force; it must have been checked.
+    Coordinator(Reactor& reactor, ControlConfig config, std::unique_ptr<Store> store, StoredTailnet stored,
+                std::shared_ptr<const Document> policy, MapComposer::Fixed fixed);
+    ~Coordinator();
+
+    Reactor& reactor() { return reactor_; }
+    TailnetState& tailnet() { return tailnet_; }
+    const ControlConfig& config() const { return config_; }
+
+    /// Writes what has been decided, tells the streams, and returns when it is on disk.
+    Task<Result<void>> commit();
+    /// The same for an administrator's change: also wakes the machines that wait for approval.
+    Task<Result<void>> commit_and_wake();
+
+    Task<wire::RegisterResponse> register_machine(MachineKey machine, wire::RegisterRequest request,
+                                                  std::shared_ptr<Http2Exchange> exchange);
+    /// The node with this key on this machine; null otherwise.
+    NodePtr authenticated(const MachineKey& machine, const NodeKey& key) const;
+    void lite_update(NodeId id, const wire::MapRequest& request);
+    /// Runs until the client leaves, a newer stream of the node begins or the node is gone.
+    Task<void> stream_map(NodeId id, wire::MapRequest request, std::shared_ptr<Http2Exchange> exchange);
+    /// One full map, nothing stored.
+    Task<FramePieces> map_once(NodeId id, MapCompression compression);
+
+    std::string policy_text() const { return *policy_->text; }
+    /// Checks, stores and puts in force. Errors name line and column.
+    Task<Result<void>> set_policy(std::string text);
+    /// Reads policy_file again.
+    void reload_policy_file();
+
+    /// Prometheus text.
+    std::string metrics() const;
+    bool healthy() const { return healthy_; }
+    /// Ends all streams in an orderly way and writes what is still in memory.
+    Task<void> stop();
+
+private:
+    struct MapStream {
+        explicit MapStream(Reactor& reactor) : wake(reactor) {}
+        MapViewer viewer;
+        Event wake;
+        bool over = false;
+        std::shared_ptr<Http2Exchange> exchange;
+    };
+
+    void publish(Changes changes);
+    void tell(const NodeEvent& event);
+    void tell_peers(NodeId id, NodeChange change);
+    void wake(MapStream& stream);
+    void wake_all();
+    void flush_wakes();
+    void policy_is_stale();
+    Task<void> compile_policy();
+    void approve_routes_by_policy();
+    void arm_timer();
+    void on_timer();
+    Task<bool> write_pieces(std::shared_ptr<MapStream> stream, FramePieces pieces);
+    void end_stream(const std::shared_ptr<MapStream>& stream);
+
+    Reactor& reactor_;
+    ControlConfig config_;
+    std::shared_ptr<const Document> policy_; // before tailnet_, which asks it who owns a tag
+    std::unique_ptr<Store> store_;
+    TailnetState tailnet_;
+    MapComposer composer_;
+    std::unordered_map<NodeId, std::shared_ptr<MapStream>> streams_;
+    std::vector<std::weak_ptr<MapStream>> to_wake_;
+    bool flush_is_due_ = false;
+    TimePoint last_flush_{};
+    Timer flush_timer_;
+    Timer tailnet_timer_;
+    Timer report_timer_;
+    bool report_timer_runs_ = false;
+    Event policy_done_;
+    Event registrations_; // somebody was approved
+    bool policy_stale_ = false, compiling_ = false, stopping_ = false, healthy_ = true;
+    Duration last_compile_{};
+    std::uint64_t registrations_total_ = 0, streams_total_ = 0, frames_total_ = 0, compiles_total_ = 0;
+    WorkerThread writer_; // before the journal that uses it
+    Journal journal_;
+};
+
+} // namespace tailrace

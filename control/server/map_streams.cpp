@@ -1,0 +1,168 @@
+// control/server/map_streams.cpp - the long polls. A stream has one message in flight and a set of what changed since;
+// the next message is made when the last was written, so a slow client costs a set and no queue.
+#include "control/server/coordinator.hpp"
+
+#include "base/random.hpp"
+
+#include <algorithm>
+
+namespace tailrace {
+
+namespace {
+
+/// Clients give up after 120 s of silence. Source: control-protocol.md 5.3.
+Duration keep_alive_interval() {
+    return std::chrono::milliseconds{50'000 + random_below(9'000)};
+}
+
+constexpr auto kFirstNews = std::chrono::milliseconds{3};
+
+} // namespace
+
+void Coordinator::lite_update(NodeId id, const wire::MapRequest& request) {
+    tailnet_.on_report(WallTime::now(), id, request);
+    auto task = [](Coordinator* self) -> Task<void> { (void)co_await self->commit(); }; // it has logged
+    spawn(reactor_, "report", task(this));
+}
+
+void Coordinator::tell(const NodeEvent& event) {
+    if (!event.after) {
+        if (auto at = streams_.find(event.id); at != streams_.end()) end_stream(at->second);
+        return; // the next policy takes it from its peers
+    }
+    if (!event.before) return; // the next policy shows it to its peers
+    bool expired_again = event.before != event.after && *event.before == *event.after;
+    NodeChange change = expired_again ? NodeChange::Full : difference(*event.before, *event.after);
+    if (change == NodeChange::None) return;
+    if (auto at = streams_.find(event.id); at != streams_.end()) {
+        bool record_changed = event.before->record != event.after->record || expired_again;
+        if (record_changed || event.before->report.routable_ips != event.after->report.routable_ips) {
+            at->second->viewer.self_changed = true;
+            wake(*at->second);
+        }
+    }
+    tell_peers(event.id, change);
+}
+
+void Coordinator::tell_peers(NodeId id, NodeChange change) {
+    if (!composer_.knows(id)) return;
+    auto mark = [&](MapStream& stream) {
+        if (!stream.viewer.started) return; // its full map will say it
+        NodeChange& noted = stream.viewer.changed[id];
+        noted = noted | change;
+        wake(stream);
+    };
+    auto view = composer_.view_of(id);
+    if (view->size() > streams_.size()) {
+        for (auto& [viewer, stream] : streams_)
+            if (viewer != id && std::binary_search(view->begin(), view->end(), viewer)) mark(*stream);
+    } else {
+        for (NodeId viewer : *view)
+            if (auto at = streams_.find(viewer); viewer != id && at != streams_.end()) mark(*at->second);
+    }
+}
+
+void Coordinator::wake(MapStream& stream) {
+    auto at = streams_.find(stream.viewer.id);
+    if (at == streams_.end() || at->second.get() != &stream) return;
+    to_wake_.push_back(at->second);
+    if (std::exchange(flush_is_due_, true)) return;
+    // One change goes out at once. Under a storm of changes all streams get theirs together, at most ten times a
+    // second with a thousand streams: equal messages are then made once.
+    auto pace = std::min(std::chrono::microseconds{100} * static_cast<std::int64_t>(streams_.size()),
+                         std::chrono::microseconds{100'000});
+    auto wait = std::max<Duration>(kFirstNews, last_flush_ + pace - reactor_.now());
+    flush_timer_.after(wait, [this] { flush_wakes(); });
+}
+
+void Coordinator::wake_all() {
+    for (auto& [id, stream] : streams_) wake(*stream);
+}
+
+void Coordinator::flush_wakes() {
+    flush_is_due_ = false;
+    last_flush_ = reactor_.now();
+    composer_.forget_frames();
+    auto streams = std::move(to_wake_);
+    to_wake_.clear();
+    for (const auto& weak : streams)
+        if (auto stream = weak.lock()) stream->wake.notify();
+}
+
+void Coordinator::end_stream(const std::shared_ptr<MapStream>& stream) {
+    stream->over = true;
+    stream->wake.notify();
+}
+
+Task<bool> Coordinator::write_pieces(std::shared_ptr<MapStream> stream, FramePieces pieces) {
+    for (SharedText& piece : pieces) {
+        auto written = co_await stream->exchange->write(std::move(piece));
+        if (!written) co_return false;
+    }
+    ++frames_total_;
+    co_return true;
+}
+
+Task<void> Coordinator::stream_map(NodeId id, wire::MapRequest request, std::shared_ptr<Http2Exchange> exchange) {
+    auto stream = std::make_shared<MapStream>(reactor_);
+    stream->viewer.id = id;
+    stream->viewer.compression = request.compress == "zstd" ? MapCompression::Zstd : MapCompression::None;
+    stream->exchange = exchange;
+    if (auto old = std::exchange(streams_[id], stream)) end_stream(old); // a newer stream replaces an older one
+    ++streams_total_;
+    std::weak_ptr<MapStream> weak = stream;
+    exchange->on_closed([weak] {
+        if (auto open = weak.lock()) open->wake.notify();
+    });
+    tailnet_.on_stream_begin(WallTime::now(), id, request);
+    (void)co_await commit(); // a report: nothing that could fail
+
+    HttpHeaders headers{{"content-type", "application/json"}};
+    bool alive = static_cast<bool>(exchange->start(200, headers));
+    TimePoint keep_alive_at = reactor_.now() + keep_alive_interval();
+    while (alive && !stream->over && !exchange->closed() && !stopping_) {
+        FramePieces pieces;
+        if (composer_.knows(id)) { // else the policy that knows it is being compiled, and wakes us
+            WallTime now = WallTime::now();
+            pieces =
+                stream->viewer.started ? composer_.delta(stream->viewer, now) : composer_.full(stream->viewer, now);
+        }
+        if (!pieces.empty()) {
+            alive = co_await write_pieces(stream, std::move(pieces));
+            keep_alive_at = reactor_.now() + keep_alive_interval();
+            continue; // more may have happened meanwhile
+        }
+        if (reactor_.now() < keep_alive_at) {
+            (void)co_await stream->wake.wait_for(keep_alive_at - reactor_.now()); // news, or the time has come
+            continue;
+        }
+        FramePieces keep_alive{MapComposer::keep_alive(stream->viewer.compression)};
+        alive = co_await write_pieces(stream, std::move(keep_alive));
+        keep_alive_at = reactor_.now() + keep_alive_interval();
+    }
+    exchange->end();
+    auto at = streams_.find(id);
+    if (at == streams_.end() || at->second != stream) co_return; // replaced: the node is still online
+    streams_.erase(at);
+    if (stopping_) co_return; // it was online when we went: nobody shall flap
+    tailnet_.on_stream_end(WallTime::now(), id);
+    arm_timer();
+}
+
+Task<FramePieces> Coordinator::map_once(NodeId id, MapCompression compression) {
+    MapViewer viewer;
+    viewer.id = id;
+    viewer.compression = compression;
+    for (int tries = 0; tries < 50 && !composer_.knows(id); ++tries)
+        (void)co_await policy_done_.wait_for(std::chrono::milliseconds{100}); // looks again anyway
+    co_return composer_.full(viewer, WallTime::now());
+}
+
+Task<void> Coordinator::stop() {
+    stopping_ = true;
+    for (auto& [id, stream] : streams_) stream->wake.notify();
+    journal_.flush_reports();
+    while (!journal_.idle()) co_await reactor_.sleep(std::chrono::milliseconds{2});
+}
+
+} // namespace tailrace

@@ -1,0 +1,76 @@
+#include "control/server/policy_input.hpp"
+
+#include "policy/check.hpp"
+
+#include <algorithm>
+
+namespace tailrace {
+
+std::vector<IpPrefix> routes_in_force(const Node& node) {
+    std::vector<IpPrefix> routes;
+    for (const IpPrefix& route : node.record.approved_routes)
+        if (std::find(node.report.routable_ips.begin(), node.report.routable_ips.end(), route) !=
+            node.report.routable_ips.end())
+            routes.push_back(route);
+    return routes;
+}
+
+namespace {
+
+Tailnet tailnet_of(const Snapshot& snapshot) {
+    Tailnet tailnet;
+    for (const auto& [id, user] : snapshot.users) tailnet.users.push_back({id, user->name, UserRole::Member});
+    for (const auto& [id, node] : snapshot.nodes) {
+        TailnetNode& out = tailnet.nodes.emplace_back();
+        out.id = id;
+        out.user = node->record.user;
+        out.tags = node->record.tags;
+        out.addresses = {node->record.v4, node->record.v6};
+        out.routes = routes_in_force(*node);
+        out.online = node->report.online;
+    }
+    return tailnet;
+}
+
+} // namespace
+
+Result<Document> check_policy(const std::string& text, const Snapshot& snapshot) {
+    return check(text, tailnet_of(snapshot));
+}
+
+std::shared_ptr<const CompiledPolicy> compile_for(std::shared_ptr<const Document> document,
+                                                  std::shared_ptr<const Snapshot> snapshot,
+                                                  std::shared_ptr<const Tailnet> last) {
+    Tailnet tailnet = tailnet_of(*snapshot);
+    if (last) {
+        auto old = last->nodes.begin();
+        for (TailnetNode& node : tailnet.nodes) {
+            while (old != last->nodes.end() && old->id < node.id) ++old;
+            if (old == last->nodes.end() || old->id != node.id) continue;
+            for (const IpPrefix& route : old->primaries)
+                if (std::find(node.routes.begin(), node.routes.end(), route) != node.routes.end())
+                    node.primaries.push_back(route);
+        }
+    }
+    choose_primaries(tailnet);
+    auto compiled = CompiledPolicy::compile(std::move(document), std::move(tailnet));
+    for (const TailnetNode& node : compiled->tailnet().nodes) { // answers are worked out when asked: ask here
+        (void)compiled->rules_for(node.id);
+        (void)compiled->view_of(node.id);
+    }
+    return compiled;
+}
+
+bool concerns_policy(const NodeEvent& event) {
+    if (!event.before || !event.after) return true;
+    const Node& before = *event.before;
+    const Node& after = *event.after;
+    if (before.record.tags != after.record.tags || before.record.user != after.record.user ||
+        before.record.v4 != after.record.v4 || before.record.v6 != after.record.v6 ||
+        before.record.approved_routes != after.record.approved_routes ||
+        before.report.routable_ips != after.report.routable_ips)
+        return true;
+    return before.report.online != after.report.online && !after.record.approved_routes.empty();
+}
+
+} // namespace tailrace

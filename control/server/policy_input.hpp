@@ -1,0 +1,21 @@
+// control/server/policy_input.hpp - the tailnet as the policy compiler wants it. Pure; runs on a worker.
+#pragma once
+#include "control/tailnet/tailnet_state.hpp"
+#include "policy/compile.hpp"
+
+#include <memory>
+
+namespace tailrace {
+
+/// `last` knows who is primary of which route; it may be null.
+std::shared_ptr<const CompiledPolicy> compile_for(std::shared_ptr<const Document> document,
+                                                  std::shared_ptr<const Snapshot> snapshot,
+                                                  std::shared_ptr<const Tailnet> last);
+/// Checks a policy also against the users and nodes that there are, and runs its tests.
+Result<Document> check_policy(const std::string& text, const Snapshot& snapshot);
+/// Whether this event changes who may reach whom.
+bool concerns_policy(const NodeEvent& event);
+/// Routes that a node offers and that are approved.
+std::vector<IpPrefix> routes_in_force(const Node& node);
+
+} // namespace tailrace

@@ -1,0 +1,245 @@
+#include "control/server/serve.hpp"
+
+#include "base/file.hpp"
+#include "base/io/http1.hpp"
+#include "base/io/socket.hpp"
+#include "control/admin/admin_api.hpp"
+#include "control/server/coordinator.hpp"
+#include "control/server/public_api.hpp"
+#include "control/server/state_files.hpp"
+#include "control/store/sqlite_store.hpp"
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <fcntl.h>
+#include <optional>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+namespace tailrace {
+
+namespace {
+
+/// Tells systemd how we are (Type=notify). Source: sd_notify(3).
+void notify_service_manager(std::string_view state) {
+    const char* path = std::getenv("NOTIFY_SOCKET");
+    if (path == nullptr || *path == 0) return;
+    sockaddr_un to{};
+    to.sun_family = AF_UNIX;
+    std::string name{path};
+    if (name.size() >= sizeof to.sun_path) return;
+    name.copy(to.sun_path, name.size());
+    if (name.front() == '@') to.sun_path[0] = 0;
+    Fd socket{::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)};
+    auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size());
+    (void)::sendto(socket.get(), state.data(), state.size(), MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&to),
+                   length); // nobody to tell that nobody listens
+}
+
+class Server final : public AdminBackend {
+public:
+    Server(Reactor& reactor, std::unique_ptr<Coordinator> coordinator, const MachinePrivateKey& key)
+        : reactor_(reactor), coordinator_(std::move(coordinator)), noise_(key) {}
+
+    Result<void> listen();
+    Task<void> run_until_signal();
+
+    TailnetState& tailnet() override { return coordinator_->tailnet(); }
+    Task<Result<void>> commit() override { return coordinator_->commit_and_wake(); }
+    std::string policy_text() const override { return coordinator_->policy_text(); }
+    Task<Result<void>> set_policy(std::string text) override { return coordinator_->set_policy(std::move(text)); }
+
+private:
+    using Serve = std::function<Task<void>(std::unique_ptr<Stream>)>;
+    Task<void> accept_loop(std::shared_ptr<Listener> listener, Serve serve);
+    Result<void> listen_tcp(const std::string& name, const ListenAddress& at, Serve serve);
+    Result<void> listen_admin();
+    Task<void> serve_tls(std::unique_ptr<Stream> stream);
+
+    Reactor& reactor_;
+    std::unique_ptr<Coordinator> coordinator_;
+    NoiseServer noise_;
+    std::optional<TlsContext> tls_;
+    std::vector<std::shared_ptr<Listener>> listeners_;
+};
+
+Task<void> Server::accept_loop(std::shared_ptr<Listener> listener, Serve serve) {
+    for (;;) {
+        auto stream = co_await listener->accept();
+        if (!stream) co_return; // closed
+        auto task = serve(std::move(*stream));
+        spawn(reactor_, "connection", std::move(task));
+    }
+}
+
+Result<void> Server::listen_tcp(const std::string& name, const ListenAddress& at, Serve serve) {
+    auto try_at = [this](const Endpoint& endpoint) { return Listener::tcp(reactor_, endpoint); };
+    auto first = try_at(at.endpoint);
+    bool no_ipv6 = !first && first.error().code() == EAFNOSUPPORT && at.text.starts_with(':');
+    auto listener = no_ipv6 ? try_at(Endpoint{IpAddress::v4(0), at.endpoint.port}) : std::move(first);
+    if (!listener) return listener.error().with("{} {}", name, at.text);
+    auto shared = std::make_shared<Listener>(std::move(*listener));
+    listeners_.push_back(shared);
+    log::info("listening", {{"for", name}, {"at", shared->local()}});
+    spawn(reactor_, name, accept_loop(shared, std::move(serve)));
+    return {};
+}
+
+Task<void> Server::serve_tls(std::unique_ptr<Stream> stream) {
+    auto secured = co_await tls_accept(*tls_, std::move(stream), std::chrono::seconds{10});
+    if (!secured) co_return; // a port scan, or a client that went
+    co_await serve_http1(std::move(*secured), public_handler(*coordinator_, noise_), Http1ServerOptions{});
+}
+
+Result<void> Server::listen_admin() {
+    const std::string& path = coordinator_->config().socket;
+    std::string directory = path.substr(0, path.rfind('/'));
+    if (auto made = make_directories(directory.empty() ? "/" : directory, 0755); !made)
+        return made.error().with("directory of the socket");
+    auto listener = Listener::unix_socket(reactor_, path, 0666); // who may ask is decided by credentials
+    if (!listener)
+        return listener.error().code() == EADDRINUSE ? Error::make("another tailrace-control answers at {}", path)
+                                                     : listener.error().with("socket {}", path);
+    auto shared = std::make_shared<Listener>(std::move(*listener));
+    listeners_.push_back(shared);
+    auto serve = [this](std::unique_ptr<Stream> stream) -> Task<void> {
+        auto who = peer_credentials(stream->descriptor().fd());
+        bool trusted = who && (who->uid == 0 || who->uid == ::geteuid());
+        HttpHandler handler = [this, trusted](HttpRequest request) -> Task<HttpResponse> {
+            if (trusted) return answer_admin(*this, std::move(request));
+            return [](int) -> Task<HttpResponse> {
+                co_return HttpResponse::json(403,
+                                             R"({"error":"only root and the server's own user may administer it"})");
+            }(0);
+        };
+        return serve_http1(std::move(stream), std::move(handler), Http1ServerOptions{});
+    };
+    spawn(reactor_, "admin socket", accept_loop(shared, std::move(serve)));
+    return {};
+}
+
+Result<void> Server::listen() {
+    const ControlConfig& config = coordinator_->config();
+    auto serve_plain = [this](HttpHandler handler) -> Serve {
+        return [handler = std::move(handler)](std::unique_ptr<Stream> stream) {
+            return serve_http1(std::move(stream), handler, Http1ServerOptions{});
+        };
+    };
+    if (auto done = listen_admin(); !done) return done;
+    if (config.listen.enabled) {
+        auto done = listen_tcp("listen", config.listen, serve_plain(public_handler(*coordinator_, noise_)));
+        if (!done) return done;
+    }
+    if (config.metrics_listen.enabled) {
+        auto done = listen_tcp("metrics_listen", config.metrics_listen, serve_plain(metrics_handler(*coordinator_)));
+        if (!done) return done;
+    }
+    if (!config.listen_tls.enabled) return {};
+    auto identity = load_tls_identity(config);
+    if (!identity) return identity.error();
+    auto context = TlsContext::server(*identity);
+    if (!context) return context.error().with("TLS certificate {}", config.tls_certificate);
+    tls_ = std::move(*context);
+    auto done = listen_tcp("listen_tls", config.listen_tls,
+                           [this](std::unique_ptr<Stream> stream) { return serve_tls(std::move(stream)); });
+    if (done || !config.listen_tls_is_default) return done;
+    log::warn("not serving TLS: clients of a public http:// address will not find back after a restart",
+              {{"error", done.error()}});
+    return {};
+}
+
+Task<void> Server::run_until_signal() {
+    for (;;) {
+        int signal = co_await reactor_.wait_for_signal();
+        if (signal != SIGHUP) break;
+        coordinator_->reload_policy_file();
+    }
+    notify_service_manager("STOPPING=1");
+    for (auto& listener : listeners_) listener->close();
+    co_await coordinator_->stop();
+    reactor_.stop();
+}
+
+/// One server a state directory: the lock goes with the process.
+Result<Fd> lock_state_directory(const std::string& directory) {
+    std::string path = directory + "/lock";
+    Fd lock{::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)};
+    if (!lock) return Error::from_errno(errno, "open {}", path);
+    if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0)
+        return Error::make("another tailrace-control uses the state directory {}", directory);
+    return lock;
+}
+
+/// The policy in force: the configured file, else the store, else the empty one, which allows everything.
+Result<std::shared_ptr<const Document>> load_policy(const ControlConfig& config, const StoredTailnet& stored) {
+    std::string text = stored.policy.value_or("");
+    std::string where = "the stored policy";
+    if (!config.policy_file.empty()) {
+        auto file = read_file(config.policy_file);
+        if (!file) return file.error().with("policy_file");
+        text = std::move(*file);
+        where = config.policy_file;
+    }
+    auto document = Document::parse(text);
+    if (!document) return document.error().with("{}", where);
+    return std::make_shared<const Document>(std::move(*document));
+}
+
+void raise_descriptor_limit() {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)::setrlimit(RLIMIT_NOFILE, &limit); // best effort: fewer clients then
+}
+
+Result<void> run(const std::string& config_file) {
+    ControlConfig config = default_config();
+    if (!config_file.empty()) {
+        auto loaded = load_config(config_file);
+        if (!loaded) return loaded.error();
+        config = std::move(*loaded);
+    }
+    log::set_level(config.log_level);
+    log::set_format(config.log_format);
+    if (auto made = make_directories(config.state_dir, 0700); !made) return made.error().with("state_dir");
+    auto lock = lock_state_directory(config.state_dir);
+    if (!lock) return lock.error();
+    auto key = load_noise_key(config.state_dir);
+    if (!key) return key.error();
+    auto fixed = load_fixed_parts(config);
+    if (!fixed) return fixed.error();
+    auto store = SqliteStore::open(config.state_dir + "/control.db");
+    if (!store) return store.error();
+    auto stored = (*store)->load();
+    if (!stored) return stored.error();
+    auto policy = load_policy(config, *stored);
+    if (!policy) return policy.error();
+
+    raise_descriptor_limit();
+    Reactor reactor;
+    reactor.catch_signals({SIGTERM, SIGINT, SIGHUP});
+    std::size_t nodes = stored->nodes.size();
+    auto coordinator = std::make_unique<Coordinator>(reactor, std::move(config), std::move(*store), std::move(*stored),
+                                                     std::move(*policy), std::move(*fixed));
+    Server server{reactor, std::move(coordinator), *key};
+    if (auto listening = server.listen(); !listening) return listening;
+    spawn(reactor, "signals", server.run_until_signal());
+    log::info("ready", {{"url", server.tailnet().settings().server_url}, {"nodes", nodes}});
+    notify_service_manager("READY=1");
+    reactor.run();
+    return {};
+}
+
+} // namespace
+
+int serve(const std::string& config_file) {
+    auto done = run(config_file);
+    if (done) return 0;
+    std::fprintf(stderr, "tailrace-control: %s\n", done.error().message().c_str());
+    return 1;
+}
+
+} // namespace tailrace

@@ -1,0 +1,100 @@
+#include "control/server/state_files.hpp"
+
+#include "base/file.hpp"
+#include "base/json/json.hpp"
+#include "base/text.hpp"
+#include "proto/control/derp_map.hpp"
+
+namespace tailrace {
+
+Result<MachinePrivateKey> load_noise_key(const std::string& state_dir) {
+    std::string path = state_dir + "/noise_private.key";
+    auto text = read_file(path, 4096);
+    if (!text && text.error().code() == ENOENT) {
+        auto key = MachinePrivateKey::generate();
+        if (auto written = write_file_atomically(path, key.text_for_storing() + "\n", 0600); !written)
+            return written.error().with("make the server's key");
+        return key;
+    }
+    if (!text) return text.error().with("read the server's key");
+    auto key = MachinePrivateKey::parse(trim(*text));
+    if (!key || key->is_zero())
+        return Error::make("the server's key {} is damaged and was left as it is: restore it from a backup; with "
+                           "another key every client must be restarted",
+                           path);
+    return key;
+}
+
+Result<TlsIdentity> load_tls_identity(const ControlConfig& config) {
+    TlsIdentity identity;
+    bool configured = !config.tls_certificate.empty();
+    std::string certificate = configured ? config.tls_certificate : config.state_dir + "/tls_certificate.pem";
+    std::string key = configured ? config.tls_key : config.state_dir + "/tls_key.pem";
+    auto certificate_text = read_file(certificate, 1 << 20);
+    auto key_text = read_file(key, 1 << 20);
+    if (certificate_text && key_text) return TlsIdentity{std::move(*certificate_text), std::move(*key_text)};
+    if (configured) return (certificate_text ? key_text.error() : certificate_text.error()).with("TLS certificate");
+    auto made = make_self_signed({config.server_host()});
+    if (!made) return made.error().with("make a TLS certificate");
+    if (auto done = write_file_atomically(key, made->key, 0600); !done) return done.error();
+    if (auto done = write_file_atomically(certificate, made->certificate, 0644); !done) return done.error();
+    return made;
+}
+
+namespace {
+
+/// Clients start only when some region is named, whether it works or not (control-protocol.md 8.3).
+wire::DerpMap placeholder_derp_map(const std::string& host) {
+    wire::DerpNode node;
+    node.name = "900a";
+    node.region_id = 900;
+    node.host_name = host;
+    wire::DerpRegion region;
+    region.region_id = 900;
+    region.region_code = "none";
+    region.region_name = "No relay configured";
+    region.nodes = {node};
+    wire::DerpMap map;
+    map.regions.emplace()[900] = region;
+    map.omit_default_regions = true;
+    return map;
+}
+
+Result<wire::DerpMap> load_derp_map(const ControlConfig& config) {
+    if (config.derp_map_file.empty()) {
+        log::warn("no derp_map_file: nodes without a direct path can't reach each other");
+        return placeholder_derp_map(config.server_host());
+    }
+    auto text = read_file(config.derp_map_file, 4 << 20);
+    if (!text) return text.error().with("DERP map");
+    auto map = wire::parse_derp_map(*text);
+    if (!map) return map.error().with("DERP map {}", config.derp_map_file);
+    if (!map->regions || map->regions->empty())
+        return Error::make("DERP map {}: it names no region under \"Regions\", and clients need at least one",
+                           config.derp_map_file);
+    for (auto& [id, region] : *map->regions) {
+        if (!region || id < 1 || id > 65535 || region->region_id != id)
+            return Error::make(
+                "DERP map {}: region {}: its key and \"RegionID\" must be the same number from 1 to 65535",
+                config.derp_map_file, id);
+        for (const wire::DerpNode& node : region->nodes)
+            if (node.region_id != id || node.name.empty() || node.host_name.empty())
+                return Error::make("DERP map {}: region {}: each node needs Name, HostName and RegionID {}",
+                                   config.derp_map_file, id, id);
+    }
+    return map;
+}
+
+} // namespace
+
+Result<MapComposer::Fixed> load_fixed_parts(const ControlConfig& config) {
+    auto derp = load_derp_map(config);
+    if (!derp) return derp.error();
+    MapComposer::Fixed fixed;
+    fixed.derp_map_json = wire::write_derp_map(*derp);
+    fixed.dns_json = json::write(magic_dns(config.base_domain));
+    fixed.domain = config.base_domain.empty() ? config.server_host() : config.base_domain;
+    return fixed;
+}
+
+} // namespace tailrace
