@@ -1,7 +1,7 @@
 // control/admin/admin_api.hpp - the JSON API behind the command line, served on the Unix socket.
 #pragma once
 #include "base/io/http.hpp"
-#include "control/tailnet/tailnet.hpp"
+#include "control/tailnet/tailnet_state.hpp"
 
 #include <string>
 

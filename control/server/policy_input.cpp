@@ -15,11 +15,16 @@ std::vector<IpPrefix> routes_in_force(const Node& node) {
     return routes;
 }
 
+TailnetUser policy_user(const User& user) {
+    bool has_domain = user.name.find('@') != std::string::npos;
+    return {user.id, has_domain ? user.name : user.name + "@", UserRole::Member};
+}
+
 namespace {
 
 Tailnet tailnet_of(const Snapshot& snapshot) {
     Tailnet tailnet;
-    for (const auto& [id, user] : snapshot.users) tailnet.users.push_back({id, user->name, UserRole::Member});
+    for (const auto& [id, user] : snapshot.users) tailnet.users.push_back(policy_user(*user));
     for (const auto& [id, node] : snapshot.nodes) {
         TailnetNode& out = tailnet.nodes.emplace_back();
         out.id = id;

@@ -13,6 +13,8 @@ std::shared_ptr<const CompiledPolicy> compile_for(std::shared_ptr<const Document
                                                   std::shared_ptr<const Tailnet> last);
 /// Checks a policy also against the users and nodes that there are, and runs its tests.
 Result<Document> check_policy(const std::string& text, const Snapshot& snapshot);
+/// A user as policies write it: alice@example.com, and alice@ for one whose name has no domain.
+TailnetUser policy_user(const User& user);
 /// Whether this event changes who may reach whom.
 bool concerns_policy(const NodeEvent& event);
 /// Routes that a node offers and that are approved.
