@@ -147,6 +147,7 @@ void PathBook::on_pong(TimePoint now, const DiscoKey& from, const DiscoTxId& id,
         is_better_path(sent.to, round_trip, *known.in_force, in_force_round_trip)) {
         if (known.in_force != sent.to) use(sent.node, known, sent.to);
         known.trusted_until = now + kTrustFor;
+        if (!trusted) actions_.push_back(PathWorks{sent.node});
     }
     if (sent.question != 0) actions_.push_back(PingAnswered{sent.question, sent.node, sent.to, round_trip});
     look(now, sent.node, known);
@@ -168,6 +169,10 @@ void PathBook::on_kernel_endpoint(TimePoint now, const NodeKey& node, const Endp
     bool recent = entry.last_pong && now - *entry.last_pong < kTrustFor;
     bool trusted = known.in_force && now < known.trusted_until;
     if (recent || !trusted) { // it works, or nothing better is known: follow
+        std::erase_if(actions_, [&](const PathAction& action) {
+            const auto* use = std::get_if<UseEndpoint>(&action);
+            return use != nullptr && use->peer == node;
+        });
         known.in_force = endpoint;
         known.trusted_until = recent ? *entry.last_pong + kTrustFor : now;
     } else {

@@ -2,6 +2,7 @@
 #pragma once
 #include "base/net.hpp"
 #include "base/time.hpp"
+#include "proto/disco.hpp"
 #include "proto/keys.hpp"
 
 #include <array>
@@ -13,8 +14,6 @@
 #include <vector>
 
 namespace tailrace {
-
-using DiscoTxId = std::array<std::byte, 12>;
 
 /// Ask a peer whether this address works.
 struct SendPing {
@@ -41,7 +40,11 @@ struct PingAnswered {
     Endpoint endpoint;
     Duration round_trip{};
 };
-using PathAction = std::variant<SendPing, SendPong, UseEndpoint, PingAnswered>;
+/// A pong came from a peer that had no validated path.
+struct PathWorks {
+    NodeKey peer;
+};
+using PathAction = std::variant<SendPing, SendPong, UseEndpoint, PingAnswered, PathWorks>;
 
 /// Pure: it is told what happens and when, and never sends; the caller carries out take_actions().
 /// Direct paths only: an address becomes the peer's path when a pong came from it; before the first pong the most
@@ -143,7 +146,8 @@ private:
     std::uint64_t last_question_ = 0;
 };
 
-/// Is `a` worth leaving `b` for? Source: tailscale wgengine/magicsock/endpoint.go, betterAddr (derp-disco-paths.md 4.6).
+/// Is `a` worth leaving `b` for? Source: tailscale wgengine/magicsock/endpoint.go, betterAddr
+/// (derp-disco-paths.md 4.6).
 bool is_better_path(const Endpoint& a, Duration a_round_trip, const Endpoint& b, Duration b_round_trip);
 
 } // namespace tailrace

@@ -1,0 +1,148 @@
+// agent/backend.hpp - what the agent is and does: preferences, login, netmap, engine, and everybody who watches.
+#pragma once
+#include "agent/coordination/control_client.hpp"
+#include "agent/coordination/hostinfo.hpp"
+#include "agent/engine/engine.hpp"
+#include "agent/local/status.hpp"
+#include "agent/path/disco_loop.hpp"
+#include "agent/path/inner_ping.hpp"
+#include "agent/path/own_endpoints.hpp"
+#include "agent/store/prefs.hpp"
+#include "agent/store/state_file.hpp"
+#include "netlink/monitor.hpp"
+#include "proto/netmap.hpp"
+
+#include <list>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace tailrace {
+
+struct BackendOptions {
+    std::string state_dir;
+    EngineOptions engine;
+};
+
+/// One watcher of the bus: lines wait here until they are written.
+struct BusWatcher {
+    explicit BusWatcher(Reactor& reactor) : wake(reactor) {}
+    static constexpr std::size_t kDepth = 128;
+    std::list<std::string> lines;
+    bool fell_behind = false;
+    Event wake;
+};
+
+class Backend final : public ControlEvents {
+public:
+    /// Reads the state; a damaged file is kept aside and is an error.
+    static Result<std::unique_ptr<Backend>> create(Reactor& reactor, BackendOptions options);
+    ~Backend() override;
+    /// Takes up what the preferences ask for.
+    void start();
+    /// Ends the conversation with control; traffic stays as it is.
+    void stop();
+
+    BackendState state() const { return state_; }
+    const Prefs& prefs() const { return prefs_; }
+    Status status(bool with_peers);
+    std::vector<std::string> health();
+    const Netmap& netmap() const { return netmap_; }
+    std::string netmap_json() const;
+    std::string filter_json() const;
+    std::string paths_json();
+    std::string drops_json() { return engine_.drops_json(); }
+
+    Result<void> edit_prefs(Prefs wanted);
+    Result<void> start_with(Prefs wanted, std::string auth_key);
+    Result<void> login_interactive();
+    Task<Result<void>> logout();
+    Task<PingResult> ping(std::string address, std::string type, Duration timeout);
+    /// JSON, or an error with code() 404.
+    Result<std::string> whois(std::string_view address) const;
+
+    std::shared_ptr<BusWatcher> watch(int mask);
+
+    void on_login_url(const std::string& url) override;
+    void on_logged_in(const NodePrivateKey& node_key, const NodePrivateKey& old_key,
+                      const wire::RegisterResponse& answer) override;
+    void on_login_refused(const std::string& text) override;
+    void on_key_expired() override;
+    void on_map_frame(wire::MapResponse frame) override;
+    void on_connected(bool in_poll, const std::string& trouble) override;
+    Task<wire::PingResponse> on_ping_wanted(std::string type, IpAddress address) override;
+
+private:
+    Backend(Reactor& reactor, BackendOptions options, StateFile state);
+    Result<void> load();
+    Result<void> save_prefs(const Prefs& prefs);
+    void load_netmap();
+    void save_netmap();
+    void save_netmap_soon();
+    std::string netmap_path() const;
+    void connect(ControlClient::Login how, std::string auth_key);
+    void set_state(BackendState state);
+    void publish(const std::string& notify);
+    void publish_error(const std::string& text);
+    void update_state();
+    void wake_engine() { engine_wake_.notify(); }
+    SelfReport report();
+    void update_report();
+    void refresh_endpoints();
+    std::vector<HostNetwork> host_networks();
+    EngineConfig engine_config();
+    void ensure_paths();
+    void shake_hands(const NodeKey& peer);
+    Task<void> run_engine();
+    Task<void> run_monitor();
+    Task<void> run_nft_watch();
+    Task<void> run_poll();
+    PeerStatus peer_status(const wire::Node& node, bool is_self);
+
+    Reactor& reactor_;
+    BackendOptions options_;
+    StateFile store_;
+    Prefs prefs_;
+    std::string profile_id_; ///< empty before the first login
+    MachinePrivateKey machine_key_;
+    NlPrivateKey lock_key_;
+    wire::Hostinfo machine_info_;
+    BackendState state_ = BackendState::NoState;
+    std::string auth_url_, login_trouble_, control_trouble_, engine_trouble_, monitor_trouble_;
+    bool in_map_poll_ = false;
+    TimePoint control_lost_{};
+
+    Netmap netmap_;
+    bool netmap_from_control_ = false; ///< else from the cache
+    std::uint64_t filter_version_ = 1;
+    std::string last_filter_;
+    std::unique_ptr<ControlClient> control_;
+
+    DiscoPrivateKey disco_key_ = DiscoPrivateKey::generate();
+    Engine engine_;
+    std::unique_ptr<DiscoLoop> disco_;
+    std::unique_ptr<InnerPing> inner_ping_;
+    std::vector<Endpoint> endpoints_;
+    Event engine_wake_;
+    bool engine_up_ = false;     ///< what is in the kernel is as we want it
+    bool login_pending_ = false; ///< somebody asked for a login that is not decided yet
+    bool netmap_save_pending_ = false;
+    std::string store_trouble_;
+    WireGuardState wireguard_; ///< as read last
+    std::map<NodeKey, TimePoint> last_write_;
+    std::set<NodeKey> greeted_; ///< peers that got a first packet, so that there is a session
+
+    struct PendingPing {
+        explicit PendingPing(Reactor& reactor) : answered(reactor) {}
+        Event answered;
+        std::optional<PingAnswered> answer;
+    };
+    std::map<std::uint64_t, std::shared_ptr<PendingPing>> pending_pings_;
+    std::set<std::shared_ptr<BusWatcher>> watchers_;
+    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+} // namespace tailrace

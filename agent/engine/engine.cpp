@@ -1,0 +1,206 @@
+#include "agent/engine/engine.hpp"
+#include "agent/engine/packet_filter.hpp"
+#include "base/log.hpp"
+
+#include <algorithm>
+#include <set>
+
+namespace tailrace {
+
+Engine::Engine(Reactor& reactor, EngineOptions options) : reactor_(reactor), options_(std::move(options)) {}
+Engine::~Engine() = default;
+
+Result<void> Engine::ensure_device() {
+    if (!links_) {
+        auto links = Links::open();
+        if (!links) return links.error();
+        links_.emplace(std::move(*links));
+    }
+    auto link = links_->find(options_.device);
+    if (!link) return link.error();
+    if (!*link) device_.reset(); // somebody removed it
+    if (!device_) {
+        auto opened = open_wireguard(options_.device, options_.wireguard);
+        if (!opened) return opened.error();
+        device_ = std::move(opened->device);
+        log::info(opened->how == OpenedWireGuard::How::Adopted ? "WireGuard device adopted" : "WireGuard device made",
+                  {{"device", options_.device}, {"kind", text(device_->kind())}});
+        filter_.reset();
+        link = links_->find(options_.device);
+        if (!link) return link.error();
+        if (!*link) return Error::make("{} vanished as soon as it was made", options_.device);
+    }
+    if ((*link)->index != index_) {
+        index_ = (*link)->index;
+        filter_.reset();
+    }
+    if ((*link)->mtu != kMtu)
+        if (auto set = links_->set_mtu(index_, kMtu); !set) return set.error();
+    return {};
+}
+
+Result<void> Engine::apply_peers(const EngineConfig& config, const WireGuardState& state, bool additions) {
+    WireGuardConfig wanted;
+    wanted.private_key = config.node_key.secret();
+    wanted.listen_port = options_.port;
+    wanted.fwmark = kMark;
+    std::set<WireGuardKey> reachable;
+    for (const WireGuardPeerState& peer : state.peers)
+        if (peer.endpoint) reachable.insert(peer.public_key);
+    for (const WantedPeer& peer : config.wanted.peers) {
+        WireGuardPeer entry;
+        entry.public_key = peer.key.raw();
+        entry.allowed_ips = peer.allowed_ips;
+        if (!reachable.contains(entry.public_key) && disco_ != nullptr)
+            entry.endpoint = disco_->book().endpoint(peer.key);
+        wanted.peers.push_back(std::move(entry));
+    }
+    WireGuardChanges changes = diff(state, wanted);
+    if (!additions) {
+        std::erase_if(changes.peers, [](const WireGuardPeerChange& change) {
+            return change.kind != WireGuardPeerChange::Kind::Remove;
+        });
+    }
+    if (changes.empty()) return {};
+    return device_->apply(changes);
+}
+
+Task<Result<void>> Engine::reconcile(EngineConfig config) {
+    if (!backstop_) {
+        auto made = Backstop::create(options_.device, PacketFilter::passed_mark());
+        if (!made) co_return made.error();
+        backstop_.emplace(std::move(*made));
+    }
+    auto held = backstop_->ensure();
+    if (!held) co_return held.error().with("backstop");
+    if (auto device = ensure_device(); !device) co_return device.error();
+    if (!filter_) {
+        auto opened = PacketFilter::open(reactor_, options_.device);
+        if (!opened) co_return opened.error();
+        filter_ = std::move(*opened);
+        committed_filter_ = 0;
+    } else if (auto repaired = filter_->keep_attached(); !repaired) {
+        co_return repaired.error();
+    }
+
+    auto state = device_->read();
+    if (!state) co_return state.error();
+    if (disco_ != nullptr)
+        for (const WireGuardPeerState& peer : state->peers)
+            if (peer.endpoint)
+                disco_->book().on_kernel_endpoint(reactor_.now(), NodeKey{peer.public_key}, *peer.endpoint);
+    if (auto removed = apply_peers(config, *state, false); !removed) co_return removed.error();
+    if (committed_filter_ == 0 || committed_filter_ != config.filter_version) {
+        auto committed = co_await filter_->commit(config.filter);
+        if (!committed) co_return committed.error().with("put the packet filter in force");
+        warnings_ = *committed;
+        committed_filter_ = config.filter_version;
+    }
+    state = device_->read();
+    if (!state) co_return state.error();
+    if (auto added = apply_peers(config, *state, true); !added) co_return added.error();
+    if (auto up = links_->set_state(index_, LinkState::Up); !up) {
+        if (up.error().code() == EADDRINUSE)
+            co_return Error::make(
+                "UDP port {} is in use by another program; choose another with --port, or stop that program",
+                options_.port);
+        co_return up.error();
+    }
+    if (!router_) {
+        auto router = Router::create(options_.device);
+        if (!router) co_return router.error();
+        router_.emplace(std::move(*router));
+    }
+    auto routed = router_->reconcile(config.wanted.router);
+    if (!routed) co_return routed.error();
+    if (disco_ != nullptr)
+        if (auto steered = steer(*disco_); !steered) co_return steered.error();
+    co_return Result<void>{};
+}
+
+Result<void> Engine::steer(const DiscoLoop& disco) {
+    if (!filter_) return {};
+    auto all = links();
+    if (!all) return all.error();
+    return filter_->steer({options_.port, disco.port4(), disco.port6()}, *all);
+}
+
+Result<std::vector<Link>> Engine::links() {
+    if (!links_) {
+        auto opened = Links::open();
+        if (!opened) return opened.error();
+        links_.emplace(std::move(*opened));
+    }
+    return links_->list();
+}
+
+Task<Result<void>> Engine::down() {
+    std::vector<std::string> problems;
+    auto note = [&](const Result<void>& outcome) {
+        if (!outcome) problems.push_back(outcome.error().message());
+    };
+    if (!router_) {
+        auto router = Router::create(options_.device);
+        if (router) router_.emplace(std::move(*router));
+    }
+    if (router_) note(router_->remove());
+    router_.reset();
+    if (!device_) {
+        auto found = find_wireguard(options_.device);
+        if (found && *found) {
+            device_ = std::move(*found);
+            if (auto all = links(); all)
+                for (const Link& link : *all)
+                    if (link.name == options_.device) index_ = link.index;
+        }
+    }
+    if (device_) note(device_->remove());
+    device_.reset();
+    index_ = 0;
+    filter_.reset();
+    note(PacketFilter::remove(options_.device));
+    committed_filter_ = 0;
+    if (!backstop_) {
+        auto made = Backstop::create(options_.device, PacketFilter::passed_mark());
+        if (made) backstop_.emplace(std::move(*made));
+    }
+    if (backstop_) note(backstop_->remove());
+    backstop_.reset();
+    if (!problems.empty()) co_return Error::make("{}", problems.front());
+    co_return Result<void>{};
+}
+
+Result<WireGuardState> Engine::read() {
+    if (!device_) return Error::make("{} does not exist", options_.device);
+    return device_->read();
+}
+
+Result<void> Engine::check() {
+    if (backstop_) {
+        auto state = backstop_->check();
+        if (!state) return state.error();
+        if (!state->intact) return Error::make("the backstop was changed: {}", state->reason);
+    }
+    if (filter_ && !filter_->is_attached())
+        return Error::make("the packet programs were detached from {}", options_.device);
+    return {};
+}
+
+Result<void> Engine::use_endpoints(const std::vector<UseEndpoint>& endpoints) {
+    if (!device_) return {};
+    WireGuardChanges changes;
+    for (const UseEndpoint& use : endpoints) {
+        WireGuardPeerChange change;
+        change.kind = WireGuardPeerChange::Kind::Update;
+        change.public_key = use.peer.raw();
+        change.endpoint = use.endpoint;
+        changes.peers.push_back(std::move(change));
+    }
+    return device_->apply(changes);
+}
+
+std::string Engine::drops_json() {
+    return filter_ ? filter_->counters_json() : R"({"Reasons":[]})";
+}
+
+} // namespace tailrace

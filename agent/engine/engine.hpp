@@ -1,0 +1,89 @@
+// agent/engine/engine.hpp - makes the machine as it shall be, again and again.
+#pragma once
+#include "agent/engine/wanted.hpp"
+#include "agent/path/disco_loop.hpp"
+#include "base/io/reactor.hpp"
+#include "netlink/link.hpp"
+#include "netlink/nftables.hpp"
+#include "netlink/router.hpp"
+#include "netlink/wireguard.hpp"
+#include "policy/tables.hpp"
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace tailrace {
+
+class PacketFilter;
+
+struct EngineOptions {
+    std::string device = "tailrace0";
+    std::uint16_t port = 41641;
+    WireGuardChoice wireguard = WireGuardChoice::Auto;
+};
+
+struct EngineConfig {
+    NodePrivateKey node_key;
+    Wanted wanted;
+    FilterInput filter;
+    std::uint64_t filter_version = 0; ///< the filter is committed when this differs
+};
+
+/// Everything that is ours in the kernel: backstop, device, packet programs, peers, addresses, routes, rules. Each step
+/// asks what there is and changes what differs, so that nothing that is right is touched: an agent that starts over
+/// adopts device, sessions and pins. Order: backstop, device, programs, removals, filter, additions, link up, routes.
+class Engine {
+public:
+    static constexpr std::uint32_t kMtu = 1280;
+    /// Source: tailscale tsconst/linuxfw.go, LinuxBypassMarkNum.
+    static constexpr std::uint32_t kMark = kBypassMark;
+
+    Engine(Reactor& reactor, EngineOptions options);
+    ~Engine(); ///< leaves traffic as it is
+
+    Task<Result<void>> reconcile(EngineConfig config);
+    /// Takes everything back, the backstop last.
+    Task<Result<void>> down();
+    /// The device's peers as they are; an error while there is no device.
+    Result<WireGuardState> read();
+    /// An error names what somebody took away; reconcile() puts it back.
+    Result<void> check();
+    Result<void> use_endpoints(const std::vector<UseEndpoint>& endpoints);
+
+    bool has_device() const { return device_ != nullptr; }
+    std::string wireguard_kind() const { return device_ ? std::string{text(device_->kind())} : ""; }
+    int device_index() const { return index_; }
+    const EngineOptions& options() const { return options_; }
+    Result<std::vector<Link>> links();
+    /// Sentences for the health report.
+    const std::vector<std::string>& warnings() const { return warnings_; }
+    /// JSON for `debug drops` and `debug filter`.
+    std::string drops_json();
+    /// Where the steering program finds the agent's sockets, and on which interfaces it sits.
+    Result<void> steer(const DiscoLoop& disco);
+
+private:
+    Result<void> ensure_device();
+    Result<void> apply_peers(const EngineConfig& config, const WireGuardState& state, bool additions);
+
+    Reactor& reactor_;
+    EngineOptions options_;
+    std::optional<Backstop> backstop_;
+    std::optional<Links> links_;
+    std::unique_ptr<WireGuardDevice> device_;
+    std::optional<Router> router_;
+    std::unique_ptr<PacketFilter> filter_;
+    int index_ = 0;
+    std::uint64_t committed_filter_ = 0;
+    std::vector<std::string> warnings_;
+    DiscoLoop* disco_ = nullptr;
+
+public:
+    /// The book that says where new peers are reached first; may be null.
+    void set_disco(DiscoLoop* disco) { disco_ = disco; }
+};
+
+} // namespace tailrace

@@ -1,0 +1,85 @@
+#include "agent/engine/packet_filter.hpp"
+#include "base/log.hpp"
+#include "bpf/shared/marks.h"
+
+namespace tailrace {
+
+std::uint32_t PacketFilter::passed_mark() {
+    return TR_MARK_PASSED;
+}
+
+Result<std::unique_ptr<PacketFilter>> PacketFilter::open(Reactor& reactor, const std::string& device) {
+    auto dataplane = Dataplane::open(device);
+    if (!dataplane)
+        return Error::make(
+            "the packet programs cannot be loaded ({}): tailraced needs a kernel with eBPF, CAP_BPF, and "
+            "bpffs on /sys/fs/bpf; nothing from the tailnet is let in",
+            dataplane.error().message());
+    log::info(dataplane->adopted() ? "packet programs adopted" : "packet programs loaded", {{"device", device}});
+    return std::unique_ptr<PacketFilter>{new PacketFilter(reactor, device, std::move(*dataplane))};
+}
+
+Result<void> PacketFilter::remove(const std::string& device) {
+    auto steering = Steering::remove(device);
+    auto dataplane = Dataplane::remove(device);
+    return dataplane ? steering : dataplane;
+}
+
+Task<Result<std::vector<std::string>>> PacketFilter::commit(FilterInput input) {
+    PolicyTables tables = compile_tables(input, numbers_);
+    auto waited = co_await reactor_.worker([this] { return dataplane_.wait_for_readers(); });
+    if (!waited) co_return waited.error();
+    auto report = dataplane_.commit(tables);
+    if (!report) co_return report.error();
+    log::info("packet filter in force",
+              {{"serial", report->serial},
+               {"rules", input.rules.size()},
+               {"entries", report->entries},
+               {"us", std::chrono::duration_cast<std::chrono::microseconds>(report->took).count()}});
+    rules_ = tables.rules;
+    co_return tables.warnings;
+}
+
+Result<void> PacketFilter::steer(const SteeringPorts& ports, const std::vector<Link>& links) {
+    if (!steering_) {
+        auto opened = Steering::open(device_);
+        if (!opened) return opened.error().with("steering");
+        steering_.emplace(std::move(*opened));
+    }
+    std::vector<IpAddress> addresses;
+    std::vector<std::string> interfaces;
+    for (const Link& link : links) {
+        for (const InterfaceAddress& address : link.addresses) addresses.push_back(address.prefix.address());
+        if (link.name != device_ && link.up) interfaces.push_back(link.name);
+    }
+    if (auto set = steering_->set_ports(ports); !set) return set.error().with("steering");
+    if (auto set = steering_->set_local_addresses(addresses); !set) return set.error().with("steering");
+    if (auto set = steering_->set_interfaces(interfaces); !set) return set.error().with("steering");
+    return {};
+}
+
+std::string PacketFilter::counters_json() const {
+    std::string out = "{\"Reasons\":[";
+    if (auto reasons = dataplane_.reasons()) {
+        bool first = true;
+        for (const ReasonCount& reason : *reasons) {
+            out += fmt::format("{}{{\"Reason\":\"{}\",\"Passes\":{},\"Packets\":{},\"Bytes\":{}}}", first ? "" : ",",
+                               reason.name, reason.passes, reason.counter.packets, reason.counter.bytes);
+            first = false;
+        }
+    }
+    out += "],\"Rules\":[";
+    if (auto hits = dataplane_.rule_hits()) {
+        bool first = true;
+        for (const auto& [number, counter] : *hits) {
+            auto index = rules_.find(number);
+            out += fmt::format("{}{{\"Rule\":{},\"Index\":{},\"Packets\":{},\"Bytes\":{}}}", first ? "" : ",", number,
+                               index == rules_.end() ? std::string{"null"} : std::to_string(index->second),
+                               counter.packets, counter.bytes);
+            first = false;
+        }
+    }
+    return out + "]}";
+}
+
+} // namespace tailrace

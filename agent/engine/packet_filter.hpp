@@ -1,0 +1,46 @@
+// agent/engine/packet_filter.hpp - the packet programs of one device: compiled, put in force, kept attached.
+#pragma once
+#include "agent/dataplane/dataplane.hpp"
+#include "agent/dataplane/steering.hpp"
+#include "base/io/reactor.hpp"
+#include "netlink/link.hpp"
+#include "policy/tables.hpp"
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace tailrace {
+
+class PacketFilter {
+public:
+    /// Loads or adopts, and attaches to the device.
+    static Result<std::unique_ptr<PacketFilter>> open(Reactor& reactor, const std::string& device);
+    /// Takes the programs of a device away, whoever loaded them.
+    static Result<void> remove(const std::string& device);
+    /// The policy program's bit in the mark of what it lets in.
+    static std::uint32_t passed_mark();
+
+    bool is_attached() const { return dataplane_.is_attached(); }
+    Result<void> keep_attached() { return dataplane_.keep_attached(); }
+    /// In force when it returns. Gives sentences for the health report.
+    Task<Result<std::vector<std::string>>> commit(FilterInput input);
+    /// Datagrams for the agent on WireGuard's port go to its sockets, whichever interface they come by.
+    Result<void> steer(const SteeringPorts& ports, const std::vector<Link>& links);
+    /// {"Reasons":[{"Reason","Passes","Packets","Bytes"}],"Rules":[...]}
+    std::string counters_json() const;
+
+private:
+    PacketFilter(Reactor& reactor, std::string device, Dataplane dataplane)
+        : reactor_(reactor), device_(std::move(device)), dataplane_(std::move(dataplane)) {}
+
+    Reactor& reactor_;
+    std::string device_;
+    Dataplane dataplane_;
+    std::optional<Steering> steering_;
+    TableNumbers numbers_;
+    std::map<std::uint32_t, std::size_t> rules_; ///< rule number -> index in the filter
+};
+
+} // namespace tailrace

@@ -1,0 +1,215 @@
+#include "agent/engine/wanted.hpp"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+namespace tailrace {
+namespace {
+
+constexpr std::size_t kMostSingleRoutes = 10000; // more are joined to the whole range
+
+const IpPrefix kServiceV4 = *IpPrefix::parse("100.100.100.100/32");
+const IpPrefix kServiceV6 = *IpPrefix::parse("fd7a:115c:a1e0::53/128");
+
+bool is_self_address(const wire::Node& peer, const IpPrefix& prefix) {
+    if (prefix.is_single() && is_tailscale_address(prefix.address())) return true;
+    return std::ranges::find(peer.addresses, prefix) != peer.addresses.end();
+}
+
+bool uses_exit_node(const Prefs& prefs) {
+    return !prefs.exit_node_id.empty() || !prefs.exit_node_ip.empty() || !prefs.auto_exit_node.empty();
+}
+
+bool is_exit_node(const wire::Node& peer, const Prefs& prefs) {
+    if (!prefs.exit_node_id.empty()) return peer.stable_id == prefs.exit_node_id;
+    if (prefs.exit_node_ip.empty()) return false;
+    auto address = IpAddress::parse(prefs.exit_node_ip);
+    return address && std::ranges::any_of(peer.addresses, [&](const IpPrefix& p) { return p.address() == *address; });
+}
+
+IpPrefix default_route(bool v6) {
+    return v6 ? IpPrefix{IpAddress::v6({}), 0} : IpPrefix{IpAddress::v4(0), 0};
+}
+
+IpAddress before(const IpAddress& address) {
+    Bytes bytes = to_bytes(address.bytes());
+    for (std::size_t i = bytes.size(); i-- > 0;) {
+        bytes[i] = static_cast<std::byte>(static_cast<unsigned>(bytes[i]) - 1);
+        if (bytes[i] != std::byte{0xff}) break;
+    }
+    return IpAddress::from_bytes(bytes);
+}
+
+template <typename T>
+void sort_unique(std::vector<T>& list) {
+    std::ranges::sort(list);
+    list.erase(std::unique(list.begin(), list.end()), list.end());
+}
+
+} // namespace
+
+std::vector<IpPrefix> subtract(const std::vector<IpRange>& from, const std::vector<IpRange>& without) {
+    std::vector<IpRange> left = from;
+    for (const IpRange& hole : without) {
+        std::vector<IpRange> next;
+        for (const IpRange& range : left) {
+            if (!range.overlaps(hole)) {
+                next.push_back(range);
+                continue;
+            }
+            if (range.first < hole.first) next.push_back({range.first, before(hole.first)});
+            if (hole.last < range.last) next.push_back({hole.last.next(), range.last});
+        }
+        left = std::move(next);
+    }
+    std::ranges::sort(left);
+    std::vector<IpRange> joined;
+    for (const IpRange& range : left) {
+        if (!joined.empty() && joined.back().first.bits() == range.first.bits() &&
+            (range.first <= joined.back().last || joined.back().last.next() == range.first))
+            joined.back().last = std::max(joined.back().last, range.last);
+        else
+            joined.push_back(range);
+    }
+    std::vector<IpPrefix> out;
+    for (const IpRange& range : joined)
+        for (const IpPrefix& prefix : range.prefixes()) out.push_back(prefix);
+    return out;
+}
+
+std::vector<IpPrefix> eligible_routes(const wire::Node& peer, const Prefs& prefs, const WallTime& now) {
+    std::vector<IpPrefix> out;
+    if (peer.expired || (!peer.key_expiry.is_zero() && peer.key_expiry <= now)) return out;
+    if (peer.disco_key.is_zero() && peer.home_region() == 0 && !peer.is_wireguard_only) return out;
+    for (IpPrefix prefix : peer.routes_to()) {
+        if (prefix.address().unmapped() != prefix.address())
+            prefix = IpPrefix{prefix.address().unmapped(), std::max(0, prefix.bits() - 96)};
+        if (!prefix.valid() || !prefix.is_masked()) continue;
+        if (is_self_address(peer, prefix) || (prefix.is_default() ? is_exit_node(peer, prefs) : prefs.route_all))
+            out.push_back(prefix);
+    }
+    sort_unique(out);
+    return out;
+}
+
+std::vector<IpPrefix> shrink_default_route(bool v6, const std::vector<HostNetwork>& host_networks) {
+    std::vector<IpRange> attached, own, ranges;
+    for (const HostNetwork& network : host_networks) {
+        const IpAddress& address = network.prefix.address();
+        if (address.is_v6() != v6 || is_tailscale_address(address)) continue;
+        if (network.prefix.is_single()) continue;
+        attached.push_back(IpRange::of(network.prefix));
+        own.push_back({address, address});
+    }
+    for (const IpPrefix& prefix : subtract({IpRange::of(default_route(v6))}, attached))
+        ranges.push_back(IpRange::of(prefix));
+    ranges.insert(ranges.end(), own.begin(), own.end());
+    std::vector<IpRange> never;
+    for (const char* text : {"192.168.0.0/16", "172.16.0.0/12", "10.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4",
+                             "100.64.0.0/10", "fe80::/10", "ff00::/8", "fd7a:115c:a1e0::/48"})
+        never.push_back(IpRange::of(*IpPrefix::parse(text)));
+    return subtract(ranges, never);
+}
+
+std::vector<IpPrefix> local_nets(const std::vector<IpPrefix>& own, const Prefs& prefs,
+                                 const std::vector<HostNetwork>& host_networks) {
+    std::vector<IpPrefix> out = own;
+    for (const IpPrefix& route : prefs.routes()) {
+        if (!route.is_default()) {
+            out.push_back(route);
+            continue;
+        }
+        for (const IpPrefix& part : shrink_default_route(route.address().is_v6(), host_networks)) out.push_back(part);
+    }
+    sort_unique(out);
+    return out;
+}
+
+Wanted compute_wanted(const wire::Node& self, const std::vector<const wire::Node*>& peers, const Prefs& prefs,
+                      const std::vector<HostNetwork>& host_networks, const WallTime& now) {
+    Wanted out;
+    bool has_v4 = false, has_v6 = false;
+    for (const IpPrefix& prefix : self.addresses) {
+        IpPrefix address = IpPrefix::single(prefix.address().unmapped());
+        out.addresses.push_back(address);
+        (address.address().is_v4() ? has_v4 : has_v6) = true;
+    }
+
+    // Several peers may offer the same prefix; the lowest ID has it.
+    std::vector<const wire::Node*> ordered = peers;
+    std::ranges::sort(ordered, {}, [](const wire::Node* node) { return node->id; });
+    std::set<IpPrefix> taken;
+    std::vector<IpPrefix> single_v4;
+    bool single_v6 = false;
+    std::set<IpPrefix> routes;
+    for (const wire::Node* peer : ordered) {
+        WantedPeer wanted;
+        for (const IpPrefix& prefix : eligible_routes(*peer, prefs, now))
+            if (taken.insert(prefix).second) wanted.allowed_ips.push_back(prefix);
+        if (wanted.allowed_ips.empty() || peer->key.is_zero() || peer->key == self.key) continue;
+        wanted.key = peer->key;
+        wanted.disco = peer->disco_key;
+        wanted.endpoints = peer->endpoints;
+        wanted.jailed = peer->is_jailed;
+        for (const IpPrefix& prefix : peer->addresses) wanted.addresses.push_back(prefix.address());
+        for (const IpPrefix& prefix : wanted.allowed_ips) {
+            if (prefix.is_single() && prefix.address().is_v4() && cgnat_prefix().contains(prefix.address()))
+                single_v4.push_back(prefix);
+            else if (prefix.is_single() && tailscale_ula_prefix().contains(prefix.address()))
+                single_v6 = true;
+            else
+                routes.insert(prefix);
+        }
+        out.peers.push_back(std::move(wanted));
+    }
+    if (single_v4.size() > kMostSingleRoutes)
+        routes.insert(cgnat_prefix());
+    else
+        routes.insert(single_v4.begin(), single_v4.end());
+    if (single_v6) routes.insert(tailscale_ula_prefix());
+    if (uses_exit_node(prefs)) { // also without anybody to carry it: rather nowhere than past the tunnel
+        routes.insert(default_route(false));
+        routes.insert(default_route(true));
+        std::set<IpPrefix> throws;
+        for (const HostNetwork& network : host_networks) {
+            if (network.prefix.is_single() || is_tailscale_address(network.prefix.address())) continue;
+            IpPrefix masked = network.prefix.masked();
+            if (network.loopback || prefs.exit_node_allow_lan_access)
+                throws.insert(masked);
+            else if (!masked.address().is_link_local())
+                routes.insert(masked); // the LAN too goes into the tunnel, lest it leak
+        }
+        out.router.throw_routes.assign(throws.begin(), throws.end());
+    }
+    if (has_v4) routes.insert(kServiceV4);
+    if (has_v6) routes.insert(kServiceV6);
+    std::erase_if(routes, [&](const IpPrefix& route) { return route.address().is_v4() ? !has_v4 : !has_v6; });
+    out.router.addresses = out.addresses;
+    out.router.routes.assign(routes.begin(), routes.end());
+    out.local_nets = local_nets(out.addresses, prefs, host_networks);
+    return out;
+}
+
+FilterRule to_policy(const wire::FilterRule& rule) {
+    FilterRule out;
+    out.src_ips = rule.src_ips;
+    out.has_src_bits = rule.src_bits && !rule.src_bits->empty();
+    for (const wire::NetPortRange& destination : rule.dst_ports)
+        out.dst_ports.push_back(
+            {destination.ip, {destination.ports.first, destination.ports.last}, destination.bits.has_value()});
+    out.ip_proto = rule.ip_proto;
+    for (const wire::CapGrant& grant : rule.cap_grant) {
+        CapGrant converted;
+        converted.dsts = grant.dsts;
+        converted.caps = grant.caps;
+        for (const auto& [name, values] : grant.cap_map) {
+            auto& list = converted.cap_map[name].emplace();
+            for (const RawJson& value : values) list.push_back(value.text);
+        }
+        out.cap_grant.push_back(std::move(converted));
+    }
+    return out;
+}
+
+} // namespace tailrace

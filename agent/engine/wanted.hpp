@@ -1,0 +1,53 @@
+// agent/engine/wanted.hpp - from the netmap and the preferences to what the machine shall be. Pure.
+#pragma once
+#include "agent/store/prefs.hpp"
+#include "base/net.hpp"
+#include "base/time.hpp"
+#include "netlink/router.hpp"
+#include "policy/filter_rule.hpp"
+#include "proto/control/node.hpp"
+
+#include <string>
+#include <vector>
+
+namespace tailrace {
+
+struct WantedPeer {
+    NodeKey key;
+    DiscoKey disco;
+    std::vector<IpPrefix> allowed_ips; ///< never empty: who has none does not exist in the device
+    std::vector<Endpoint> endpoints;
+    std::vector<IpAddress> addresses; ///< its own
+    bool jailed = false;
+};
+
+/// An interface prefix of this host, host bits kept: 192.168.1.5/24.
+struct HostNetwork {
+    IpPrefix prefix;
+    bool loopback = false;
+};
+
+struct Wanted {
+    std::vector<IpPrefix> addresses; ///< ours, /32 and /128
+    std::vector<WantedPeer> peers;
+    RouterConfig router;
+    std::vector<IpPrefix> local_nets; ///< destinations that packets from peers may have at all
+    std::vector<std::string> notes;   ///< for health: what could not be done
+};
+
+Wanted compute_wanted(const wire::Node& self, const std::vector<const wire::Node*>& peers, const Prefs& prefs,
+                      const std::vector<HostNetwork>& host_networks, const WallTime& now);
+
+/// The allowed IPs of a peer that we may use (linux-router.md 4).
+std::vector<IpPrefix> eligible_routes(const wire::Node& peer, const Prefs& prefs, const WallTime& now);
+/// What remains of a default route for a packet filter: the internet, not our LAN (linux-router.md 8).
+std::vector<IpPrefix> shrink_default_route(bool v6, const std::vector<HostNetwork>& host_networks);
+/// Destinations that the filter lets anybody ask for (policy.md 6.5).
+std::vector<IpPrefix> local_nets(const std::vector<IpPrefix>& own, const Prefs& prefs,
+                                 const std::vector<HostNetwork>& host_networks);
+/// `from` without `without`, as the fewest prefixes.
+std::vector<IpPrefix> subtract(const std::vector<IpRange>& from, const std::vector<IpRange>& without);
+
+FilterRule to_policy(const wire::FilterRule& rule);
+
+} // namespace tailrace

@@ -1,0 +1,210 @@
+#include "agent/local/server.hpp"
+#include "agent/version.hpp"
+#include "base/json/json.hpp"
+#include "base/log.hpp"
+#include "base/text.hpp"
+
+#include <cerrno>
+#include <pwd.h>
+#include <unistd.h>
+
+namespace tailrace {
+namespace {
+
+HttpResponse bare(int status) {
+    HttpResponse response;
+    response.status = status;
+    return response;
+}
+
+HttpResponse denied() {
+    return HttpResponse::text(403, "access denied\n");
+}
+
+std::string error_object(std::string_view name, std::string_view text) {
+    std::string out = "{";
+    json::append_string(out, name);
+    out += ':';
+    json::append_string(out, text);
+    return out + "}\n";
+}
+
+} // namespace
+
+std::string refuse_foreign_request(const HttpRequest& request) {
+    if (request.headers.has("Origin") || request.headers.has("Referer")) return "invalid localapi request\n";
+    if (!request.authority.empty() && request.authority != "local-tailscaled.sock") return "invalid localapi request\n";
+    return "";
+}
+
+bool LocalServer::may_write(uid_t uid) const {
+    if (uid == 0 || uid == ::geteuid()) return true;
+    const std::string& operator_user = backend_.prefs().operator_user;
+    if (operator_user.empty()) return false;
+    struct passwd entry {};
+    struct passwd* found = nullptr;
+    char buffer[4096];
+    if (::getpwnam_r(operator_user.c_str(), &entry, buffer, sizeof buffer, &found) == 0 && found != nullptr)
+        return found->pw_uid == uid;
+    auto number = parse_number<uid_t>(operator_user);
+    return number && *number == uid;
+}
+
+Task<void> LocalServer::run(Listener& listener) {
+    for (;;) {
+        auto stream = co_await listener.accept();
+        if (!stream) co_return;
+        auto who = peer_credentials((*stream)->descriptor().fd());
+        if (!who) continue;
+        spawn(reactor_, "local client", serve(std::move(*stream), who->uid));
+    }
+}
+
+Task<void> LocalServer::serve(std::unique_ptr<Stream> stream, uid_t uid) {
+    HttpHandler handler = [this, uid](HttpRequest request) { return handle(std::move(request), uid); };
+    Http1ServerOptions options;
+    options.body_limit_bytes = 4 << 20;
+    co_await serve_http1(std::move(stream), std::move(handler), options);
+}
+
+Task<HttpResponse> LocalServer::handle(HttpRequest request, uid_t uid) {
+    HttpResponse response;
+    if (std::string refusal = refuse_foreign_request(request); !refusal.empty()) {
+        response = HttpResponse::text(403, refusal);
+    } else {
+        bool write = may_write(uid);
+        if (request.method != "GET" && request.method != "HEAD")
+            log::debug("local request", {{"method", request.method}, {"path", request.path()}});
+        response = co_await route(std::move(request), write);
+    }
+    response.headers.add("Tailscale-Version", kVersion);
+    response.headers.add("Tailscale-Cap", std::to_string(kCapabilityVersion));
+    response.headers.add("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; script-src 'none'");
+    response.headers.add("X-Frame-Options", "DENY");
+    response.headers.add("X-Content-Type-Options", "nosniff");
+    co_return response;
+}
+
+HttpResponse LocalServer::watch_bus(int mask) {
+    HttpResponse response;
+    response.headers.add("Content-Type", "application/json");
+    auto watcher = backend_.watch(mask);
+    response.stream = [watcher](BodyWriter& writer) -> Task<void> {
+        for (;;) {
+            while (!watcher->lines.empty()) {
+                std::string line = std::move(watcher->lines.front());
+                watcher->lines.pop_front();
+                auto written = co_await writer.write(std::move(line));
+                if (!written) co_return;
+            }
+            if (watcher->fell_behind) co_return;
+            co_await watcher->wake.wait();
+        }
+    };
+    return response;
+}
+
+Task<HttpResponse> LocalServer::route(HttpRequest request, bool write) {
+    std::string path = request.path();
+    const std::string& method = request.method;
+    if (path == "/") co_return HttpResponse::text(200, "tailraced\n");
+    constexpr std::string_view kPrefix = "/localapi/v0/";
+    if (!path.starts_with(kPrefix)) co_return HttpResponse::text(404, "404 page not found\n");
+    std::string name = path.substr(kPrefix.size());
+    bool get = method == "GET", post = method == "POST";
+
+    if (name == "status") {
+        if (!get) co_return HttpResponse::text(405, "want GET\n");
+        co_return HttpResponse::json(200, write_status(backend_.status(request.query("peers") != "false")));
+    }
+    if (name == "prefs") {
+        if (method == "PATCH") {
+            if (!write) co_return denied();
+            auto wanted = apply_masked_prefs(backend_.prefs(), request.body);
+            Result<void> done = wanted ? backend_.edit_prefs(*wanted) : Result<void>{wanted.error()};
+            if (!done) co_return HttpResponse::json(400, error_object("Error", done.error().message()));
+        } else if (!get) {
+            co_return HttpResponse::text(405, "unsupported method\n");
+        }
+        co_return HttpResponse::json(200, write_prefs(backend_.prefs().without_secrets()));
+    }
+    if (name == "check-prefs") {
+        if (!write) co_return denied();
+        auto prefs = parse_prefs(request.body);
+        if (!prefs) co_return HttpResponse::text(400, prefs.error().message() + "\n");
+        auto checked = check_prefs(*prefs);
+        co_return HttpResponse::json(200, checked ? "{}\n" : error_object("Error", checked.error().message()));
+    }
+    if (name == "start") {
+        if (!write) co_return denied();
+        if (!post) co_return HttpResponse::text(400, "want POST\n");
+        auto value = json::parse_value(request.body);
+        if (!value) co_return HttpResponse::text(400, value.error().message() + "\n");
+        if (!value->is_object()) co_return HttpResponse::text(400, "want an object\n");
+        Prefs wanted = backend_.prefs();
+        std::string key;
+        if (const auto* update = value->get_object().if_contains("UpdatePrefs");
+            update != nullptr && update->is_object()) {
+            wanted = Prefs{};
+            if (auto read = json::read(*update, wanted); !read)
+                co_return HttpResponse::text(400, read.error().message() + "\n");
+        }
+        if (const auto* text = value->get_object().if_contains("AuthKey"); text != nullptr && text->is_string())
+            key = text->get_string().c_str();
+        auto started = backend_.start_with(std::move(wanted), std::move(key));
+        if (!started) co_return HttpResponse::text(500, started.error().message() + "\n");
+        co_return bare(204);
+    }
+    if (name == "login-interactive") {
+        if (!write) co_return denied();
+        if (!post) co_return HttpResponse::text(400, "want POST\n");
+        auto done = backend_.login_interactive();
+        if (!done) co_return HttpResponse::text(500, done.error().message() + "\n");
+        co_return bare(204);
+    }
+    if (name == "logout") {
+        if (!write) co_return denied();
+        if (!post) co_return HttpResponse::text(400, "want POST\n");
+        auto done = co_await backend_.logout();
+        if (!done) co_return HttpResponse::text(500, done.error().message() + "\n");
+        co_return bare(204);
+    }
+    if (name == "whois") {
+        auto found = backend_.whois(request.query("addr"));
+        if (!found) {
+            std::string text = found.error().message();
+            if (auto end = text.rfind(": "); found.error().code() == 404 && end != std::string::npos) text.resize(end);
+            co_return HttpResponse::text(found.error().code() == 404 ? 404 : 400, text + "\n");
+        }
+        co_return HttpResponse::json(200, *found);
+    }
+    if (name == "ping") {
+        if (!post) co_return HttpResponse::text(400, "want POST\n");
+        std::string ip = request.query("ip"), type = request.query("type");
+        if (ip.empty() || type.empty()) co_return HttpResponse::text(400, "missing 'ip' or 'type' parameter\n");
+        auto milliseconds = parse_number<int>(request.query("timeout_ms"));
+        Duration timeout = std::chrono::seconds{5};
+        if (milliseconds && *milliseconds > 0 && *milliseconds <= 60000)
+            timeout = std::chrono::milliseconds{*milliseconds};
+        auto result = co_await backend_.ping(std::move(ip), std::move(type), timeout);
+        co_return HttpResponse::json(200, write_ping_result(result));
+    }
+    if (name == "watch-ipn-bus") {
+        if (!get) co_return HttpResponse::text(405, "want GET\n");
+        std::string text = request.query("mask");
+        auto mask = text.empty() ? Result<int>{0} : parse_number<int>(text);
+        if (!mask) co_return HttpResponse::text(400, "bad mask\n");
+        if ((*mask & 256) != 0 && (*mask & (4096 | 8192 | 16384 | 32768)) != 0)
+            co_return HttpResponse::text(400, "the rate limit does not go with peer changes\n");
+        if ((*mask & 65536) != 0) co_return HttpResponse::text(400, "bad mask\n");
+        co_return watch_bus(*mask);
+    }
+    if (name == "derpmap") co_return HttpResponse::json(200, wire::write_derp_map(backend_.netmap().derp_map()));
+    if (name == "debug-drops") co_return HttpResponse::json(200, backend_.drops_json());
+    if (name == "debug-packet-filter-rules") co_return HttpResponse::json(200, backend_.filter_json());
+    if (name == "debug-netmap") co_return HttpResponse::json(200, backend_.netmap_json());
+    if (name == "debug-paths") co_return HttpResponse::json(200, backend_.paths_json());
+    co_return HttpResponse::text(404, fmt::format("unknown local API path {}\n", path));
+}
+
+} // namespace tailrace

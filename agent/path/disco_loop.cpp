@@ -1,0 +1,133 @@
+#include "agent/path/disco_loop.hpp"
+#include "base/log.hpp"
+
+#include <cerrno>
+
+namespace tailrace {
+namespace {
+constexpr std::size_t kMostBoxes = 20000;
+}
+
+DiscoLoop::DiscoLoop(Reactor& reactor, DiscoPrivateKey key, RawSender sender, Callbacks callbacks)
+    : reactor_(reactor), key_(std::move(key)), sender_(std::move(sender)), callbacks_(std::move(callbacks)),
+      book_([] { return random_array<12>(); }), timer_(reactor) {}
+
+DiscoLoop::~DiscoLoop() {
+    *alive_ = false;
+    if (v4_) v4_->close();
+    if (v6_) v6_->close();
+}
+
+Result<std::unique_ptr<DiscoLoop>> DiscoLoop::create(Reactor& reactor, DiscoPrivateKey key,
+                                                     std::uint16_t wireguard_port, std::uint32_t mark,
+                                                     Callbacks callbacks) {
+    auto sender = RawSender::open(wireguard_port, mark);
+    if (!sender) return sender.error();
+    std::unique_ptr<DiscoLoop> loop{new DiscoLoop(reactor, std::move(key), std::move(*sender), std::move(callbacks))};
+    UdpSocket::Options options;
+    options.mark = mark;
+    options.original_destination = true;
+    auto v4 = UdpSocket::bind(reactor, Endpoint{IpAddress::v4(0), 0}, options);
+    auto v6 = UdpSocket::bind(reactor, Endpoint{IpAddress::v6({}), 0}, options);
+    if (!v4 && !v6) return v4.error();
+    if (v4) loop->v4_.emplace(std::move(*v4));
+    if (v6) loop->v6_.emplace(std::move(*v6));
+    if (loop->v4_) spawn(reactor, "disco v4", receive(loop->alive_, loop.get(), &*loop->v4_));
+    if (loop->v6_) spawn(reactor, "disco v6", receive(loop->alive_, loop.get(), &*loop->v6_));
+    return loop;
+}
+
+Task<void> DiscoLoop::receive(std::shared_ptr<bool> alive, DiscoLoop* loop, UdpSocket* socket) {
+    while (*alive) {
+        auto datagram = co_await socket->receive();
+        if (!*alive) co_return;
+        if (!datagram) {
+            if (datagram.error().code() == ECANCELED) co_return;
+            continue; // an ICMP error of an earlier packet
+        }
+        loop->handle(*datagram);
+        loop->carry_out();
+    }
+}
+
+const DiscoBox* DiscoLoop::box(const DiscoKey& peer) {
+    auto known = boxes_.find(peer);
+    if (known != boxes_.end()) return &known->second;
+    auto made = DiscoBox::between(key_, peer);
+    if (!made) return nullptr;
+    if (boxes_.size() >= kMostBoxes) boxes_.clear();
+    return &boxes_.emplace(peer, std::move(*made)).first->second;
+}
+
+void DiscoLoop::handle(const Datagram& datagram) {
+    if (!looks_like_disco(datagram.data)) return;
+    DiscoKey sender = disco_sender(datagram.data);
+    if (!book_.node_of(sender)) {
+        log::debug("disco from a stranger", {{"from", datagram.from}});
+        return;
+    }
+    const DiscoBox* opener = box(sender);
+    if (opener == nullptr) return;
+    auto message = opener->open(datagram.data);
+    if (!message) return;
+    TimePoint now = reactor_.now();
+    if (const auto* ping = std::get_if<DiscoPing>(&*message)) {
+        std::optional<NodeKey> claimed;
+        if (!ping->node_key.is_zero()) claimed = ping->node_key;
+        log::debug("disco ping", {{"from", datagram.from}});
+        (void)book_.on_ping(now, sender, claimed, ping->tx_id, datagram.from); // strangers get no answer
+    } else if (const auto* pong = std::get_if<DiscoPong>(&*message)) {
+        log::debug("disco pong", {{"from", datagram.from}});
+        book_.on_pong(now, sender, pong->tx_id, datagram.from);
+    }
+}
+
+void DiscoLoop::carry_out() {
+    std::vector<UseEndpoint> endpoints;
+    for (const PathAction& action : book_.take_actions()) {
+        if (const auto* ping = std::get_if<SendPing>(&action)) {
+            const DiscoBox* sealer = box(ping->disco);
+            if (sealer == nullptr) continue;
+            DiscoPing message;
+            message.tx_id = ping->id;
+            message.node_key = self_;
+            auto sent = sender_.send(ping->to, sealer->seal(message));
+            log::debug(sent ? "disco ping sent" : "disco ping not sent",
+                       {{"to", ping->to}, {"error", sent ? std::string{} : sent.error().message()}});
+        } else if (const auto* pong = std::get_if<SendPong>(&action)) {
+            const DiscoBox* sealer = box(pong->disco);
+            if (sealer == nullptr) continue;
+            DiscoPong message;
+            message.tx_id = pong->id;
+            message.seen_from = pong->to;
+            if (auto sent = sender_.send(pong->to, sealer->seal(message)); !sent)
+                log::debug("disco pong not sent", {{"error", sent.error()}});
+        } else if (const auto* use = std::get_if<UseEndpoint>(&action)) {
+            log::info("peer path changed", {{"peer", use->peer.short_text()}, {"via", use->endpoint}});
+            endpoints.push_back(*use);
+        } else if (const auto* answered = std::get_if<PingAnswered>(&action)) {
+            callbacks_.ping_answered(*answered);
+        } else if (const auto* works = std::get_if<PathWorks>(&action)) {
+            callbacks_.path_works(works->peer);
+        }
+    }
+    if (!endpoints.empty()) callbacks_.use_endpoints(endpoints);
+    auto next = book_.next_timer();
+    if (!next) {
+        timer_.cancel();
+        return;
+    }
+    Duration wait = std::max<Duration>(*next - reactor_.now(), std::chrono::milliseconds{1});
+    timer_.after(wait, [this] {
+        book_.on_timer(reactor_.now());
+        carry_out();
+    });
+}
+
+void DiscoLoop::on_network_change() {
+    sender_.forget_routes();
+    book_.on_network_change(reactor_.now());
+    carry_out();
+}
+
+} // namespace tailrace

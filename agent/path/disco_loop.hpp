@@ -1,0 +1,59 @@
+// agent/path/disco_loop.hpp - carries disco datagrams to the PathBook and its wishes to the world.
+#pragma once
+#include "agent/path/path_book.hpp"
+#include "agent/path/raw_sender.hpp"
+#include "base/io/socket.hpp"
+#include "proto/disco.hpp"
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <unordered_map>
+
+namespace tailrace {
+
+class DiscoLoop {
+public:
+    struct Callbacks {
+        std::function<void(const std::vector<UseEndpoint>&)> use_endpoints;
+        std::function<void(const PingAnswered&)> ping_answered;
+        std::function<void(const NodeKey&)> path_works;
+    };
+    /// Binds the two sockets to which the steering program hands what arrives on WireGuard's port.
+    static Result<std::unique_ptr<DiscoLoop>> create(Reactor& reactor, DiscoPrivateKey key,
+                                                     std::uint16_t wireguard_port, std::uint32_t mark,
+                                                     Callbacks callbacks);
+    ~DiscoLoop();
+
+    DiscoKey key() const { return key_.public_key(); }
+    std::uint16_t port4() const { return v4_ ? v4_->local().port : 0; }
+    std::uint16_t port6() const { return v6_ ? v6_->local().port : 0; }
+    int fd4() const { return v4_ ? v4_->fd() : -1; }
+    int fd6() const { return v6_ ? v6_->fd() : -1; }
+
+    /// Change the book, then call carry_out().
+    PathBook& book() { return book_; }
+    void carry_out();
+    void set_identity(const NodeKey& node) { self_ = node; }
+    void on_network_change();
+    void forget_routes() { sender_.forget_routes(); }
+
+private:
+    DiscoLoop(Reactor& reactor, DiscoPrivateKey key, RawSender sender, Callbacks callbacks);
+    static Task<void> receive(std::shared_ptr<bool> alive, DiscoLoop* loop, UdpSocket* socket);
+    void handle(const Datagram& datagram);
+    const DiscoBox* box(const DiscoKey& peer);
+
+    Reactor& reactor_;
+    DiscoPrivateKey key_;
+    NodeKey self_;
+    RawSender sender_;
+    Callbacks callbacks_;
+    PathBook book_;
+    Timer timer_;
+    std::optional<UdpSocket> v4_, v6_;
+    std::unordered_map<DiscoKey, DiscoBox> boxes_;
+    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+} // namespace tailrace

@@ -1,0 +1,35 @@
+// agent/path/raw_sender.hpp - sends datagrams from WireGuard's own port (derp-disco-paths.md 6.2).
+#pragma once
+#include "base/fd.hpp"
+#include "base/net.hpp"
+#include "base/result.hpp"
+#include "netlink/route_lookup.hpp"
+
+#include <map>
+#include <optional>
+
+namespace tailrace {
+
+/// The kernel module holds the port, so UDP headers and checksums are made here; the source address is the kernel's
+/// choice for a packet with our mark, remembered until forget_routes(). Either address family may be missing.
+class RawSender {
+public:
+    static Result<RawSender> open(std::uint16_t port, std::uint32_t mark);
+
+    Result<void> send(const Endpoint& to, BytesView payload);
+    /// A route or an address changed.
+    void forget_routes() { sources_.clear(); }
+    void set_port(std::uint16_t port) { port_ = port; }
+
+private:
+    RawSender(std::uint16_t port, std::uint32_t mark, RouteLookup lookup)
+        : port_(port), mark_(mark), lookup_(std::move(lookup)) {}
+
+    std::uint16_t port_;
+    std::uint32_t mark_;
+    Fd v4_, v6_;
+    RouteLookup lookup_;
+    std::map<IpAddress, IpAddress> sources_;
+};
+
+} // namespace tailrace

@@ -1,0 +1,179 @@
+#include "agent/path/path_book.hpp"
+
+#include <gmock/gmock.h>
+
+namespace tailrace {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::Contains;
+using testing::IsEmpty;
+using testing::VariantWith;
+
+TimePoint at(Duration since_start) {
+    return TimePoint{} + 1h + since_start;
+}
+
+const NodeKey kAlice{std::array<std::byte, 32>{std::byte{1}}};
+const DiscoKey kAliceDisco{std::array<std::byte, 32>{std::byte{2}}};
+const Endpoint kPublic = *Endpoint::parse("203.0.113.9:41641");
+const Endpoint kLan = *Endpoint::parse("192.168.1.9:41641");
+
+class PathBookTest : public testing::Test {
+protected:
+    PathBookTest()
+        : book_([this] {
+              DiscoTxId id{};
+              id[0] = static_cast<std::byte>(++last_id_);
+              return id;
+          }) {}
+
+    void add_alice(std::vector<Endpoint> endpoints = {kPublic, kLan}) {
+        book_.set_peers(at(0s), {{kAlice, kAliceDisco, std::move(endpoints)}});
+    }
+    std::vector<Endpoint> pinged() {
+        std::vector<Endpoint> out;
+        seen_ = book_.take_actions();
+        for (const PathAction& action : seen_)
+            if (const auto* ping = std::get_if<SendPing>(&action)) {
+                out.push_back(ping->to);
+                ids_[ping->to] = ping->id;
+            }
+        return out;
+    }
+    std::optional<Endpoint> used() const {
+        std::optional<Endpoint> out;
+        for (const PathAction& action : seen_)
+            if (const auto* use = std::get_if<UseEndpoint>(&action)) out = use->endpoint;
+        return out;
+    }
+    void pong(Duration when, const Endpoint& from) { book_.on_pong(at(when), kAliceDisco, ids_[from], from); }
+
+    int last_id_ = 0;
+    PathBook book_;
+    std::vector<PathAction> seen_;
+    std::map<Endpoint, DiscoTxId> ids_;
+};
+
+TEST_F(PathBookTest, PingsEveryCandidateOfANewPeer) {
+    add_alice();
+    EXPECT_THAT(pinged(), testing::UnorderedElementsAre(kPublic, kLan));
+}
+
+TEST_F(PathBookTest, StartsWithThePublicAddressUnlessTheLanIsOurs) {
+    add_alice();
+    EXPECT_EQ(book_.endpoint(kAlice), kPublic);
+    PathBook near([] { return DiscoTxId{}; });
+    near.set_local_networks({*IpPrefix::parse("192.168.1.0/24")});
+    near.set_peers(at(0s), {{kAlice, kAliceDisco, {kPublic, kLan}}});
+    EXPECT_EQ(near.endpoint(kAlice), kLan);
+}
+
+TEST_F(PathBookTest, UsesWhatAnswersAndPrefersTheLan) {
+    add_alice();
+    pinged();
+    pong(10ms, kPublic);
+    pong(11ms, kLan);
+    pinged();
+    EXPECT_EQ(used(), kLan);
+    EXPECT_TRUE(book_.state(at(12ms), kAlice).validated);
+}
+
+TEST_F(PathBookTest, AnswersPeersAndNobodyElse) {
+    add_alice();
+    pinged();
+    EXPECT_FALSE(book_.on_ping(at(1s), DiscoKey{std::array<std::byte, 32>{std::byte{9}}}, {}, DiscoTxId{}, kLan));
+    EXPECT_THAT(book_.take_actions(), IsEmpty());
+    Endpoint natted = *Endpoint::parse("198.51.100.7:1234");
+    EXPECT_TRUE(book_.on_ping(at(1s), kAliceDisco, kAlice, DiscoTxId{}, natted));
+    EXPECT_THAT(pinged(), Contains(natted)); // its address is worth a try
+    EXPECT_THAT(seen_, Contains(VariantWith<SendPong>(testing::Field(&SendPong::to, natted))));
+}
+
+TEST_F(PathBookTest, IgnoresPongsThatNobodyAskedFor) {
+    add_alice({kLan});
+    pinged();
+    book_.on_pong(at(1s), kAliceDisco, DiscoTxId{std::byte{77}}, kPublic);
+    EXPECT_FALSE(book_.state(at(1s), kAlice).validated);
+}
+
+TEST_F(PathBookTest, KeepsAnActivePathWarmAndAnIdleOneQuiet) {
+    add_alice({kPublic});
+    pinged();
+    pong(10ms, kPublic);
+    book_.on_timer(at(4s));
+    EXPECT_THAT(pinged(), IsEmpty()); // nobody talks
+    book_.on_traffic(at(4s), kAlice);
+    EXPECT_THAT(pinged(), Contains(kPublic));
+    pong(4010ms, kPublic);
+    book_.on_timer(at(7s));
+    EXPECT_THAT(pinged(), Contains(kPublic));
+}
+
+TEST_F(PathBookTest, LooksElsewhereWhenThePongsStop) {
+    add_alice();
+    pinged();
+    pong(10ms, kPublic);
+    book_.on_traffic(at(1s), kAlice);
+    pinged();
+    book_.on_timer(at(8s));
+    auto again = pinged();
+    EXPECT_THAT(again, Contains(kLan));
+    pong(8100ms, kLan);
+    pinged();
+    EXPECT_EQ(used(), kLan);
+}
+
+TEST_F(PathBookTest, FollowsTheKernelToAnUntestedAddressOnlyWhileNothingBetterIsTrusted) {
+    add_alice({kPublic});
+    pinged();
+    Endpoint odd = *Endpoint::parse("198.51.100.7:9");
+    book_.on_kernel_endpoint(at(1s), kAlice, odd);
+    EXPECT_EQ(book_.endpoint(kAlice), odd);
+    pinged();
+    pong(1010ms, odd);
+    book_.on_kernel_endpoint(at(2s), kAlice, *Endpoint::parse("198.51.100.8:9"));
+    pinged();
+    EXPECT_EQ(used(), odd); // put back
+}
+
+TEST_F(PathBookTest, KeepsAnAdoptedEndpointWhenTheNetmapComes) {
+    add_alice({kPublic});
+    book_.on_kernel_endpoint(at(0s), kAlice, kLan);
+    book_.take_actions();
+    book_.set_peers(at(1s), {{kAlice, kAliceDisco, {kPublic, *Endpoint::parse("10.0.0.1:1")}}});
+    pinged();
+    EXPECT_EQ(book_.endpoint(kAlice), kLan);
+}
+
+TEST_F(PathBookTest, BoundsTheCandidates) {
+    add_alice({kPublic});
+    for (std::uint16_t port = 1; port < 300; ++port)
+        book_.on_ping(at(1s), kAliceDisco, {}, DiscoTxId{}, Endpoint{kLan.address, port});
+    book_.take_actions();
+    book_.on_network_change(at(60s));
+    EXPECT_LE(pinged().size(), PathBook::kMaxCandidates);
+}
+
+TEST_F(PathBookTest, AnswersAQuestionOnce) {
+    add_alice({kPublic});
+    pinged();
+    std::uint64_t question = book_.ask(at(6s), kAlice);
+    EXPECT_NE(question, 0u);
+    pinged();
+    pong(6020ms, kPublic);
+    EXPECT_THAT(book_.take_actions(),
+                Contains(VariantWith<PingAnswered>(testing::Field(&PingAnswered::question, question))));
+    EXPECT_EQ(book_.ask(at(7s), NodeKey{}), 0u);
+}
+
+TEST(IsBetterPath, FollowsTheReferenceClient) {
+    auto v6 = *Endpoint::parse("[2001:db8::1]:1"), v4 = *Endpoint::parse("198.51.100.1:1"),
+         lan = *Endpoint::parse("10.0.0.1:1");
+    EXPECT_FALSE(is_better_path(lan, 10ms, v4, 8ms)); // 20 and 20: stay
+    EXPECT_TRUE(is_better_path(v6, 10ms, v4, 9500us));
+    EXPECT_FALSE(is_better_path(v6, 30ms, lan, 20ms));
+}
+
+} // namespace
+} // namespace tailrace

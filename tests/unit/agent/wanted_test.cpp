@@ -1,0 +1,89 @@
+#include "agent/engine/wanted.hpp"
+
+#include <gmock/gmock.h>
+
+namespace tailrace {
+namespace {
+
+using testing::Contains;
+using testing::ElementsAre;
+using testing::IsEmpty;
+using testing::Not;
+
+IpPrefix prefix(const char* text) {
+    return *IpPrefix::parse(text);
+}
+
+wire::Node node(wire::NodeId id, std::vector<IpPrefix> allowed) {
+    wire::Node out;
+    out.id = id;
+    out.stable_id = std::to_string(id);
+    out.key = NodeKey{std::array<std::byte, 32>{static_cast<std::byte>(id)}};
+    out.disco_key = DiscoKey{std::array<std::byte, 32>{static_cast<std::byte>(id)}};
+    out.addresses = {IpPrefix::single(IpAddress::v4(0x64400000u + static_cast<std::uint32_t>(id)))};
+    allowed.push_back(out.addresses[0]);
+    out.allowed_ips = allowed;
+    return out;
+}
+
+Wanted wanted(const std::vector<wire::Node>& peers, const Prefs& prefs, const std::vector<HostNetwork>& networks = {}) {
+    std::vector<const wire::Node*> list;
+    for (const wire::Node& peer : peers) list.push_back(&peer);
+    return compute_wanted(node(1, {}), list, prefs, networks, WallTime::now());
+}
+
+TEST(Wanted, TakesSubnetRoutesOnlyWhenAsked) {
+    Prefs prefs;
+    auto router = node(2, {prefix("10.7.0.0/24")});
+    EXPECT_THAT(wanted({router}, prefs).peers[0].allowed_ips, ElementsAre(prefix("100.64.0.2/32")));
+    prefs.route_all = true;
+    EXPECT_THAT(wanted({router}, prefs).peers[0].allowed_ips, Contains(prefix("10.7.0.0/24")));
+    EXPECT_THAT(wanted({router}, prefs).router.routes, Contains(prefix("10.7.0.0/24")));
+}
+
+TEST(Wanted, GivesTheInternetOnlyToTheChosenExitNode) {
+    Prefs prefs;
+    prefs.exit_node_id = "3";
+    auto all = std::vector<IpPrefix>{prefix("0.0.0.0/0"), prefix("::/0")};
+    auto result = wanted({node(2, all), node(3, all)}, prefs);
+    EXPECT_THAT(result.peers[0].allowed_ips, Not(Contains(prefix("0.0.0.0/0"))));
+    EXPECT_THAT(result.peers[1].allowed_ips, Contains(prefix("0.0.0.0/0")));
+}
+
+TEST(Wanted, RoutesNowhereRatherThanPastAMissingExitNode) {
+    Prefs prefs;
+    prefs.exit_node_id = "gone";
+    EXPECT_THAT(wanted({}, prefs).router.routes, Contains(prefix("0.0.0.0/0")));
+}
+
+TEST(Wanted, LeavesOutPeersThatCannotBeReached) {
+    auto expired = node(2, {});
+    expired.expired = true;
+    auto homeless = node(3, {});
+    homeless.disco_key = DiscoKey{};
+    EXPECT_THAT(wanted({expired, homeless}, Prefs{}).peers, IsEmpty());
+}
+
+TEST(Wanted, GivesAPrefixToTheLowestId) {
+    Prefs prefs;
+    prefs.route_all = true;
+    auto result = wanted({node(3, {prefix("10.0.0.0/8")}), node(2, {prefix("10.0.0.0/8")})}, prefs);
+    ASSERT_EQ(result.peers.size(), 2u);
+    EXPECT_THAT(result.peers[0].allowed_ips, Contains(prefix("10.0.0.0/8")));
+    EXPECT_THAT(result.peers[1].allowed_ips, Not(Contains(prefix("10.0.0.0/8"))));
+}
+
+TEST(ShrinkDefaultRoute, KeepsTheInternetAndDropsTheLan) {
+    auto nets = shrink_default_route(false, {{prefix("203.0.113.5/24"), false}});
+    auto inside = [&](const char* address) {
+        return std::ranges::any_of(nets, [&](const IpPrefix& net) { return net.contains(*IpAddress::parse(address)); });
+    };
+    EXPECT_TRUE(inside("8.8.8.8"));
+    EXPECT_TRUE(inside("203.0.113.5"));  // this host itself
+    EXPECT_FALSE(inside("203.0.113.6")); // its neighbours
+    EXPECT_FALSE(inside("192.168.0.1"));
+    EXPECT_FALSE(inside("100.64.0.9"));
+}
+
+} // namespace
+} // namespace tailrace
