@@ -1,0 +1,141 @@
+#include "agent/dataplane/attachment.hpp"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace tailrace {
+namespace {
+
+// Newer than the headers of libbpf 1.1. Source: linux include/uapi/linux/bpf.h (6.6).
+constexpr int kTcxIngress = 46, kTcxEgress = 47;
+constexpr std::uint32_t kLinkTypeTcx = 11;
+constexpr std::uint32_t kBefore = 1u << 3; // BPF_F_BEFORE, with nobody named: first of all
+
+// Where our filter stands in a clsact qdisc that we may share.
+constexpr std::uint32_t kFilterHandle = 0x7a11;
+constexpr std::uint32_t kFilterPriority = 1;
+
+/// bpf_link_info as a TCX link fills it.
+struct TcxLinkInfo {
+    std::uint32_t type = 0, id = 0, program_id = 0, padding = 0;
+    std::uint32_t interface_index = 0, attach_type = 0;
+    std::uint64_t rest[8] = {};
+};
+
+bool read_link(int link, TcxLinkInfo& info) {
+    std::uint32_t bytes = sizeof info;
+    return ::bpf_obj_get_info_by_fd(link, &info, &bytes) == 0 && info.type == kLinkTypeTcx;
+}
+
+int tcx_type(const Hook& hook) {
+    return hook.direction == HookDirection::Ingress ? kTcxIngress : kTcxEgress;
+}
+
+bpf_tc_hook clsact_hook(const Hook& hook) {
+    bpf_tc_hook out{};
+    out.sz = sizeof out;
+    out.ifindex = static_cast<int>(hook.interface_index);
+    out.attach_point = hook.direction == HookDirection::Ingress ? BPF_TC_INGRESS : BPF_TC_EGRESS;
+    return out;
+}
+
+bpf_tc_opts our_filter() {
+    bpf_tc_opts out{};
+    out.sz = sizeof out;
+    out.handle = kFilterHandle;
+    out.priority = kFilterPriority;
+    return out;
+}
+
+/// The program of our filter, 0 when there is none.
+std::uint32_t filter_program_id(const Hook& hook) {
+    LibbpfComplaints ignored;
+    bpf_tc_hook where = clsact_hook(hook);
+    bpf_tc_opts filter = our_filter();
+    return ::bpf_tc_query(&where, &filter) == 0 ? filter.prog_id : 0;
+}
+
+Result<void> attach_clsact(const Hook& hook, int program) {
+    LibbpfComplaints complaints;
+    bpf_tc_hook both = clsact_hook(hook);
+    both.attach_point = static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS);
+    if (int failed = ::bpf_tc_hook_create(&both); failed && failed != -EEXIST)
+        return Error::from_errno(-failed, "create a clsact qdisc on interface {}", hook.interface_index);
+    bpf_tc_hook where = clsact_hook(hook);
+    bpf_tc_opts filter = our_filter();
+    filter.prog_fd = program;
+    filter.flags = filter_program_id(hook) ? BPF_TC_F_REPLACE : 0;
+    if (int failed = ::bpf_tc_attach(&where, &filter))
+        return Error::from_errno(-failed, "add a filter to the clsact qdisc of interface {}", hook.interface_index);
+    return {};
+}
+
+Result<void> detach_clsact(const Hook& hook) {
+    if (!filter_program_id(hook)) return {};
+    LibbpfComplaints ignored;
+    bpf_tc_hook where = clsact_hook(hook);
+    bpf_tc_opts filter = our_filter();
+    if (int failed = ::bpf_tc_detach(&where, &filter); failed && failed != -ENOENT)
+        return Error::from_errno(-failed, "take our filter from interface {}", hook.interface_index);
+    return {};
+}
+
+/// code() is EINVAL where the kernel knows no TCX.
+Result<void> attach_tcx(const PinDirectory& pins, const Hook& hook, int program) {
+    TcxLinkInfo info;
+    if (Fd old = pins.get(hook.pin); old && read_link(old.get(), info) &&
+                                     info.interface_index == hook.interface_index &&
+                                     info.attach_type == static_cast<std::uint32_t>(tcx_type(hook))) {
+        if (info.program_id == program_id(program)) return {};
+        if (::bpf_link_update(old.get(), program, nullptr) == 0) return {};
+        return Error::from_errno(errno, "exchange the program on interface {}", hook.interface_index);
+    }
+    bpf_link_create_opts options{};
+    options.sz = sizeof options;
+    options.flags = kBefore;
+    Fd link{::bpf_link_create(program, static_cast<int>(hook.interface_index),
+                              static_cast<bpf_attach_type>(tcx_type(hook)), &options)};
+    if (!link) return Error::from_errno(errno, "attach to interface {}", hook.interface_index);
+    return pins.pin(link.get(), hook.pin);
+}
+
+} // namespace
+
+std::uint32_t program_id(int program) {
+    bpf_prog_info info{};
+    std::uint32_t bytes = sizeof info;
+    return ::bpf_obj_get_info_by_fd(program, &info, &bytes) == 0 ? info.id : 0;
+}
+
+bool is_attached(const PinDirectory& pins, const Hook& hook, int program) {
+    TcxLinkInfo info;
+    std::uint32_t wanted = program_id(program);
+    if (!wanted) return false;
+    if (Fd link = pins.get(hook.pin); link && read_link(link.get(), info))
+        return info.interface_index == hook.interface_index && info.program_id == wanted;
+    return filter_program_id(hook) == wanted;
+}
+
+Result<AttachMethod> attach(const PinDirectory& pins, const Hook& hook, int program, AttachMethod method) {
+    if (method != AttachMethod::Clsact) {
+        auto linked = attach_tcx(pins, hook, program);
+        if (linked) {
+            (void)detach_clsact(hook); // from before a kernel or agent upgrade; a second verdict would be the same
+            return AttachMethod::Tcx;
+        }
+        if (method == AttachMethod::Tcx || linked.error().code() != EINVAL) return linked.error();
+    }
+    auto filtered = attach_clsact(hook, program);
+    if (!filtered) return filtered.error();
+    return AttachMethod::Clsact;
+}
+
+Result<void> detach(const PinDirectory& pins, const Hook& hook) {
+    if (auto unpinned = pins.unpin(hook.pin); !unpinned) return unpinned; // the last reference to a link
+    return hook.interface_index ? detach_clsact(hook) : Result<void>{};
+}
+
+} // namespace tailrace

@@ -1,0 +1,35 @@
+// agent/dataplane/attachment.hpp - a tc program on a device, in a way that outlives the agent.
+#pragma once
+#include "agent/dataplane/bpffs.hpp"
+#include "base/result.hpp"
+
+#include <cstdint>
+#include <string>
+
+namespace tailrace {
+
+/// A pinned TCX link where the kernel has them (6.6), else a filter of the clsact qdisc.
+enum class AttachMethod { Automatic, Tcx, Clsact };
+enum class HookDirection { Ingress, Egress };
+
+/// One place where a program may hang.
+struct Hook {
+    unsigned interface_index = 0;
+    HookDirection direction = HookDirection::Ingress;
+    std::string pin; ///< name of the link's pin
+};
+
+/// Is exactly this program attached there, by our link or our filter?
+bool is_attached(const PinDirectory& pins, const Hook& hook, int program);
+
+/// Makes it so, before other programs of the same hook; replaces an older program of ours without a gap. Says which
+/// way was taken.
+Result<AttachMethod> attach(const PinDirectory& pins, const Hook& hook, int program, AttachMethod method);
+
+/// Takes our link and our filter away, if there. Never deletes a clsact qdisc: others may use it.
+Result<void> detach(const PinDirectory& pins, const Hook& hook);
+
+/// Kernel's number of a loaded program, 0 when unknown.
+std::uint32_t program_id(int program);
+
+} // namespace tailrace

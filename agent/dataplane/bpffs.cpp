@@ -1,0 +1,113 @@
+#include "agent/dataplane/bpffs.hpp"
+
+#include "bpf/shared/base.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <dirent.h>
+#include <fmt/format.h>
+#include <linux/magic.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include <cerrno>
+#include <cstdarg>
+#include <memory>
+
+namespace tailrace {
+namespace {
+
+Result<void> ensure_mounted(const std::string& bpffs) {
+    struct statfs about {};
+    if (::statfs(bpffs.c_str(), &about) == 0 && static_cast<unsigned long>(about.f_type) == BPF_FS_MAGIC) return {};
+    if (::mkdir(bpffs.c_str(), 0700) != 0 && errno != EEXIST) return Error::from_errno(errno, "create {}", bpffs);
+    if (::mount("bpf", bpffs.c_str(), "bpf", 0, "mode=0700") != 0)
+        return Error::from_errno(errno, "mount the BPF file system on {}", bpffs);
+    return {};
+}
+
+Result<void> make_directories(const std::string& bpffs, const std::string& below) {
+    for (std::size_t slash = 0; slash != below.npos;) {
+        slash = below.find('/', slash + 1);
+        std::string path = bpffs + "/" + below.substr(0, slash);
+        if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return Error::from_errno(errno, "create {}", path);
+    }
+    return {};
+}
+
+/// "@4026532281", or nothing in the namespace of the machine's first process.
+std::string namespace_suffix() {
+    struct stat ours {
+    }, machine{};
+    if (::stat("/proc/self/ns/net", &ours) != 0) return "";
+    if (::stat("/proc/1/ns/net", &machine) == 0 && ours.st_ino == machine.st_ino) return "";
+    return fmt::format("@{}", ours.st_ino);
+}
+
+} // namespace
+
+Result<PinDirectory> PinDirectory::open(const std::string& bpffs, const std::string& device) {
+    if (auto mounted = ensure_mounted(bpffs); !mounted) return mounted.error();
+    std::string below = fmt::format("tailrace/v{}/{}{}", TR_SCHEMA_VERSION, device, namespace_suffix());
+    if (auto made = make_directories(bpffs, below); !made) return made.error();
+    return PinDirectory{bpffs + "/" + below};
+}
+
+Fd PinDirectory::get(const std::string& name) const {
+    return Fd{::bpf_obj_get(path_of(name).c_str())};
+}
+
+Result<void> PinDirectory::pin(int object, const std::string& name) const {
+    std::string path = path_of(name);
+    if (::unlink(path.c_str()) != 0 && errno != ENOENT) return Error::from_errno(errno, "replace {}", path);
+    if (::bpf_obj_pin(object, path.c_str()) != 0) return Error::from_errno(errno, "pin {}", path);
+    return {};
+}
+
+Result<void> PinDirectory::unpin(const std::string& name) const {
+    std::string path = path_of(name);
+    if (::unlink(path.c_str()) != 0 && errno != ENOENT) return Error::from_errno(errno, "remove {}", path);
+    return {};
+}
+
+std::vector<std::string> PinDirectory::names() const {
+    std::vector<std::string> found;
+    std::unique_ptr<DIR, int (*)(DIR*)> directory{::opendir(path_.c_str()), &::closedir};
+    while (directory) {
+        const dirent* entry = ::readdir(directory.get());
+        if (!entry) break;
+        if (std::string name = entry->d_name; name != "." && name != "..") found.push_back(name);
+    }
+    return found;
+}
+
+void PinDirectory::remove_if_empty() const {
+    (void)::rmdir(path_.c_str()); // best effort: fails when something is left
+}
+
+namespace {
+
+thread_local std::string last_complaint;
+
+__attribute__((format(printf, 2, 0))) int keep_complaint(libbpf_print_level level, const char* format, va_list args) {
+    if (level != LIBBPF_WARN) return 0;
+    char line[512];
+    int written = std::vsnprintf(line, sizeof line, format, args);
+    last_complaint = line;
+    while (!last_complaint.empty() && last_complaint.back() == '\n') last_complaint.pop_back();
+    return written;
+}
+
+} // namespace
+
+LibbpfComplaints::LibbpfComplaints() {
+    ::libbpf_set_print(&keep_complaint);
+    last_complaint.clear();
+}
+
+std::string LibbpfComplaints::text() const {
+    return last_complaint.empty() ? "" : ": " + last_complaint;
+}
+
+} // namespace tailrace

@@ -1,0 +1,42 @@
+// agent/dataplane/bpffs.hpp - where our programs, links and maps live on when the agent does not.
+#pragma once
+#include "base/fd.hpp"
+#include "base/result.hpp"
+
+#include <string>
+#include <vector>
+
+namespace tailrace {
+
+/// The directory of pins that belongs to one device: BPFFS/tailrace/vN/DEVICE, with @INODE of the network namespace
+/// behind it outside the machine's own (names of devices are unique only within one). Mounts bpffs when nobody did.
+class PinDirectory {
+public:
+    static Result<PinDirectory> open(const std::string& bpffs, const std::string& device);
+
+    const std::string& path() const { return path_; }
+    std::string path_of(const std::string& name) const { return path_ + "/" + name; }
+
+    /// The pinned object; no descriptor when there is none.
+    Fd get(const std::string& name) const;
+    /// Replaces what has that name.
+    Result<void> pin(int object, const std::string& name) const;
+    Result<void> unpin(const std::string& name) const;
+    std::vector<std::string> names() const;
+    /// Removes the directory if nothing is left in it.
+    void remove_if_empty() const;
+
+private:
+    explicit PinDirectory(std::string path) : path_(std::move(path)) {}
+    std::string path_;
+};
+
+/// Turns libbpf's chatter into error text: keeps what this thread's libbpf calls complained about.
+class LibbpfComplaints {
+public:
+    LibbpfComplaints();
+    /// ": " and the last complaint, or nothing.
+    std::string text() const;
+};
+
+} // namespace tailrace

@@ -1,0 +1,193 @@
+#include "agent/dataplane/dataplane.hpp"
+
+#include "agent/dataplane/programs.hpp"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <net/if.h>
+
+#include <cerrno>
+
+namespace tailrace {
+namespace {
+
+constexpr const char* kPolicyPin = "policy";
+constexpr const char* kEgressPin = "egress";
+constexpr const char* kPolicyLink = "policy_link";
+constexpr const char* kEgressLink = "egress_link";
+
+Hook policy_hook(unsigned interface_index) {
+    return {interface_index, HookDirection::Ingress, kPolicyLink};
+}
+Hook egress_hook(unsigned interface_index) {
+    return {interface_index, HookDirection::Egress, kEgressLink};
+}
+
+bool is_ours(const std::string& pin) {
+    return pin.starts_with("tr_") || pin == kPolicyPin || pin == kEgressPin || pin == kPolicyLink || pin == kEgressLink;
+}
+
+/// Everything of the directory but the pins of the steering. Links go first: after them nothing uses the rest.
+Result<void> forget_pins(const PinDirectory& pins, unsigned interface_index) {
+    if (auto gone = detach(pins, policy_hook(interface_index)); !gone) return gone;
+    if (auto gone = detach(pins, egress_hook(interface_index)); !gone) return gone;
+    for (const std::string& name : pins.names())
+        if (is_ours(name))
+            if (auto gone = pins.unpin(name); !gone) return gone;
+    return {};
+}
+
+/// Is what is pinned here at work on this very device? If not it is left over from a device that is gone, maybe of
+/// another network namespace, and says nothing about ours.
+bool is_at_work(const PinDirectory& pins, unsigned interface_index) {
+    Fd policy = pins.get(kPolicyPin), egress = pins.get(kEgressPin);
+    return policy && egress && is_attached(pins, policy_hook(interface_index), policy.get()) &&
+           is_attached(pins, egress_hook(interface_index), egress.get());
+}
+
+ProgramOptions program_options(const DataplaneOptions& options, const PinDirectory& pins) {
+    return {0,
+            {{"tr_hosts", options.hosts},
+             {"tr_nets", options.nets},
+             {"tr_pairs", options.pairs},
+             {"tr_rows", options.rows},
+             {"tr_flows", options.flows}},
+            &pins};
+}
+
+/// The pinned program when it is the same as the one that this agent brings; else that one, pinned in its place.
+Result<Fd> keep_or_replace(const PinDirectory& pins, const char* name, Fd loaded, int map) {
+    if (Fd pinned = pins.get(name);
+        pinned && is_same_program(pinned.get(), loaded.get()) && uses_map(pinned.get(), map))
+        return pinned;
+    if (auto pinned = pins.pin(loaded.get(), name); !pinned) return pinned.error();
+    return loaded;
+}
+
+tr_counter sum(const std::vector<tr_counter>& of_cpus) {
+    tr_counter total{};
+    for (const tr_counter& one : of_cpus) {
+        total.packets += one.packets;
+        total.bytes += one.bytes;
+    }
+    return total;
+}
+
+Result<tr_counter> read_counter(int map, std::uint32_t index) {
+    std::vector<tr_counter> of_cpus(static_cast<std::size_t>(::libbpf_num_possible_cpus()));
+    if (::bpf_map_lookup_elem(map, &index, of_cpus.data()) != 0)
+        return Error::from_errno(errno, "read a packet counter");
+    return sum(of_cpus);
+}
+
+constexpr struct {
+    const char* name;
+    bool passes;
+} kReasons[] = {
+#define X(symbol, name, passes) {name, passes != 0},
+    TR_REASONS(X)
+#undef X
+};
+static_assert(std::size(kReasons) == TR_REASON_COUNT);
+
+} // namespace
+
+Result<Dataplane> Dataplane::open(const std::string& device, const DataplaneOptions& options) {
+    unsigned interface_index = ::if_nametoindex(device.c_str());
+    if (!interface_index) return Error::from_errno(errno, "filter the packets of {}", device);
+    auto pins = PinDirectory::open(options.bpffs, device);
+    if (!pins) return pins.error().with("filter the packets of {}", device);
+
+    bool adopting = is_at_work(*pins, interface_index);
+    if (!adopting)
+        if (auto forgotten = forget_pins(*pins, interface_index); !forgotten)
+            return forgotten.error().with("filter the packets of {}", device);
+
+    auto loaded = load_packet_programs(program_options(options, *pins));
+    if (!loaded && adopting && loaded.error().code() == EINVAL) {
+        // Maps of other sizes, from another configuration: start over. The new programs drop until the first commit.
+        for (const std::string& name : pins->names())
+            if (name.starts_with("tr_")) (void)pins->unpin(name); // a failure shows when the new map is pinned
+        adopting = false;
+        loaded = load_packet_programs(program_options(options, *pins));
+        if (loaded) {
+            (void)pins->unpin(kPolicyPin); // they read the old maps
+            (void)pins->unpin(kEgressPin);
+        }
+    }
+    if (!loaded) return loaded.error().with("filter the packets of {}", device);
+
+    auto maps = loaded->table_maps();
+    if (!maps) return maps.error();
+    auto writer = TableWriter::create(std::move(*maps));
+    if (!writer) return writer.error();
+    Dataplane out{std::move(*pins), std::move(*writer)};
+    int live = loaded->maps.at("tr_live").get();
+    auto policy = keep_or_replace(out.pins_, kPolicyPin, std::move(loaded->policy), live);
+    if (!policy) return policy.error();
+    auto egress = keep_or_replace(out.pins_, kEgressPin, std::move(loaded->egress), live);
+    if (!egress) return egress.error();
+    out.device_ = device;
+    out.policy_ = std::move(*policy);
+    out.egress_ = std::move(*egress);
+    out.reasons_ = std::move(loaded->maps.at("tr_reasons"));
+    out.rule_hits_ = std::move(loaded->maps.at("tr_rule_hits"));
+    out.wanted_method_ = options.attach;
+    out.adopted_ = adopting;
+    if (auto attached = out.keep_attached(); !attached) return attached.error();
+    return out;
+}
+
+Result<void> Dataplane::remove(const std::string& device, const DataplaneOptions& options) {
+    auto pins = PinDirectory::open(options.bpffs, device);
+    if (!pins) return pins.error();
+    if (auto gone = forget_pins(*pins, ::if_nametoindex(device.c_str())); !gone)
+        return gone.error().with("take the packet filter from {}", device);
+    pins->remove_if_empty();
+    return {};
+}
+
+bool Dataplane::is_attached() const {
+    unsigned interface_index = ::if_nametoindex(device_.c_str());
+    return interface_index && tailrace::is_attached(pins_, policy_hook(interface_index), policy_.get()) &&
+           tailrace::is_attached(pins_, egress_hook(interface_index), egress_.get());
+}
+
+Result<void> Dataplane::keep_attached() {
+    unsigned interface_index = ::if_nametoindex(device_.c_str());
+    if (!interface_index) return Error::from_errno(errno, "filter the packets of {}", device_);
+    // The memory for replies first: from the first packet that may come in, what we sent is known.
+    for (const auto& [hook, program] : {std::pair{egress_hook(interface_index), egress_.get()},
+                                        std::pair{policy_hook(interface_index), policy_.get()}}) {
+        if (tailrace::is_attached(pins_, hook, program)) {
+            method_ = pins_.get(hook.pin) ? AttachMethod::Tcx : AttachMethod::Clsact;
+            continue;
+        }
+        auto attached = attach(pins_, hook, program, wanted_method_);
+        if (!attached) return attached.error().with("filter the packets of {}", device_);
+        method_ = *attached;
+    }
+    return {};
+}
+
+Result<std::vector<ReasonCount>> Dataplane::reasons() const {
+    std::vector<ReasonCount> out;
+    for (std::uint32_t reason = 0; reason < TR_REASON_COUNT; ++reason) {
+        auto counter = read_counter(reasons_.get(), reason);
+        if (!counter) return counter.error();
+        out.push_back({kReasons[reason].name, kReasons[reason].passes, *counter});
+    }
+    return out;
+}
+
+Result<std::map<std::uint32_t, tr_counter>> Dataplane::rule_hits() const {
+    std::map<std::uint32_t, tr_counter> out;
+    for (std::uint32_t rule = 0; rule < TR_COUNTED_RULES; ++rule) {
+        auto counter = read_counter(rule_hits_.get(), rule);
+        if (!counter) return counter.error();
+        if (counter->packets) out.emplace(rule, *counter);
+    }
+    return out;
+}
+
+} // namespace tailrace

@@ -1,0 +1,74 @@
+// agent/dataplane/dataplane.hpp - the packet filter of one WireGuard device.
+#pragma once
+#include "agent/dataplane/attachment.hpp"
+#include "agent/dataplane/bpffs.hpp"
+#include "agent/dataplane/table_writer.hpp"
+#include "base/result.hpp"
+#include "bpf/shared/reasons.h"
+#include "policy/tables.hpp"
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace tailrace {
+
+struct DataplaneOptions {
+    std::string bpffs = "/sys/fs/bpf";
+    AttachMethod attach = AttachMethod::Automatic;
+    std::uint32_t hosts = 262144; ///< sizes of the maps: each holds two policies
+    std::uint32_t nets = 65536;
+    std::uint32_t pairs = 262144;
+    std::uint32_t rows = 262144;
+    std::uint32_t flows = 65536; ///< memory for replies: kernel memory is taken at once, 112 bytes each
+
+    TableLimits limits() const { return {hosts / 2, nets / 2, pairs / 2, rows / 2}; }
+};
+
+/// One line of "tailrace debug drops".
+struct ReasonCount {
+    std::string name;
+    bool passes = false;
+    tr_counter counter{};
+};
+
+/// Loads, pins and attaches the policy and the egress program, or adopts those of an earlier agent while packets flow
+/// through them. Until the first commit everything from the device is dropped. Destroying it changes nothing in the
+/// kernel: that is what keeps packets judged while no agent runs.
+class Dataplane {
+public:
+    static Result<Dataplane> open(const std::string& device, const DataplaneOptions& options = {});
+
+    /// Detaches and forgets everything of a device, loaded by whomever. The device may be gone already.
+    static Result<void> remove(const std::string& device, const DataplaneOptions& options = {});
+
+    Result<CommitReport> commit(const PolicyTables& tables) { return writer_.commit(tables); }
+    Result<void> wait_for_readers() { return writer_.wait_for_readers(); }
+
+    /// Is a policy in force? True right after open() when one was adopted.
+    bool has_policy() const { return writer_.has_policy(); }
+    bool adopted() const { return adopted_; }
+    AttachMethod attach_method() const { return method_; }
+
+    /// Attaches again what somebody took away. Cheap: to be called whenever links or qdiscs change, and now and then.
+    Result<void> keep_attached();
+    bool is_attached() const;
+
+    Result<std::vector<ReasonCount>> reasons() const;
+    /// By rule number (PolicyTables::rules); rules that never matched are left out. 0 stands for all without a counter.
+    Result<std::map<std::uint32_t, tr_counter>> rule_hits() const;
+
+private:
+    Dataplane(PinDirectory pins, TableWriter writer) : pins_(std::move(pins)), writer_(std::move(writer)) {}
+
+    PinDirectory pins_;
+    TableWriter writer_;
+    std::string device_;
+    Fd policy_, egress_, reasons_, rule_hits_;
+    AttachMethod wanted_method_ = AttachMethod::Automatic;
+    AttachMethod method_ = AttachMethod::Automatic;
+    bool adopted_ = false;
+};
+
+} // namespace tailrace

@@ -1,0 +1,116 @@
+#include "agent/dataplane/programs.hpp"
+
+#include "bpf/egress.skel.h"
+#include "bpf/policy.skel.h"
+
+#include <bpf/bpf.h>
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+
+namespace tailrace {
+namespace {
+
+using PolicyObject = std::unique_ptr<tr_policy_object, void (*)(tr_policy_object*)>;
+using EgressObject = std::unique_ptr<tr_egress_object, void (*)(tr_egress_object*)>;
+
+Fd duplicate(int fd) {
+    return Fd{::fcntl(fd, F_DUPFD_CLOEXEC, 0)};
+}
+
+bool is_our_map(const bpf_map* map) {
+    return std::strncmp(::bpf_map__name(map), "tr_", 3) == 0; // not the read-only data of one program
+}
+
+Result<void> prepare_maps(bpf_object* object, const ProgramOptions& options) {
+    bpf_map* map = nullptr;
+    bpf_object__for_each_map(map, object) {
+        if (!is_our_map(map)) continue;
+        std::string name = ::bpf_map__name(map);
+        if (auto size = options.map_sizes.find(name); size != options.map_sizes.end())
+            ::bpf_map__set_max_entries(map, size->second);
+        if (options.pins)
+            if (int failed = ::bpf_map__set_pin_path(map, options.pins->path_of(name).c_str()))
+                return Error::from_errno(-failed, "choose where to pin map {}", name);
+    }
+    return {};
+}
+
+} // namespace
+
+Result<TableMaps> PacketPrograms::table_maps() const {
+    TableMaps out;
+    const std::pair<const char*, Fd*> wanted[] = {
+        {"tr_live", &out.live},   {"tr_settings", &out.settings}, {"tr_hosts", &out.hosts}, {"tr_nets", &out.nets},
+        {"tr_pairs", &out.pairs}, {"tr_ports", &out.ports},       {"tr_rows", &out.rows}};
+    for (auto& [name, fd] : wanted) {
+        *fd = duplicate(maps.at(name).get());
+        if (!*fd) return Error::from_errno(errno, "keep map {}", name);
+    }
+    return out;
+}
+
+Result<PacketPrograms> load_packet_programs(const ProgramOptions& options) {
+    LibbpfComplaints complaints;
+    PolicyObject policy{tr_policy_object__open(), &tr_policy_object__destroy};
+    EgressObject egress{tr_egress_object__open(), &tr_egress_object__destroy};
+    if (!policy || !egress) return Error::from_errno(errno, "open the packet programs{}", complaints.text());
+    policy->rodata->l2_bytes = options.l2_bytes;
+    egress->rodata->l2_bytes = options.l2_bytes;
+
+    if (auto ready = prepare_maps(policy->obj, options); !ready) return ready.error();
+    if (int failed = tr_policy_object__load(policy.get()))
+        return Error::from_errno(-failed, "load the policy program{}", complaints.text());
+
+    // The second program uses the first one's maps. libbpf makes only those of a pin path the same by itself.
+    if (auto ready = prepare_maps(egress->obj, {options.l2_bytes, options.map_sizes, nullptr}); !ready)
+        return ready.error();
+    bpf_map* map = nullptr;
+    bpf_object__for_each_map(map, egress->obj) {
+        if (!is_our_map(map)) continue;
+        const bpf_map* shared = ::bpf_object__find_map_by_name(policy->obj, ::bpf_map__name(map));
+        if (int failed = ::bpf_map__reuse_fd(map, ::bpf_map__fd(shared)))
+            return Error::from_errno(-failed, "share map {}", ::bpf_map__name(map));
+    }
+    if (int failed = tr_egress_object__load(egress.get()))
+        return Error::from_errno(-failed, "load the egress program{}", complaints.text());
+
+    PacketPrograms out;
+    out.policy = duplicate(::bpf_program__fd(policy->progs.tr_policy));
+    out.egress = duplicate(::bpf_program__fd(egress->progs.tr_egress));
+    if (!out.policy || !out.egress) return Error::from_errno(errno, "keep the packet programs");
+    bpf_object__for_each_map(map, policy->obj) {
+        if (!is_our_map(map)) continue;
+        Fd kept = duplicate(::bpf_map__fd(map));
+        if (!kept) return Error::from_errno(errno, "keep map {}", ::bpf_map__name(map));
+        out.maps.emplace(::bpf_map__name(map), std::move(kept));
+    }
+    return out;
+}
+
+bool is_same_program(int a, int b) {
+    bpf_prog_info first{}, second{};
+    std::uint32_t first_bytes = sizeof first, second_bytes = sizeof second;
+    if (::bpf_obj_get_info_by_fd(a, &first, &first_bytes) != 0) return false;
+    if (::bpf_obj_get_info_by_fd(b, &second, &second_bytes) != 0) return false;
+    return std::memcmp(first.tag, second.tag, sizeof first.tag) == 0;
+}
+
+bool uses_map(int program, int map) {
+    bpf_map_info wanted{};
+    std::uint32_t bytes = sizeof wanted;
+    if (::bpf_obj_get_info_by_fd(map, &wanted, &bytes) != 0) return false;
+    std::uint32_t ids[64];
+    bpf_prog_info info{};
+    info.nr_map_ids = std::size(ids);
+    info.map_ids = reinterpret_cast<std::uintptr_t>(ids);
+    bytes = sizeof info;
+    if (::bpf_obj_get_info_by_fd(program, &info, &bytes) != 0) return false;
+    std::uint32_t* end = ids + std::min<std::size_t>(info.nr_map_ids, std::size(ids));
+    return std::find(ids, end, wanted.id) != end;
+}
+
+} // namespace tailrace

@@ -1,0 +1,160 @@
+#include "agent/dataplane/steering.hpp"
+
+#include "agent/dataplane/programs.hpp"
+#include "base/text.hpp"
+#include "bpf/steer.skel.h"
+
+#include <arpa/inet.h>
+#include <bpf/bpf.h>
+#include <fcntl.h>
+#include <net/if.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <set>
+
+namespace tailrace {
+namespace {
+
+constexpr const char* kProgramPin = "steer";
+constexpr const char* kLinkPrefix = "steer_link_";
+constexpr const char* kMaps[] = {"tr_steer_cfg", "tr_local", "tr_steered"};
+
+/// Beside the filter's directory, so that either may go without the other.
+std::string pins_of(const std::string& device) {
+    return device + "-steer";
+}
+
+Hook hook_on(unsigned interface_index) {
+    return {interface_index, HookDirection::Ingress, fmt::format("{}{}", kLinkPrefix, interface_index)};
+}
+
+tr_local_key key_of(const IpAddress& address) {
+    tr_local_key key{};
+    key.family = address.is_v4() ? 4 : 6;
+    std::memcpy(key.addr.bytes, address.bytes().data(), address.bytes().size());
+    return key;
+}
+
+/// The interfaces that we have a link on.
+std::vector<unsigned> linked(const PinDirectory& pins) {
+    std::vector<unsigned> found;
+    for (const std::string& name : pins.names())
+        if (name.starts_with(kLinkPrefix))
+            if (auto index = parse_number<unsigned>(name.substr(std::strlen(kLinkPrefix)))) found.push_back(*index);
+    return found;
+}
+
+/// All interfaces of the namespace: filters of a clsact qdisc have no pin to remember them by.
+std::vector<unsigned> all_interfaces() {
+    std::vector<unsigned> found;
+    std::unique_ptr<struct if_nameindex, void (*)(struct if_nameindex*)> list{::if_nameindex(), &::if_freenameindex};
+    for (auto* entry = list.get(); entry && entry->if_index; ++entry) found.push_back(entry->if_index);
+    return found;
+}
+
+} // namespace
+
+Result<Steering> Steering::open(const std::string& device, const SteeringOptions& options) {
+    auto pins = PinDirectory::open(options.bpffs, pins_of(device));
+    if (!pins) return pins.error().with("steer datagrams");
+    Steering out{std::move(*pins)};
+    out.method_ = options.attach;
+
+    LibbpfComplaints complaints;
+    std::unique_ptr<tr_steer_object, void (*)(tr_steer_object*)> object{tr_steer_object__open(),
+                                                                        &tr_steer_object__destroy};
+    if (!object) return Error::from_errno(errno, "open the steering program{}", complaints.text());
+    for (const char* name : kMaps)
+        ::bpf_map__set_pin_path(::bpf_object__find_map_by_name(object->obj, name), out.pins_.path_of(name).c_str());
+    if (int failed = tr_steer_object__load(object.get()))
+        return Error::from_errno(-failed, "load the steering program{}", complaints.text());
+
+    auto keep = [](int fd) { return Fd{::fcntl(fd, F_DUPFD_CLOEXEC, 0)}; };
+    out.config_ = keep(::bpf_map__fd(object->maps.tr_steer_cfg));
+    out.local_ = keep(::bpf_map__fd(object->maps.tr_local));
+    out.steered_ = keep(::bpf_map__fd(object->maps.tr_steered));
+    out.program_ = out.pins_.get(kProgramPin);
+    if (!out.program_ || !is_same_program(out.program_.get(), ::bpf_program__fd(object->progs.tr_steer))) {
+        out.program_ = keep(::bpf_program__fd(object->progs.tr_steer));
+        if (auto pinned = out.pins_.pin(out.program_.get(), kProgramPin); !pinned) return pinned.error();
+    }
+    out.attached_ = linked(out.pins_);
+    return out;
+}
+
+Result<void> Steering::remove(const std::string& device, const SteeringOptions& options) {
+    auto pins = PinDirectory::open(options.bpffs, pins_of(device));
+    if (!pins) return pins.error().with("stop steering datagrams");
+    if (Fd program = pins->get(kProgramPin))
+        for (unsigned index : all_interfaces())
+            if (Hook hook = hook_on(index); is_attached(*pins, hook, program.get()))
+                if (auto gone = detach(*pins, hook); !gone) return gone;
+    for (const std::string& name : pins->names())
+        if (auto gone = pins->unpin(name); !gone) return gone;
+    pins->remove_if_empty();
+    return {};
+}
+
+Result<void> Steering::set_ports(const SteeringPorts& ports) {
+    tr_steer_config config{};
+    config.wireguard_port = htons(ports.wireguard);
+    config.agent_port4 = htons(ports.agent4);
+    config.agent_port6 = htons(ports.agent6);
+    std::uint32_t zero = 0;
+    if (::bpf_map_update_elem(config_.get(), &zero, &config, BPF_ANY) != 0)
+        return Error::from_errno(errno, "tell the steering program its ports");
+    return {};
+}
+
+Result<void> Steering::set_local_addresses(const std::vector<IpAddress>& addresses) {
+    auto before = [](const tr_local_key& a, const tr_local_key& b) { return std::memcmp(&a, &b, sizeof a) < 0; };
+    std::set<tr_local_key, decltype(before)> wanted(before), present(before);
+    for (const IpAddress& address : addresses)
+        if (address.valid()) wanted.insert(key_of(address));
+    tr_local_key key{}, next{};
+    for (bool first = true; ::bpf_map_get_next_key(local_.get(), first ? nullptr : &key, &next) == 0; first = false) {
+        present.insert(next);
+        key = next;
+    }
+    std::uint32_t one = 1;
+    for (const tr_local_key& old : present)
+        if (!wanted.count(old) && ::bpf_map_delete_elem(local_.get(), &old) != 0 && errno != ENOENT)
+            return Error::from_errno(errno, "forget a local address");
+    for (const tr_local_key& fresh : wanted)
+        if (!present.count(fresh) && ::bpf_map_update_elem(local_.get(), &fresh, &one, BPF_ANY) != 0)
+            return Error::from_errno(errno, "tell the steering program a local address");
+    return {};
+}
+
+Result<void> Steering::set_interfaces(const std::vector<std::string>& names) {
+    std::vector<unsigned> wanted;
+    for (const std::string& name : names)
+        if (unsigned index = ::if_nametoindex(name.c_str())) wanted.push_back(index);
+    for (unsigned index : attached_)
+        if (std::find(wanted.begin(), wanted.end(), index) == wanted.end())
+            if (auto gone = detach(pins_, hook_on(index)); !gone) return gone.error().with("stop steering datagrams");
+    attached_ = wanted;
+    for (unsigned index : wanted) {
+        if (is_attached(pins_, hook_on(index), program_.get())) continue;
+        auto attached = attach(pins_, hook_on(index), program_.get(), method_);
+        if (!attached && attached.error().code() != ENODEV) return attached.error().with("steer datagrams");
+    }
+    return {};
+}
+
+Result<SteeringCounts> Steering::counts() const {
+    std::vector<std::uint64_t> of_cpus(static_cast<std::size_t>(::libbpf_num_possible_cpus()));
+    std::uint64_t totals[TR_STEERED_COUNT] = {};
+    for (std::uint32_t what = 0; what < TR_STEERED_COUNT; ++what) {
+        if (::bpf_map_lookup_elem(steered_.get(), &what, of_cpus.data()) != 0)
+            return Error::from_errno(errno, "read the steering counters");
+        for (std::uint64_t count : of_cpus) totals[what] += count;
+    }
+    return SteeringCounts{totals[TR_STEERED_DISCO], totals[TR_STEERED_STUN], totals[TR_STEERED_GENEVE],
+                          totals[TR_STEERED_NO_SOCKET]};
+}
+
+} // namespace tailrace

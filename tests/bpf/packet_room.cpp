@@ -1,0 +1,218 @@
+#include "tests/bpf/packet_room.hpp"
+
+#include "bpf/shared/flow_map.h"
+#include "bpf/shared/marks.h"
+#include "bpf/shared/reasons.h"
+#include "policy/tables_local_nets.hpp"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <linux/pkt_cls.h>
+
+namespace tailrace::test {
+namespace {
+
+const char* const kReasonNames[] = {
+#define X(symbol, name, passes) name,
+    TR_REASONS(X)
+#undef X
+};
+
+tr_counter read_counter(int map, std::uint32_t index) {
+    std::vector<tr_counter> of_cpus(static_cast<std::size_t>(::libbpf_num_possible_cpus()));
+    tr_counter total{};
+    if (::bpf_map_lookup_elem(map, &index, of_cpus.data()) != 0) return total;
+    for (const tr_counter& one : of_cpus) {
+        total.packets += one.packets;
+        total.bytes += one.bytes;
+    }
+    return total;
+}
+
+std::vector<tr_counter> read_reasons(int map) {
+    std::vector<tr_counter> out;
+    for (std::uint32_t reason = 0; reason < TR_REASON_COUNT; ++reason) out.push_back(read_counter(map, reason));
+    return out;
+}
+
+IpPrefix prefix(const char* text) {
+    return *IpPrefix::parse(text);
+}
+IpAddress address(const char* text) {
+    return *IpAddress::parse(text);
+}
+
+} // namespace
+
+std::unique_ptr<PacketPrograms> PacketRoom::programs_;
+
+void PacketRoom::SetUp() {
+    if (!programs_) {
+        ProgramOptions options;
+        options.l2_bytes = kEthernetBytes;
+        options.map_sizes = {{"tr_hosts", 65536}, {"tr_nets", 8192}, {"tr_pairs", 65536}, {"tr_rows", 65536}};
+        auto loaded = load_packet_programs(options);
+        if (!loaded && (loaded.error().code() == EPERM || loaded.error().code() == EACCES))
+            GTEST_SKIP() << "needs the privilege to load BPF programs: " << loaded.error().message();
+        ASSERT_TRUE(loaded) << loaded.error().message();
+        programs_ = std::make_unique<PacketPrograms>(std::move(*loaded));
+    }
+    forget("tr_flows", sizeof(tr_flow_key));
+    forget("tr_frags", sizeof(tr_frag_key));
+    std::uint32_t zero = 0, none = TR_TABLE_NONE;
+    ASSERT_EQ(::bpf_map_update_elem(programs_->maps.at("tr_live").get(), &zero, &none, BPF_ANY), 0);
+    auto maps = programs_->table_maps();
+    ASSERT_TRUE(maps) << maps.error().message();
+    auto writer = TableWriter::create(std::move(*maps));
+    ASSERT_TRUE(writer) << writer.error().message();
+    writer_ = std::make_unique<TableWriter>(std::move(*writer));
+    numbers_ = std::make_unique<TableNumbers>();
+}
+
+void PacketRoom::TearDownTestSuite() {
+    programs_.reset();
+}
+
+void PacketRoom::forget(const char* map, std::size_t key_bytes) {
+    int fd = programs_->maps.at(map).get();
+    Bytes key(key_bytes);
+    while (::bpf_map_get_next_key(fd, nullptr, key.data()) == 0) ::bpf_map_delete_elem(fd, key.data());
+}
+
+void PacketRoom::commit(const FilterInput& input) {
+    PolicyTables tables = compile_tables(input, *numbers_);
+    rules_ = tables.rules;
+    warnings_ = tables.warnings;
+    auto done = writer_->commit(tables);
+    ASSERT_TRUE(done) << done.error().message();
+}
+
+Outcome PacketRoom::in(const Bytes& packet, std::uint32_t gso_segments) {
+    Outcome outcome;
+    std::map<std::uint32_t, std::uint64_t> before;
+    int hits = programs_->maps.at("tr_rule_hits").get();
+    for (const auto& [number, index] : rules_) before[number] = read_counter(hits, number).packets;
+    outcome = run(programs_->policy.get(), packet, 0, gso_segments);
+    for (const auto& [number, index] : rules_)
+        if (read_counter(hits, number).packets != before[number]) outcome.rule = index;
+    return outcome;
+}
+
+Outcome PacketRoom::out(const Packet& packet, std::uint32_t mark) {
+    return run(programs_->egress.get(), packet.bytes(), mark, 0);
+}
+
+Outcome PacketRoom::run(int program, const Bytes& packet, std::uint32_t mark, std::uint32_t gso_segments) {
+    Bytes frame(kEthernetBytes);
+    bool v6 = !packet.empty() && (packet[0] >> 4) == std::byte{6};
+    frame[12] = std::byte{static_cast<unsigned char>(v6 ? 0x86 : 0x08)};
+    frame[13] = std::byte{static_cast<unsigned char>(v6 ? 0xdd : 0x00)};
+    frame.insert(frame.end(), packet.begin(), packet.end());
+    Bytes returned(frame.size() + 64);
+
+    __sk_buff context_in{}, context_out{};
+    context_in.mark = mark;
+    context_in.gso_segs = gso_segments;
+    context_in.gso_size = gso_segments ? 1200 : 0;
+    bpf_test_run_opts options{};
+    options.sz = sizeof options;
+    options.data_in = frame.data();
+    options.data_size_in = static_cast<std::uint32_t>(frame.size());
+    options.data_out = returned.data();
+    options.data_size_out = static_cast<std::uint32_t>(returned.size());
+    options.ctx_in = &context_in;
+    options.ctx_size_in = sizeof context_in;
+    options.ctx_out = &context_out;
+    options.ctx_size_out = sizeof context_out;
+    options.repeat = 1;
+
+    int reasons = programs_->maps.at("tr_reasons").get();
+    auto before = read_reasons(reasons);
+    int failed = ::bpf_prog_test_run_opts(program, &options);
+    auto after = read_reasons(reasons);
+    Outcome outcome;
+    if (failed) {
+        outcome.reason = "test run failed: " + std::to_string(failed);
+        return outcome;
+    }
+    outcome.passed = options.retval == TC_ACT_OK;
+    outcome.marked = (context_out.mark & TR_MARK_MASK) == TR_MARK_PASSED;
+    for (std::size_t reason = 0; reason < TR_REASON_COUNT; ++reason) {
+        if (after[reason].packets == before[reason].packets) continue;
+        outcome.reason += kReasonNames[reason];
+        outcome.counted_packets = after[reason].packets - before[reason].packets;
+    }
+    return outcome;
+}
+
+::testing::AssertionResult passed_as(const Outcome& outcome, const std::string& reason) {
+    bool right = outcome.passed && outcome.marked && outcome.reason == reason;
+    return (right ? ::testing::AssertionSuccess() : ::testing::AssertionFailure())
+           << outcome << (outcome.marked ? "" : ", not marked") << ", should have passed as " << reason;
+}
+
+::testing::AssertionResult dropped_as(const Outcome& outcome, const std::string& reason) {
+    bool right = !outcome.passed && !outcome.marked && outcome.reason == reason;
+    return (right ? ::testing::AssertionSuccess() : ::testing::AssertionFailure())
+           << outcome << (outcome.marked ? ", marked" : "") << ", should have been dropped as " << reason;
+}
+
+::testing::AssertionResult passed_by_rule(const Outcome& outcome, std::size_t index) {
+    if (outcome.rule == index) return passed_as(outcome, "rule");
+    return ::testing::AssertionFailure() << outcome << ", counted by rule "
+                                         << (outcome.rule ? std::to_string(*outcome.rule) : "none") << ", not by "
+                                         << index;
+}
+
+FilterRule PacketRoom::rule(std::vector<std::string> sources, std::vector<std::pair<std::string, PortRange>> to,
+                            std::vector<int> protos) {
+    FilterRule out;
+    out.src_ips = std::move(sources);
+    for (auto& [ip, ports] : to) out.dst_ports.push_back({ip, ports, false});
+    out.ip_proto = std::move(protos);
+    return out;
+}
+
+FilterInput PacketRoom::receiver() {
+    FilterRule r6;
+    r6.src_ips = {kB};
+    r6.cap_grant = {{{"100.64.0.16/32"}, {}, {{"example.com/cap/x", {}}}}};
+    return receiver_with({
+        rule({kA, kA6}, {{kR, {22, 22}}, {kR6, {22, 22}}}),
+        rule({kA}, {{kR, {53, 53}}}, {17}),
+        rule({kA}, {{"10.33.0.0/16", {443, 443}}}),
+        rule({"192.168.1.0/24"}, {{"10.33.0.0/16", PortRange::all()}}),
+        rule({kA}, {{kR, PortRange::all()}}, {47}),
+        r6,
+    });
+}
+
+FilterInput PacketRoom::receiver_with(std::vector<FilterRule> rules) {
+    FilterInput input;
+    input.rules = std::move(rules);
+    input.own_addresses = {address(kR), address(kR6)};
+    input.local_nets = local_nets({input.own_addresses, {}, {prefix("10.33.0.0/16")}, {}, false});
+    input.peer_api4 = input.peer_api6 = kPeerApi;
+    input.strict_forwarded = input.strict_own = false;
+    PeerFacts a, b, c;
+    a.addresses = {address(kA), address(kA6)};
+    b.addresses = {address(kB), address(kB6)};
+    c.addresses = {address("100.64.0.13")};
+    a.allowed_ips = {prefix("100.64.0.19/32"), prefix("fd7a:115c:a1e0::13/128")};
+    b.allowed_ips = {prefix("100.64.0.17/32"), prefix("fd7a:115c:a1e0::11/128")};
+    c.allowed_ips = {prefix("100.64.0.13/32"), prefix("192.168.1.0/24")};
+    input.peers = {a, b, c};
+    return input;
+}
+
+FilterInput PacketRoom::exit_node(std::vector<FilterRule> rules) {
+    FilterInput input = receiver_with(std::move(rules));
+    input.local_nets = local_nets({input.own_addresses,
+                                   {},
+                                   {prefix("0.0.0.0/0"), prefix("::/0")},
+                                   {IpPrefix{address("203.0.113.5"), 24}, IpPrefix{address("127.0.0.1"), 8}},
+                                   false});
+    return input;
+}
+
+} // namespace tailrace::test
