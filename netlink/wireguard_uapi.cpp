@@ -174,7 +174,8 @@ Result<Fd> UapiWireGuard::connect(const std::string& name) {
 
     Fd fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
     if (!fd) return Error::from_errno(errno, "open unix socket");
-    timeval limit{.tv_sec = 5, .tv_usec = 0};
+    // It answers when all is done, and computes a shared secret for each new peer: thousands take seconds.
+    timeval limit{.tv_sec = 30, .tv_usec = 0};
     (void)::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     (void)::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
     if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)

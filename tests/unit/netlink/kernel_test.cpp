@@ -320,7 +320,9 @@ TEST_F(BackstopOnKernel, SurvivesAFlushWhereTheKernelLetsItBeOwned) {
     if (made->hold == BackstopHold::Plain) GTEST_SKIP() << "this kernel knows no owned tables";
     ASSERT_EQ(run("nft flush ruleset"), 0);
     EXPECT_FALSE(arrives(0));
-    EXPECT_EQ(made->hold == BackstopHold::OwnedAndPersistent, run("nft delete table inet tailrace-lo") != 0);
+    if (made->hold == BackstopHold::OwnedAndPersistent) { // else the flush took the plain one of the two
+        EXPECT_NE(run("nft delete table inet tailrace-lo"), 0);
+    }
     EXPECT_FALSE(arrives(0));
     ASSERT_TRUE(ok(backstop->ensure()));
 }
@@ -458,7 +460,7 @@ TEST_P(WireGuardOnKernel, IsMadeConfiguredAdoptedAndRemoved) {
 TEST_P(WireGuardOnKernel, CarriesThousandsOfPeers) {
     auto opened = open_wireguard(name_, GetParam());
     ASSERT_TRUE(ok(opened));
-    const int count = GetParam() == WireGuardChoice::Kernel ? 5000 : 500;
+    const int count = GetParam() == WireGuardChoice::Kernel ? 2000 : 200;
     auto wanted = config_with_peers(count);
     for (std::uint32_t i = 0; i < 3000; ++i)
         wanted.peers[7].allowed_ips.push_back(IpPrefix::single(IpAddress::v4(0x0b000000 + i)));
@@ -498,8 +500,6 @@ TEST_P(WireGuardOnKernel, IsNotMadeOverALinkOfAnotherKind) {
 
 /// Two devices in one namespace that talk to each other over lo.
 TEST_P(WireGuardOnKernel, ShakesHandsAndKeepsTheSessionWhenItIsSetUpAgain) {
-    if (GetParam() == WireGuardChoice::Uapi)
-        GTEST_SKIP() << "seen with the kernel's device; two userspace ones take long here";
     auto one = open_wireguard(name_, GetParam());
     auto two = open_wireguard(name_ + "b", GetParam());
     ASSERT_TRUE(ok(one));
