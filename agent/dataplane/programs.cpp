@@ -8,7 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
+#include <string_view>
 #include <memory>
 
 namespace tailrace {
@@ -22,7 +22,9 @@ Fd duplicate(int fd) {
 }
 
 bool is_our_map(const bpf_map* map) {
-    return std::strncmp(::bpf_map__name(map), "tr_", 3) == 0; // not the read-only data of one program
+    // Not the read-only data of one program: tr_polic.rodata, which bpffs would not take for its dot.
+    std::string_view name = ::bpf_map__name(map);
+    return name.starts_with("tr_") && name.find('.') == std::string_view::npos;
 }
 
 Result<void> prepare_maps(bpf_object* object, const ProgramOptions& options) {
