@@ -20,9 +20,8 @@ struct {
 
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(
-        max_entries,
-        4096); /* allocated at once: elements that come as needed run out for a tick on a kernel without fast irq_work */
+    __uint(max_entries, 4096); /* allocated at once: elements that come as needed run out until the next tick where
+                                * irq_work waits for it */
     __type(key, struct tr_local_key);
     __type(value, __u32);
 } tr_local SEC(".maps");
