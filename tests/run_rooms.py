@@ -188,6 +188,8 @@ def suites_of(room: str) -> list:
 
 
 def main() -> int:
+    # A fresh clone finds what another clone on this machine has compiled already.
+    os.environ.update(CCACHE_BASEDIR=str(PROJECT), CCACHE_NOHASHDIR="1")
     parser = argparse.ArgumentParser(prog="scripts/test", description="Builds and runs the tests of the rooms named, or of all.")
     parser.add_argument("room", nargs="*", choices=[*ROOMS, []], help=", ".join(ROOMS))
     rooms = [room for room in ROOMS if room in (parser.parse_args().room or ROOMS)]
