@@ -68,8 +68,7 @@ TR_INLINE bool find_destination(struct tr_question *ask)
 /* A source that stands in no rule stays in class 0. */
 TR_INLINE void find_source(struct tr_question *ask)
 {
-    const struct tr_address *found =
-        find_address(ask->table, TR_SIDE_SOURCE, ask->packet.family, &ask->packet.src);
+    const struct tr_address *found = find_address(ask->table, TR_SIDE_SOURCE, ask->packet.family, &ask->packet.src);
 
     if (found)
         ask->src = *found;

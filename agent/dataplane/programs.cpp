@@ -8,8 +8,8 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <string_view>
 #include <memory>
+#include <string_view>
 
 namespace tailrace {
 namespace {

@@ -98,16 +98,16 @@ struct tr_row_key {
 };
 TR_ASSERT_SIZE(struct tr_row_key, 8);
 
-#define TR_SETTING_SHIELDS_UP 1           /* no rules */
-#define TR_SETTING_STRICT_FORWARDED 2     /* strict TCP and fragments towards subnets behind us */
-#define TR_SETTING_STRICT_OWN 4           /* ... and towards our own addresses */
-#define TR_SETTING_HAS_JAILED 8           /* some source is jailed: egress must look */
+#define TR_SETTING_SHIELDS_UP 1       /* no rules */
+#define TR_SETTING_STRICT_FORWARDED 2 /* strict TCP and fragments towards subnets behind us */
+#define TR_SETTING_STRICT_OWN 4       /* ... and towards our own addresses */
+#define TR_SETTING_HAS_JAILED 8       /* some source is jailed: egress must look */
 
 /* Value of tr_settings (array, index = table; 0 is unused). Switches together with the tables. */
 struct tr_settings {
-    __u32 flags;      /* TR_SETTING_... */
-    __u32 serial;     /* of the commit; what was remembered under another serial does not count */
-    __u16 lineage;    /* flows remembered under another lineage don't count; changes when shields go up */
+    __u32 flags;   /* TR_SETTING_... */
+    __u32 serial;  /* of the commit; what was remembered under another serial does not count */
+    __u16 lineage; /* flows remembered under another lineage don't count; changes when shields go up */
     __u8 has_own4;
     __u8 has_own6;
     __be16 peer_api4; /* 0: none */
