@@ -84,12 +84,13 @@ def test_a_kill_at_any_moment_loses_nothing_acknowledged(lab, programs):
     control.program.kill()
     control.start()
 
+    told = {name: path.read_text() for name, path in acknowledged.items()} # first this: the workers go on
     users = {user["name"] for user in control.json("users", "list")}
     keys = {str(one["id"]) for one in control.json("keys", "list")}
     nodes = {(node["name"], address) for node in control.nodes() for address in node["addresses"]}
-    lost_users = [name for name in acknowledged["users"].read_text().split() if name not in users]
-    told_keys = [json.loads(line) for line in acknowledged["keys"].read_text().splitlines()]
+    lost_users = [name for name in told["users"].split() if name not in users]
+    told_keys = [json.loads(line) for line in told["keys"].splitlines()]
     lost_keys = [one["id"] for one in told_keys if str(one["id"]) not in keys]
-    assert len(told_keys) > KILLS and acknowledged["users"].read_text(), "the workers worked"
+    assert len(told_keys) > KILLS and told["users"], "the workers worked"
     assert not lost_users and not lost_keys
     assert set(joined) <= nodes

@@ -57,7 +57,7 @@ def test_losses_are_counted(lab):
     alice, bob = lab.host("alice"), lab.host("bob")
     counted = Ping(alice, bob.address)
     counted.wait_for_reply()
-    bob.set_plugged(lab.internet(), "eth0", "down")
+    bob.run("sysctl -qw net.ipv4.icmp_echo_ignore_all=1") # not the plug: packets would wait for the neighbour to come back
     wait_for(lambda: "no answer yet" in counted._program.output(), 10, "a ping is lost")
     sent, received = counted.finish()
     assert sent > received > 0
