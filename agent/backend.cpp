@@ -606,6 +606,7 @@ Result<void> Backend::start_with(Prefs wanted, std::string auth_key) {
     prefs_ = std::move(wanted);
     publish("\"Prefs\":" + write_prefs(prefs_.without_secrets()));
     auth_url_.clear();
+    engine_trouble_.clear(); // whoever asked now shall hear of it again
     login_pending_ = true;
     bool has_key = prefs_.config && prefs_.config->has_node_key();
     // An auth key means a new login only for who has none: a container that starts again with its key stays who it is.
