@@ -29,6 +29,20 @@ void append(Bytes& out, BytesView more) {
     out.insert(out.end(), more.begin(), more.end());
 }
 
+/// RFC 1071 over all parts, each of even length but the last.
+std::uint16_t checksum(std::initializer_list<BytesView> parts) {
+    std::uint32_t sum = 0;
+    for (BytesView part : parts)
+        for (std::size_t i = 0; i < part.size(); ++i) sum += std::to_integer<std::uint32_t>(part[i]) << (i % 2 ? 0 : 8);
+    while (sum >> 16) sum = (sum & 0xffff) + (sum >> 16);
+    return static_cast<std::uint16_t>(~sum);
+}
+
+void put16(Bytes& out, std::size_t at, std::uint16_t value) {
+    out[at] = static_cast<std::byte>(value >> 8);
+    out[at + 1] = static_cast<std::byte>(value);
+}
+
 } // namespace
 
 Packet::Packet(const std::string& src, const std::string& dst) : src_(address(src)), dst_(address(dst)) {}
@@ -57,6 +71,23 @@ Packet Packet::udp(std::uint16_t dst_port, std::uint16_t src_port) const {
     be16(out.transport_, 12);
     be16(out.transport_, 0);
     be32(out.transport_, 0x70696e67);
+    return out;
+}
+
+Packet Packet::udp(std::uint16_t dst_port, std::uint16_t src_port, BytesView payload) const {
+    Packet out = *this;
+    out.proto_ = 17;
+    out.transport_.clear();
+    be16(out.transport_, src_port);
+    be16(out.transport_, dst_port);
+    be16(out.transport_, 8 + payload.size());
+    be16(out.transport_, 0);
+    append(out.transport_, payload);
+    Bytes pseudo;
+    be16(pseudo, 17);
+    be16(pseudo, out.transport_.size());
+    std::uint16_t sum = checksum({src_.bytes(), dst_.bytes(), pseudo, out.transport_});
+    put16(out.transport_, 6, sum ? sum : 0xffff);
     return out;
 }
 
@@ -136,6 +167,7 @@ Bytes Packet::bytes() const {
         append(out, src_.bytes());
         append(out, dst_.bytes());
         append(out, options_);
+        put16(out, 10, checksum({out}));
     } else {
         be32(out, 0x60000000);
         be16(out, transport_.size() + (is_fragment_ ? 8 : 0));

@@ -18,6 +18,8 @@ public:
 
     Packet tcp(std::uint16_t dst_port, std::uint8_t flags, std::uint16_t src_port = 40000) const;
     Packet udp(std::uint16_t dst_port, std::uint16_t src_port = 40000) const;
+    /// With this payload and a right checksum.
+    Packet udp(std::uint16_t dst_port, std::uint16_t src_port, BytesView payload) const;
     Packet sctp(std::uint16_t dst_port, std::uint16_t src_port = 40000) const;
     /// Eight bytes of header and nothing more. The protocol of the packet's own family.
     Packet icmp(std::uint8_t type, std::uint8_t code = 0) const;
@@ -33,7 +35,7 @@ public:
     /// IPv6: an extension header of eight bytes in front of what there is.
     Packet extension(std::uint8_t number) const;
 
-    /// The finished packet.
+    /// The finished packet. IPv4 headers have a right checksum.
     Bytes bytes() const;
 
 private:
