@@ -45,6 +45,14 @@ std::string explained(const std::string& path, std::string_view message) {
     return fmt::format("database {}: {}", path, message);
 }
 
+/// What SQLite said, without SOCI's story around it and in one line.
+std::string message_of(const std::exception& bad) {
+    auto* soci_error = dynamic_cast<const soci::soci_error*>(&bad);
+    std::string text = soci_error != nullptr ? soci_error->get_error_message() : bad.what();
+    if (auto at = text.find(": "); text.starts_with("sqlite3_") && at != std::string::npos) text.erase(0, at + 2);
+    return text.substr(0, text.find('\n'));
+}
+
 bool is_damage(std::string_view message) {
     return message.find("malformed") != std::string_view::npos ||
            message.find("not a database") != std::string_view::npos;
@@ -275,7 +283,7 @@ Result<std::unique_ptr<SqliteStore>> SqliteStore::open(const std::string& path) 
         impl->sql.open(soci::sqlite3, fmt::format("dbname={} timeout=5 shared_cache=false", path));
         impl->pragma("PRAGMA busy_timeout = 5000");
         if (auto check = impl->single("SELECT quick_check FROM pragma_quick_check(1)"); check != "ok")
-            return damaged(path, check);
+            return damaged(path, check.substr(0, check.find('\n')));
         impl->pragma("PRAGMA journal_mode = WAL");
         impl->pragma("PRAGMA synchronous = FULL");
         impl->pragma("PRAGMA foreign_keys = ON");
@@ -283,8 +291,8 @@ Result<std::unique_ptr<SqliteStore>> SqliteStore::open(const std::string& path) 
     } catch (const Damaged& bad) {
         return Error::make("the database {} can't be used: {}", path, bad.what);
     } catch (const std::exception& bad) {
-        if (is_damage(bad.what())) return damaged(path, bad.what());
-        return Error::make("{}", explained(path, bad.what()));
+        if (is_damage(message_of(bad))) return damaged(path, message_of(bad));
+        return Error::make("{}", explained(path, message_of(bad)));
     }
     return std::unique_ptr<SqliteStore>{new SqliteStore{std::move(impl)}};
 }
@@ -305,8 +313,8 @@ Result<StoredTailnet> SqliteStore::load() {
     } catch (const Damaged& bad) {
         return damaged(impl_->path, bad.what);
     } catch (const std::exception& bad) {
-        if (is_damage(bad.what())) return damaged(impl_->path, bad.what());
-        return Error::make("{}", explained(impl_->path, bad.what()));
+        if (is_damage(message_of(bad))) return damaged(impl_->path, message_of(bad));
+        return Error::make("{}", explained(impl_->path, message_of(bad)));
     }
     return out;
 }
@@ -319,7 +327,7 @@ Result<void> SqliteStore::commit(const std::vector<StoreOperations>& groups) {
                 std::visit([&](const auto& op) { impl_->apply(op); }, operation);
         all_or_nothing.commit();
     } catch (const std::exception& bad) {
-        return Error::make("{}", explained(impl_->path, bad.what()));
+        return Error::make("{}", explained(impl_->path, message_of(bad)));
     }
     return {};
 }
