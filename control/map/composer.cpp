@@ -43,6 +43,26 @@ constexpr std::size_t kMaxFrames = 4096;
 
 } // namespace
 
+void MapViewer::note(NodeId node, NodeChange change) {
+    changed.emplace_back(node, change);
+    // A client that reads slowly costs a set, not a queue.
+    if (changed.size() >= 64 && changed.size() >= 2 * merged_) merge_changes();
+}
+
+void MapViewer::merge_changes() {
+    std::sort(changed.begin(), changed.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    auto last = changed.begin();
+    for (auto at = changed.begin(); at != changed.end(); ++at) {
+        if (at == last) continue;
+        if (at->first == last->first)
+            last->second = last->second | at->second;
+        else
+            *++last = *at;
+    }
+    if (!changed.empty()) changed.erase(last + 1, changed.end());
+    merged_ = changed.size();
+}
+
 MapComposer::MapComposer(const TailnetState& tailnet, Fixed fixed) : tailnet_(tailnet), fixed_(std::move(fixed)) {}
 
 void MapComposer::set_policy(std::shared_ptr<const CompiledPolicy> policy) {
@@ -177,7 +197,7 @@ std::string MapComposer::chunk_json(const Chunk& chunk, MapViewer& viewer, const
     std::string out;
     for (NodeId id : chunk.nodes) {
         if (id == viewer.id) continue;
-        NodePtr node = tailnet_.node(id);
+        const NodePtr& node = tailnet_.node(id);
         if (node) append_item(out, *peer_text(viewer.id, node, now));
     }
     return out;
@@ -224,7 +244,7 @@ FramePieces MapComposer::full(MapViewer& viewer, const WallTime& now) {
     std::string profiles;
     note_profile(viewer, TailnetState::owner_of(self->record), profiles);
     for (NodeId id : *viewer.view)
-        if (NodePtr node = tailnet_.node(id)) {
+        if (const NodePtr& node = tailnet_.node(id)) {
             note_profile(viewer, TailnetState::owner_of(node->record), profiles);
             if (id != viewer.id && is_special(*node)) viewer.special[id] = peer_text(viewer.id, node, now);
         }
@@ -297,30 +317,29 @@ FramePieces MapComposer::delta(MapViewer& viewer, const WallTime& now) {
         if (view != viewer.view) {
             const Difference& difference = difference_of(viewer.view, view);
             for (NodeId id : difference.added)
-                if (id != viewer.id) viewer.changed[id] = NodeChange::Full;
+                if (id != viewer.id) viewer.note(id, NodeChange::Full);
             for (NodeId id : difference.removed) {
                 if (id == viewer.id) continue;
                 append_item(removed, std::to_string(id));
-                viewer.changed.erase(id);
                 viewer.special.erase(id);
             }
             viewer.view = view;
         }
         auto check = [&](NodeId id) { // does it look different now?
             if (id == viewer.id || !contains(viewer.view, id)) return;
-            if (NodePtr node = tailnet_.node(id); node && is_special(*node)) {
+            if (const NodePtr& node = tailnet_.node(id); node && is_special(*node)) {
                 SharedText& told = viewer.special[id];
                 SharedText text = peer_text(viewer.id, node, now);
-                if (!told || (told != text && *told != *text)) viewer.changed[id] = NodeChange::Full;
+                if (!told || (told != text && *told != *text)) viewer.note(id, NodeChange::Full);
                 told = text;
             }
         };
         std::vector<NodeId> were_special;
         for (const auto& [id, told] : viewer.special)
-            if (NodePtr node = tailnet_.node(id); node && !is_special(*node)) were_special.push_back(id);
+            if (const NodePtr& node = tailnet_.node(id); node && !is_special(*node)) were_special.push_back(id);
         for (NodeId id : were_special) {
             viewer.special.erase(id);
-            if (contains(viewer.view, id)) viewer.changed[id] = NodeChange::Full;
+            if (contains(viewer.view, id)) viewer.note(id, NodeChange::Full);
         }
         if (looks_depend_on_viewer_)
             for (NodeId id : *viewer.view) check(id);
@@ -342,8 +361,9 @@ FramePieces MapComposer::delta(MapViewer& viewer, const WallTime& now) {
     }
     std::string changed, patched, profiles;
     note_profile(viewer, TailnetState::owner_of(self->record), profiles);
+    viewer.merge_changes();
     for (const auto& [id, change] : viewer.changed) {
-        NodePtr node = tailnet_.node(id);
+        const NodePtr& node = tailnet_.node(id);
         if (!node || id == viewer.id || !contains(viewer.view, id)) continue;
         if (has(change, NodeChange::Full)) {
             SharedText text = peer_text(viewer.id, node, now);

@@ -25,8 +25,8 @@ using FramePieces = std::vector<SharedText>;
 struct MapViewer {
     NodeId id = 0;
     MapCompression compression = MapCompression::Zstd;
-    bool started = false;                 ///< the full map has been sent
-    std::map<NodeId, NodeChange> changed; ///< not told yet
+    bool started = false;                               ///< the full map has been sent
+    std::vector<std::pair<NodeId, NodeChange>> changed; ///< not told yet; may name a node more than once
     bool self_changed = false;
 
     CompiledPolicy::NodeList view; ///< as told
@@ -36,8 +36,12 @@ struct MapViewer {
     std::map<NodeId, SharedText> special; ///< peers whose look depends on the viewer
     std::set<UserId> profiles;
 
-    /// Something to tell, whatever the policy says.
-    bool has_news() const { return !started || self_changed || !changed.empty(); }
+    void note(NodeId node, NodeChange change);
+    /// Sorted, each node once.
+    void merge_changes();
+
+private:
+    std::size_t merged_ = 0; // entries after the last merge
 };
 
 class MapComposer {

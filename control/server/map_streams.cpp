@@ -48,8 +48,7 @@ void Coordinator::tell_peers(NodeId id, NodeChange change) {
     if (!composer_.knows(id)) return;
     auto mark = [&](MapStream& stream) {
         if (!stream.viewer.started) return; // its full map will say it
-        NodeChange& noted = stream.viewer.changed[id];
-        noted = noted | change;
+        stream.viewer.note(id, change);
         wake(stream);
     };
     auto view = composer_.view_of(id);

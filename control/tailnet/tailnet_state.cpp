@@ -42,16 +42,28 @@ TailnetState::TailnetState(Settings settings, StoredTailnet stored, TagOwners ow
         last_node_ = std::max(last_node_, node.id());
         if (node.report.online) offline_at_[node.id()] = now.plus(kRestartGrace);
         auto shared = std::make_shared<const Node>(std::move(node));
-        nodes_[shared->id()] = shared;
+        keep(shared->id(), shared);
         index(nullptr, shared);
         if (shared->record.ephemeral && !shared->report.online)
             end_ephemeral_at(shared->id(), now.plus(settings_.ephemeral_timeout));
     }
 }
 
-NodePtr TailnetState::node(NodeId id) const {
-    auto at = nodes_.find(id);
-    return at == nodes_.end() ? nullptr : at->second;
+const NodePtr& TailnetState::node(NodeId id) const {
+    static const NodePtr kNone;
+    auto at = by_id_.find(id);
+    return at == by_id_.end() ? kNone : at->second;
+}
+
+void TailnetState::keep(NodeId id, NodePtr node) {
+    if (node) {
+        by_id_[id] = node;
+        nodes_[id] = std::move(node);
+    } else {
+        by_id_.erase(id);
+        nodes_.erase(id);
+    }
+    snapshot_.reset();
 }
 NodePtr TailnetState::node_by_key(const NodeKey& key) const {
     auto at = by_node_key_.find(key);
@@ -125,8 +137,7 @@ void TailnetState::put_node(Node node, bool durable) {
     NodeId id = node.id();
     NodePtr before = this->node(id);
     auto after = std::make_shared<const Node>(std::move(node));
-    nodes_[id] = after;
-    snapshot_.reset();
+    keep(id, after);
     if (!before || before->record != after->record) index(before, after);
     changes_.events.push_back({id, before, after});
     if (!durable) {
@@ -141,8 +152,7 @@ void TailnetState::put_node(Node node, bool durable) {
 void TailnetState::remove_node(NodeId id) {
     NodePtr before = node(id);
     if (!before) return;
-    nodes_.erase(id);
-    snapshot_.reset();
+    keep(id, nullptr);
     index(before, nullptr);
     offline_at_.erase(id);
     end_ephemeral_at(id, std::nullopt);
@@ -157,11 +167,7 @@ void TailnetState::restore_node(NodeId id, const NodePtr& old) {
     NodePtr restored = old;
     if (old && now) restored = std::make_shared<const Node>(Node{old->record, now->report});
     index(now, restored);
-    if (restored)
-        nodes_[id] = restored;
-    else
-        nodes_.erase(id);
-    snapshot_.reset();
+    keep(id, restored);
     changes_.events.push_back({id, now, restored});
 }
 
@@ -311,8 +317,7 @@ void TailnetState::on_timer(WallTime now) {
         expiries_.erase(expiries_.begin());
         // Nothing in the record changes, but everybody must hear of it: a fresh copy makes a fresh serialisation.
         auto again = std::make_shared<const Node>(*expired);
-        nodes_[again->id()] = again;
-        snapshot_.reset();
+        keep(again->id(), again);
         changes_.events.push_back({again->id(), expired, again});
     }
     forget_old_pending(now);

@@ -74,7 +74,8 @@ public:
     const std::map<NodeId, NodePtr>& nodes() const { return nodes_; }
     const std::map<UserId, UserPtr>& users() const { return users_; }
     const std::map<AuthKeyId, AuthKeyPtr>& auth_keys() const { return auth_keys_; }
-    NodePtr node(NodeId id) const;
+    /// Null when there is none. The reference holds until the next change.
+    const NodePtr& node(NodeId id) const;
     NodePtr node_by_key(const NodeKey& key) const;
     UserPtr user_named(std::string_view name) const;
     UserPtr user(UserId id) const;
@@ -156,6 +157,7 @@ private:
     void put_user(UserId id, UserPtr user);
     void put_key(AuthKeyId id, AuthKeyPtr key);
     void restore_node(NodeId id, const NodePtr& node);
+    void keep(NodeId id, NodePtr node); // null: forget
     void index(const NodePtr& before, const NodePtr& after);
     std::string free_name(std::string_view hostname, NodeId for_node) const;
     void take_report(Node& node, const wire::MapRequest& request);
@@ -166,6 +168,7 @@ private:
     std::map<UserId, UserPtr> users_;
     std::map<AuthKeyId, AuthKeyPtr> auth_keys_;
     std::map<NodeId, NodePtr> nodes_;
+    std::unordered_map<NodeId, NodePtr> by_id_; // the same as nodes_, found faster
     std::unordered_map<NodeKey, NodeId> by_node_key_;
     std::map<MachineKey, std::set<NodeId>> by_machine_;
     std::map<std::string, NodeId, std::less<>> by_name_;

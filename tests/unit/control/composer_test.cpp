@@ -175,7 +175,7 @@ TEST_F(Composer, PatchesWhatCanBePatched) {
     NodeChange change = difference(*before, *tailnet.node(2));
     EXPECT_TRUE(has(change, NodeChange::Endpoints));
     EXPECT_FALSE(has(change, NodeChange::Full));
-    viewer.changed[2] = change;
+    viewer.note(2, change);
     auto delta = read(composer.delta(viewer, at(now)));
     EXPECT_TRUE(delta.peers_changed.empty());
     ASSERT_EQ(delta.peers_changed_patch.size(), 1u);
@@ -190,10 +190,20 @@ TEST_F(Composer, EqualUpdatesAreOneFrame) {
     MapViewer one = viewer(1), two = viewer(2);
     composer.full(one, at(now));
     composer.full(two, at(now));
-    one.changed[3] = two.changed[3] = NodeChange::Online;
+    one.note(3, NodeChange::Online);
+    two.note(3, NodeChange::Online);
     auto first = composer.delta(one, at(now)), second = composer.delta(two, at(now));
     ASSERT_EQ(first.size(), 1u);
     EXPECT_EQ(first[0], second[0]);
+}
+
+TEST(MapViewerTest, ASlowClientCostsASetAndNoQueue) {
+    MapViewer viewer;
+    for (int i = 0; i < 100'000; ++i) viewer.note(1 + i % 50, i % 2 == 0 ? NodeChange::Online : NodeChange::Endpoints);
+    EXPECT_LT(viewer.changed.size(), 200u);
+    viewer.merge_changes();
+    EXPECT_EQ(viewer.changed.size(), 50u);
+    EXPECT_EQ(viewer.changed[1].first, 2);
 }
 
 TEST_F(Composer, ANewUserProfileComesWithItsFirstNode) {
