@@ -268,7 +268,7 @@ void declare(CLI::App& app, Words& words, std::function<Outcome(const Words&)>& 
     tag->add_option("NODE", words.name, kWhich)->required();
     tag->add_option("TAGS", words.tags, "tag:a,tag:b")->required();
     auto* enrol = command(nodes, "register", "let a node in that waits for approval", register_node);
-    enrol->add_option("ID", words.registration, "as the page that the node showed says")->required();
+    enrol->add_option("ID,--key", words.registration, "as the page that the node showed says")->required();
     enrol->add_option("--user", words.user, "who owns it")->required();
 
     auto* policy = group("policy", "who may reach what");

@@ -80,7 +80,14 @@ Result<void> Server::listen_tcp(const std::string& name, const ListenAddress& at
     auto first = try_at(at.endpoint);
     bool no_ipv6 = !first && first.error().code() == EAFNOSUPPORT && at.text.starts_with(':');
     auto listener = no_ipv6 ? try_at(Endpoint{IpAddress::v4(0), at.endpoint.port}) : std::move(first);
-    if (!listener) return listener.error().with("{} {}", name, at.text);
+    if (!listener && listener.error().code() == EADDRINUSE)
+        return Error::make("another program listens on {}: stop it, or set another {} in the configuration", at.text,
+                           name);
+    if (!listener && listener.error().code() == EACCES)
+        return Error::make("no permission to listen on {}: ports below 1024 need root or CAP_NET_BIND_SERVICE; or set "
+                           "another {} in the configuration",
+                           at.text, name);
+    if (!listener) return listener.error().with("{}", name);
     auto shared = std::make_shared<Listener>(std::move(*listener));
     listeners_.push_back(shared);
     log::info("listening", {{"for", name}, {"at", shared->local()}});
