@@ -502,9 +502,7 @@ void Backend::set_state(BackendState state) {
 void Backend::update_state() {
     bool has_key = prefs_.config && prefs_.config->has_node_key() && !prefs_.logged_out;
     if (!has_key)
-        set_state(control_ && auth_url_.empty() && login_trouble_.empty() && prefs_.want_running
-                      ? BackendState::Starting
-                      : BackendState::NeedsLogin);
+        set_state(BackendState::NeedsLogin);
     else if (!prefs_.want_running)
         set_state(BackendState::Stopped);
     else if (!login_trouble_.empty() && !engine_up_)
@@ -601,6 +599,7 @@ Result<void> Backend::start_with(Prefs wanted, std::string auth_key) {
         netmap_ = Netmap{};
         netmap_from_control_ = false;
     }
+    if (other_server) stop();
     wanted.logged_out = false;
     if (auto saved = save_prefs(wanted); !saved) return saved;
     prefs_ = std::move(wanted);
