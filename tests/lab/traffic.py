@@ -7,6 +7,13 @@ from .program import CommandFailed, Program
 from .wait import wait_for
 
 
+IN_FLIGHT_SECONDS = 0.2
+
+
+class PacketsLost(AssertionError):
+    pass
+
+
 class Ping:
     """A ping that runs until it is asked for its losses."""
 
@@ -18,21 +25,26 @@ class Ping:
     def wait_for_reply(self, timeout: float = 10) -> None:
         wait_for(lambda: "bytes from" in self._program.output()[self._from:], timeout, f"{self._program.name} gets a reply")
 
-    def finish(self):
-        """Stops it and returns (sent, received). A reply that is still on its way counts as received late, not lost."""
+    def unanswered(self) -> int:
+        return self._program.output()[self._from:].count("no answer yet")
+
+    def finish(self) -> int:
+        """Stops it and returns how many it sent. Fails when one was lost; those still on their way at the end don't count."""
         self._program.signal(signal.SIGINT)
         self._program.wait(15)
         text = self._program.output()[self._from:]
-        counted = re.search(r"(\d+) packets transmitted, (\d+) received", text)
+        counted = re.search(r"(\d+) packets transmitted", text)
         if counted is None:
             raise CommandFailed(f"{self._program.name} printed no statistics:\n{text[-1000:]}")
-        return int(counted[1]), int(counted[2])
-
-    def losses(self):
-        """Sequence numbers without a reply, so that a failed test shows when the loss was."""
-        text = self._program.output()[self._from:]
-        replied = {int(n) for n in re.findall(r"icmp_seq=(\d+) ttl=", text)}
-        return [n for n in range(1, max(replied, default=0)) if n not in replied]
+        sent = int(counted[1])
+        replied = {int(number) for number in re.findall(r"icmp_seq=(\d+) ttl=", text)}
+        last = max(replied, default=0)
+        lost = [number for number in range(1, last) if number not in replied]
+        if sent - last > max(1, IN_FLIGHT_SECONDS / self.interval):
+            lost += range(last + 1, sent + 1)
+        if lost:
+            raise PacketsLost(f"{self._program.name}: {len(lost)} of {sent} lost: {lost[:50]}")
+        return sent
 
 
 def ping(host, target: str, count: int = 1, timeout: float = 5) -> bool:
@@ -42,24 +54,35 @@ def ping(host, target: str, count: int = 1, timeout: float = 5) -> bool:
     return done.returncode == 0
 
 
-def tcp_opens(host, target: str, port: int, timeout: float = 2) -> bool:
+def tcp_opens(host, target: str, port: int, timeout: int = 2) -> bool:
     """Whether a TCP connection comes about."""
-    family = "AF_INET6" if ":" in target else "AF_INET"
-    code = (f"import socket; s = socket.socket(socket.{family}); s.settimeout({timeout}); "
-            f"s.connect(({target!r}, {port}))")
-    return host.run(["/usr/bin/python3", "-c", code], check=False, timeout=timeout + 15).returncode == 0
+    return host.run(["busybox", "nc", "-w", timeout, target, port, "-e", "/bin/true"], check=False, timeout=timeout + 15).returncode == 0
+
+
+_SERVE = """
+import functools, http.server, socket, sys, threading
+class Server(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+    def server_bind(self):
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        return super().server_bind()
+handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[1])
+for port in sys.argv[2:]:
+    threading.Thread(target=Server(("::", int(port)), handler).serve_forever).start()
+print("serving")
+"""
 
 
 class WebServer:
-    """Serves one file, `payload`, of the size asked for."""
+    """Serves one file, `payload`, of the size asked for, on several ports."""
 
-    def __init__(self, host, port: int = 80, size_bytes: int = 1_000_000):
-        folder = host.directory / f"www-{port}"
+    def __init__(self, host, ports=(80,), size_bytes: int = 1_000_000):
+        folder = host.directory / "www"
         folder.mkdir(exist_ok=True)
         with open(folder / "payload", "wb") as payload:
             payload.truncate(size_bytes)
-        self.program = host.start(f"http-{port}", ["/usr/bin/python3", "-m", "http.server", port, "--bind", "::", "--directory", folder])
-        wait_for(lambda: f":{port} " in host.run(["ss", "-Hltn"]).stdout, 15, f"{host.name} listens on TCP port {port}")
+        self.program = host.start("http", ["/usr/bin/python3", "-u", "-c", _SERVE, folder, *ports])
+        self.program.wait_for_output("serving")
 
 
 def fetch(host, url: str, timeout: float = 5):
@@ -78,7 +101,7 @@ class Transfer:
     def __init__(self, client, server, address: str, seconds: float, port: int = 5201):
         self.seconds = seconds
         self._server = server.start(f"iperf3-server-{port}", ["iperf3", "-s", "-p", port, "--forceflush"])
-        wait_for(lambda: f":{port} " in server.run(["ss", "-Hltn"]).stdout, 15, f"{server.name} runs an iperf3 server")
+        self._server.wait_for_output("Server listening")
         self.client = client.start(f"iperf3-client-{port}", ["iperf3", "-c", address, "-p", port, "-t", round(seconds), "-i", 1, "--json"])
 
     def running(self) -> bool:

@@ -7,6 +7,7 @@ from lab.traffic import ping
 from lab.wait import wait_for
 
 
+@pytest.mark.guest(timeout=240)
 def test_the_whole_story_holds_on_kernel_wireguard(lab, programs):
     net = quickstart.run(lab, lambda *_, **__: None)
     assert net.gateway.device_kind() == "kernel WireGuard"
@@ -22,6 +23,7 @@ def test_a_stock_client_takes_part(lab, programs):
     carol_host = lab.host("carol")
     carol = StockClient(carol_host)
     carol.up(net.control.url, net.control.create_key(quickstart.BOB), timeout=60)
-    assert ping(carol_host, net.gateway.ip(), timeout=20)
+    address = net.gateway.ip()
+    wait_for(lambda: ping(carol_host, address, timeout=2), 30, "the stock client pings the gateway")
     wait_for(lambda: quickstart.transfers(carol_host, net.url(80)), 20, "the stock client fetches from the gateway")
     assert quickstart.refused(carol_host, net.gateway.ip(), 8080)

@@ -60,9 +60,8 @@ def run(lab: Lab, control: str, alice: str, bob: str) -> Mesh:
             return node.direct_to(other).startswith("203.0.113.")
         wait_for(direct, 20, f"{host.name} has a direct path to {other}")
 
-    for name, host in mesh.hosts.items():
-        for port in (PORT_OPEN, PORT_CLOSED):
-            WebServer(host, port, 100_000)
+    for host in mesh.hosts.values():
+        WebServer(host, (PORT_OPEN, PORT_CLOSED), 100_000)
     for host, _, other, peer in mesh.pairs(): # without a policy everybody may reach everybody
         wait_for(lambda: fetch(host, f"http://{peer.ip()}:{PORT_CLOSED}/payload"), 10, f"{host.name} reaches {other} before the policy")
     mesh.control.set_policy(POLICY)

@@ -60,8 +60,7 @@ class Tailnet:
             wait_for(lambda: self.agents[name].peer("gateway"), 10, f"{name} knows the gateway")
 
     def serve_web(self) -> None:
-        for port in (80, 8080):
-            WebServer(self.hosts["gateway"], port, PAYLOAD_BYTES)
+        WebServer(self.hosts["gateway"], (80, 8080), PAYLOAD_BYTES)
 
     def url(self, port: int) -> str:
         return f"http://{self.agents['gateway'].ip()}:{port}/payload"
