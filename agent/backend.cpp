@@ -320,6 +320,22 @@ void Backend::shake_hands(const NodeKey& peer) {
     spawn(reactor_, "greet a peer", greet(this, alive_, node->addresses.front().address()));
 }
 
+/// Once a session. Control tells peers our key too, but it may be away when we start over.
+void Backend::announce_disco_key(const WireGuardPeerState& peer) {
+    NodeKey key{peer.public_key};
+    const wire::Node* node = netmap_.find(key);
+    if (!inner_ping_ || !peer.last_handshake || node == nullptr || node->is_wireguard_only) return;
+    WallTime& told = announced_[key];
+    if (told == *peer.last_handshake) return;
+    told = *peer.last_handshake;
+    for (const IpPrefix& address : node->addresses) {
+        if (!address.address().is_v4()) continue;
+        if (auto sent = inner_ping_->announce(address.address(), disco_key_.public_key()); !sent)
+            log::debug("the disco key was not announced", {{"error", sent.error()}});
+        return;
+    }
+}
+
 Task<void> Backend::run_engine() {
     auto alive = alive_;
     Backoff backoff;
@@ -477,11 +493,13 @@ Task<void> Backend::run_poll() {
             auto known = before.find(peer.public_key);
             bool moved = peer.tx_bytes > (known == before.end() ? 0 : known->second);
             if (moved) last_write_[key] = now;
+            announce_disco_key(peer);
             if (!disco_) continue;
             if (moved) disco_->book().on_traffic(now, key);
             if (peer.endpoint) disco_->book().on_kernel_endpoint(now, key, *peer.endpoint);
         }
         wireguard_ = std::move(*now_state);
+        std::erase_if(announced_, [&](const auto& entry) { return netmap_.find(entry.first) == nullptr; });
         std::erase_if(greeted_, [&](const NodeKey& key) { return netmap_.find(key) == nullptr; });
         if (disco_) disco_->carry_out();
         if (auto intact = engine_.check(); !intact) {

@@ -96,6 +96,7 @@ private:
     EngineConfig engine_config();
     void ensure_paths();
     void shake_hands(const NodeKey& peer);
+    void announce_disco_key(const WireGuardPeerState& peer);
     Task<void> run_engine();
     Task<void> run_monitor();
     Task<void> run_nft_watch();
@@ -133,6 +134,7 @@ private:
     std::string store_trouble_;
     WireGuardState wireguard_; ///< as read last
     std::map<NodeKey, TimePoint> last_write_;
+    std::map<NodeKey, WallTime> announced_; ///< the session over which a peer was told our disco key
     std::set<NodeKey> greeted_; ///< peers that got a first packet, so that there is a session
 
     struct PendingPing {

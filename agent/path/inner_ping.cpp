@@ -139,6 +139,10 @@ Result<void> InnerPing::send_tsmp(const IpAddress& to, const TsmpMessage& messag
     return {};
 }
 
+Result<void> InnerPing::announce(const IpAddress& to, const DiscoKey& key) {
+    return send_tsmp(to, TsmpDiscoKey{key});
+}
+
 Task<Result<InnerPong>> InnerPing::wait(std::uint64_t id, Duration timeout) {
     auto question = questions_[id];
     TimePoint end = reactor_.now() + timeout;

@@ -31,6 +31,8 @@ public:
     /// Fails with ETIMEDOUT when nothing comes back in time.
     Task<Result<InnerPong>> tsmp(IpAddress to, Duration timeout);
     Task<Result<InnerPong>> icmp(IpAddress to, Duration timeout);
+    /// Tells a peer our disco key, in case control cannot (derp-disco-paths.md 3.5).
+    Result<void> announce(const IpAddress& to, const DiscoKey& key);
 
 private:
     struct Question {
