@@ -22,7 +22,7 @@ def net(lab, programs):
     net.join()
     net.serve_web()
     wait_for(lambda: ping(net.hosts["alice"], net.gateway.ip(), timeout=1), 10, "the tunnel works")
-    wait_for(lambda: net.alice.direct_to("gateway"), 10, "the path is direct")
+    wait_for(lambda: ping(net.hosts["alice"], net.gateway.ip(), timeout=1) and net.alice.direct_to("gateway"), 30, "the path is direct")
     return net
 
 
