@@ -96,13 +96,13 @@ def fetch(host, url: str, timeout: float = 5):
 
 
 class Transfer:
-    """An iperf3 transfer that runs beside the test."""
+    """An iperf3 transfer that runs beside the test, slow enough that no queue overflows on its account."""
 
-    def __init__(self, client, server, address: str, seconds: float, port: int = 5201):
+    def __init__(self, client, server, address: str, seconds: float, port: int = 5201, bits_per_second: str = "20M"):
         self.seconds = seconds
         self._server = server.start(f"iperf3-server-{port}", ["iperf3", "-s", "-p", port, "--forceflush"])
         self._server.wait_for_output("Server listening")
-        self.client = client.start(f"iperf3-client-{port}", ["iperf3", "-c", address, "-p", port, "-t", round(seconds), "-i", 1, "--json"])
+        self.client = client.start(f"iperf3-client-{port}", ["iperf3", "-c", address, "-p", port, "-t", round(seconds), "-i", 1, "-b", bits_per_second, "--json"])
 
     def running(self) -> bool:
         return self.client.alive()
