@@ -130,7 +130,7 @@ Result<void> Server::listen_admin() {
 
 Result<void> Server::listen() {
     const ControlConfig& config = coordinator_->config();
-    auto serve_plain = [this](HttpHandler handler) -> Serve {
+    auto serve_plain = [](HttpHandler handler) -> Serve {
         return [handler = std::move(handler)](std::unique_ptr<Stream> stream) {
             return serve_http1(std::move(stream), handler, Http1ServerOptions{});
         };
