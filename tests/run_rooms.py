@@ -19,10 +19,10 @@ BUILD = PROJECT / os.environ.get("BUILD_DIR", "build")
 # The same tests under clang's sanitizers; the fuzz targets are part of this build.
 SANITIZED = PROJECT / "build-sanitized"
 RESULTS = BUILD / "test-results"
-ROOMS = ["unit", "sim", "fuzz", "bpf", "netns", "uml", "vm", "interop"]
+ROOMS = ["unit", "sanitized", "sim", "fuzz", "bpf", "netns", "uml", "vm", "interop"]
 PYTEST_ROOMS = {"netns", "uml", "vm", "interop"}
 FUZZ_SECONDS = 20
-SUITE_TIMEOUT = {"unit": 300, "sim": 300, "bpf": 300, "fuzz": 120, "netns": 600, "uml": 900, "vm": 600, "interop": 900}
+SUITE_TIMEOUT = {"unit": 300, "sanitized": 600, "sim": 300, "bpf": 300, "fuzz": 120, "netns": 600, "uml": 900, "vm": 600, "interop": 900}
 
 
 @dataclasses.dataclass
@@ -150,7 +150,7 @@ def build_sanitized(rooms: set) -> None:
             "-Dcpp_args=-fsanitize=fuzzer-no-link", "-Dc_args=-fsanitize=fuzzer-no-link",
             environment={"CC": "clang-14", "CXX": "clang++-14"})
     wanted = []
-    if "unit" in rooms:
+    if "sanitized" in rooms:
         wanted += targets(SANITIZED, "tests/unit", "unit_")
     if "fuzz" in rooms:
         wanted += targets(SANITIZED, "tests/fuzz", "fuzz_")
@@ -164,12 +164,12 @@ SANITIZER_OPTIONS = {"ASAN_OPTIONS": "abort_on_error=0:detect_leaks=1", "UBSAN_O
 
 def suites_of(room: str) -> list:
     if room == "unit":
-        plain = [Suite(room, pathlib.Path(t).name, [BUILD / t, f"--gtest_output=xml:{RESULTS}/{pathlib.Path(t).name}.xml"])
-                 for t in targets(BUILD, "tests/unit", "unit_")]
-        sanitized = [Suite(room, f"{pathlib.Path(t).name}-sanitized",
-                           [SANITIZED / t, f"--gtest_output=xml:{RESULTS}/{pathlib.Path(t).name}-sanitized.xml"], SANITIZER_OPTIONS)
-                     for t in targets(SANITIZED, "tests/unit", "unit_")]
-        return plain + sanitized
+        return [Suite(room, pathlib.Path(t).name, [BUILD / t, f"--gtest_output=xml:{RESULTS}/{pathlib.Path(t).name}.xml"])
+                for t in targets(BUILD, "tests/unit", "unit_")]
+    if room == "sanitized":
+        return [Suite(room, f"{pathlib.Path(t).name}-sanitized",
+                      [SANITIZED / t, f"--gtest_output=xml:{RESULTS}/{pathlib.Path(t).name}-sanitized.xml"], SANITIZER_OPTIONS)
+                for t in targets(SANITIZED, "tests/unit", "unit_")]
     if room in ("bpf", "sim"):
         return [Suite(room, pathlib.Path(t).name, [BUILD / t, f"--gtest_output=xml:{RESULTS}/{pathlib.Path(t).name}.xml"])
                 for t in targets(BUILD, f"tests/{room}", f"{room}_")]
@@ -200,7 +200,7 @@ def main() -> int:
         kernel = subprocess.Popen(["nice", str(PROJECT / "tests/uml/build-kernel")], stdout=subprocess.DEVNULL)
     run(PROJECT / "scripts/build")
     RESULTS.mkdir(parents=True, exist_ok=True)
-    if {"unit", "fuzz"} & set(rooms):
+    if {"sanitized", "fuzz"} & set(rooms):
         build_sanitized(set(rooms))
     if kernel is not None:
         if kernel.poll() is None:
