@@ -65,6 +65,17 @@ void MapViewer::merge_changes() {
 
 MapComposer::MapComposer(const TailnetState& tailnet, Fixed fixed) : tailnet_(tailnet), fixed_(std::move(fixed)) {}
 
+News news_of(const NodeEvent& event) {
+    if (!event.before || !event.after) return {};
+    const Node& before = *event.before;
+    const Node& after = *event.after;
+    bool expired_now = event.before != event.after && before == after; // time alone made the difference
+    NodeChange change = expired_now ? NodeChange::Full : difference(before, after);
+    if (change == NodeChange::None) return {};
+    bool itself = before.record != after.record || before.report.routable_ips != after.report.routable_ips;
+    return {change, expired_now || itself};
+}
+
 void MapComposer::set_policy(std::shared_ptr<const CompiledPolicy> policy) {
     policy_ = std::move(policy);
     ++generation_;
@@ -84,6 +95,11 @@ bool MapComposer::knows(NodeId id) const {
     auto at = std::lower_bound(nodes.begin(), nodes.end(), id,
                                [](const TailnetNode& node, NodeId wanted) { return node.id < wanted; });
     return at != nodes.end() && at->id == id;
+}
+
+bool MapComposer::concerns(const MapViewer& viewer, NodeId id, const CompiledPolicy::NodeList& view) const {
+    if (!viewer.started || viewer.id == id) return false; // a full map will say it
+    return contains(view, viewer.id) || (viewer.generation != generation_ && contains(viewer.view, id));
 }
 
 void MapComposer::on_node_event(const NodeEvent& event) {
@@ -147,14 +163,15 @@ SharedText MapComposer::patch_text(const NodePtr& node, NodeChange change) {
 
 SharedText MapComposer::filter_text(NodeId viewer) {
     auto rules = policy_->rules_for(viewer);
-    SharedText& text = filter_by_rules_[rules.get()];
-    if (!text) { // equal filters of different policies are one text, so that pointers can be compared
-        std::string written = filter_json(*rules);
-        SharedText& same = filters_[written];
-        if (!same) same = shared(std::move(written));
-        text = same;
-    }
-    return text;
+    // Rules of this node alone are nobody's but ours: their address may be another node's rules a moment later.
+    bool lasting = rules.use_count() > 1;
+    if (auto known = filter_by_rules_.find(rules.get()); lasting && known != filter_by_rules_.end())
+        return known->second;
+    std::string written = filter_json(*rules);
+    SharedText& same = filters_[written]; // equal filters of different policies are one text: pointers can be compared
+    if (!same) same = shared(std::move(written));
+    if (lasting) filter_by_rules_[rules.get()] = same;
+    return same;
 }
 
 std::string MapComposer::ssh_rules_text(NodeId viewer) const {

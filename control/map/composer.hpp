@@ -44,6 +44,13 @@ private:
     std::size_t merged_ = 0; // entries after the last merge
 };
 
+/// What of an event streams must be told. A node that came or went is news of the policy that is compiled next.
+struct News {
+    NodeChange for_peers = NodeChange::None;
+    bool for_itself = false;
+};
+News news_of(const NodeEvent& event);
+
 class MapComposer {
 public:
     struct Fixed {
@@ -58,8 +65,11 @@ public:
     const std::shared_ptr<const CompiledPolicy>& policy() const { return policy_; }
     std::uint64_t generation() const { return generation_; }
     bool knows(NodeId id) const;
-    /// Who must hear of a change of this node, itself excluded. Valid until the next set_policy().
+    /// Who may see this node, itself included. Valid until the next set_policy().
     CompiledPolicy::NodeList view_of(NodeId id) const { return policy_->view_of(id); }
+    /// Whether this viewer must hear of a change of the node, whose view_of() is given: it may see it, or it was told
+    /// of it under an earlier policy and has not been told since that it may not. (The next policy may let it again.)
+    bool concerns(const MapViewer& viewer, NodeId id, const CompiledPolicy::NodeList& view) const;
 
     /// A node changed or went: what was made of it is stale.
     void on_node_event(const NodeEvent& event);

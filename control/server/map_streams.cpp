@@ -30,34 +30,20 @@ void Coordinator::tell(const NodeEvent& event) {
         if (auto at = streams_.find(event.id); at != streams_.end()) end_stream(at->second);
         return; // the next policy takes it from its peers
     }
-    if (!event.before) return; // the next policy shows it to its peers
-    bool expired_again = event.before != event.after && *event.before == *event.after;
-    NodeChange change = expired_again ? NodeChange::Full : difference(*event.before, *event.after);
-    if (change == NodeChange::None) return;
-    if (auto at = streams_.find(event.id); at != streams_.end()) {
-        bool record_changed = event.before->record != event.after->record || expired_again;
-        if (record_changed || event.before->report.routable_ips != event.after->report.routable_ips) {
-            at->second->viewer.self_changed = true;
-            wake(*at->second);
-        }
+    News news = news_of(event);
+    if (auto at = streams_.find(event.id); news.for_itself && at != streams_.end()) {
+        at->second->viewer.self_changed = true;
+        wake(*at->second);
     }
-    tell_peers(event.id, change);
+    if (news.for_peers != NodeChange::None) tell_peers(event.id, news.for_peers);
 }
 
 void Coordinator::tell_peers(NodeId id, NodeChange change) {
-    if (!composer_.knows(id)) return;
-    auto mark = [&](MapStream& stream) {
-        if (!stream.viewer.started) return; // its full map will say it
-        stream.viewer.note(id, change);
-        wake(stream);
-    };
     auto view = composer_.view_of(id);
-    if (view->size() > streams_.size()) {
-        for (auto& [viewer, stream] : streams_)
-            if (viewer != id && std::binary_search(view->begin(), view->end(), viewer)) mark(*stream);
-    } else {
-        for (NodeId viewer : *view)
-            if (auto at = streams_.find(viewer); viewer != id && at != streams_.end()) mark(*at->second);
+    for (auto& [viewer, stream] : streams_) {
+        if (!composer_.concerns(stream->viewer, id, view)) continue;
+        stream->viewer.note(id, change);
+        wake(*stream);
     }
 }
 

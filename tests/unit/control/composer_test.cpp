@@ -162,6 +162,18 @@ TEST_F(Composer, AChangeOfPolicyMovesPeersAndFilterOnly) {
     EXPECT_THAT(ids(delta.peers_changed), ElementsAre(3));
 }
 
+TEST_F(Composer, EveryNodeGetsItsOwnFilter) {
+    join_some(30);
+    use_policy(R"({"acls": [{"action": "accept", "src": ["*"], "dst": ["autogroup:member:22"]}]})");
+    for (NodeId id = 1; id <= 30; ++id) {
+        MapViewer viewer = this->viewer(id);
+        auto map = read(composer.full(viewer, at(now)));
+        auto rules = map.packet_filters->at("base");
+        ASSERT_TRUE(rules && rules->size() == 1 && !rules->front().dst_ports.empty());
+        EXPECT_EQ(rules->front().dst_ports.front().ip, tailnet.node(id)->record.v4.text());
+    }
+}
+
 TEST_F(Composer, PatchesWhatCanBePatched) {
     join_some(2);
     use_policy("");
