@@ -73,8 +73,7 @@ int run(Reactor& reactor, std::function<Task<int>()> command) {
 
 int main(int argc, char** argv) {
     std::vector<std::string> arguments = rewrite(argc, argv);
-    CLI::App app{"The easiest, most secure way to use WireGuard in the kernel: the command line of tailraced.",
-                 "tailrace"};
+    CLI::App app{"Drives tailraced, which joins this machine to a tailnet.", "tailrace"};
     app.require_subcommand(1);
     std::string socket = "/run/tailrace/tailraced.sock";
     if (const char* from_environment = std::getenv("TAILRACE_SOCKET")) socket = from_environment;
