@@ -52,11 +52,12 @@ class Sandbox:
         keeper = subprocess.Popen(
             ["unshare", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc",
              "sh", "-c", "trap '' CHLD; echo ready; exec sleep infinity"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True, cwd="/",
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, cwd="/",
             preexec_fn=None if outlives_us else die_with_parent)
         if keeper.stdout.readline() != b"ready\n":
-            raise RuntimeError("could not create a PID namespace")
-        keeper.stdout.close()
+            raise RuntimeError(f"could not create a PID namespace: {keeper.stderr.read().decode()}")
+        keeper.stdout.close() # whoever reads our output must not wait for the keeper's end
+        keeper.stderr.close()
         return cls(keeper.pid, keeper)
 
     def popen(self, argv, **options) -> subprocess.Popen:
