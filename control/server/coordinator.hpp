@@ -33,7 +33,8 @@ public:
                                                   std::shared_ptr<Http2Exchange> exchange);
     /// The node with this key on this machine; null otherwise.
     NodePtr authenticated(const MachineKey& machine, const NodeKey& key) const;
-    void lite_update(NodeId id, const wire::MapRequest& request);
+    /// Done when what the node said is on disk.
+    Task<void> lite_update(NodeId id, wire::MapRequest request);
     /// Runs until the client leaves, a newer stream of the node begins or the node is gone.
     Task<void> stream_map(NodeId id, wire::MapRequest request, std::shared_ptr<Http2Exchange> exchange);
     /// One full map, nothing stored.

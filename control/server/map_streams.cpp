@@ -19,10 +19,17 @@ constexpr auto kFirstNews = std::chrono::milliseconds{3};
 
 } // namespace
 
-void Coordinator::lite_update(NodeId id, const wire::MapRequest& request) {
+Task<void> Coordinator::lite_update(NodeId id, wire::MapRequest request) {
     tailnet_.on_report(WallTime::now(), id, request);
-    auto task = [](Coordinator* self) -> Task<void> { (void)co_await self->commit(); }; // it has logged
-    spawn(reactor_, "report", task(this));
+    (void)co_await commit(); // it has logged
+    if (!journal_.has_reports()) co_return;
+    // Without its disco key and its home relay a peer is no peer for stock clients: a restart must not forget them.
+    auto written = std::make_shared<Event>(reactor_);
+    journal_.append({}, nullptr, [written](const Result<void>& outcome) {
+        if (!outcome) log::error("a node's report was not written", {{"error", outcome.error()}});
+        written->notify();
+    });
+    co_await written->wait();
 }
 
 void Coordinator::tell(const NodeEvent& event) {

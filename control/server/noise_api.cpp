@@ -71,7 +71,7 @@ Task<void> on_map(Call call) {
         co_return co_await answer(call, std::move(unknown));
     }
     if (request->stream) co_return co_await call.coordinator.stream_map(node->id(), std::move(*request), call.exchange);
-    if (!request->read_only) call.coordinator.lite_update(node->id(), *request);
+    if (!request->read_only) co_await call.coordinator.lite_update(node->id(), *request);
     HttpResponse done;
     if (request->is_lite_update()) co_return co_await answer(call, std::move(done));
     auto compression = request->compress == "zstd" ? MapCompression::Zstd : MapCompression::None;
