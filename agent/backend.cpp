@@ -474,6 +474,28 @@ Task<void> Backend::run_nft_watch() {
 }
 
 /// Looks at the device: who talks, and where WireGuard sends. It says neither by itself.
+void Backend::take_device_state(WireGuardState state) {
+    std::map<WireGuardKey, std::uint64_t> before;
+    for (const WireGuardPeerState& peer : wireguard_.peers) before[peer.public_key] = peer.tx_bytes;
+    TimePoint now = reactor_.now();
+    for (const WireGuardPeerState& peer : state.peers) {
+        NodeKey key{peer.public_key};
+        auto known = before.find(peer.public_key);
+        bool moved = peer.tx_bytes > (known == before.end() ? 0 : known->second);
+        if (moved) last_write_[key] = now;
+        announce_disco_key(peer);
+        if (!disco_) continue;
+        if (moved) disco_->book().on_traffic(now, key);
+        if (peer.endpoint) disco_->book().on_kernel_endpoint(now, key, *peer.endpoint);
+    }
+    wireguard_ = std::move(state);
+    auto is_gone = [&](const NodeKey& key) { return netmap_.find(key) == nullptr; };
+    std::erase_if(announced_, [&](const auto& entry) { return is_gone(entry.first); });
+    std::erase_if(last_write_, [&](const auto& entry) { return is_gone(entry.first); });
+    std::erase_if(greeted_, is_gone);
+    if (disco_) disco_->carry_out();
+}
+
 Task<void> Backend::run_poll() {
     auto alive = alive_;
     for (;;) {
@@ -485,23 +507,7 @@ Task<void> Backend::run_poll() {
             wake_engine();
             continue;
         }
-        std::map<WireGuardKey, std::uint64_t> before;
-        for (const WireGuardPeerState& peer : wireguard_.peers) before[peer.public_key] = peer.tx_bytes;
-        TimePoint now = reactor_.now();
-        for (const WireGuardPeerState& peer : now_state->peers) {
-            NodeKey key{peer.public_key};
-            auto known = before.find(peer.public_key);
-            bool moved = peer.tx_bytes > (known == before.end() ? 0 : known->second);
-            if (moved) last_write_[key] = now;
-            announce_disco_key(peer);
-            if (!disco_) continue;
-            if (moved) disco_->book().on_traffic(now, key);
-            if (peer.endpoint) disco_->book().on_kernel_endpoint(now, key, *peer.endpoint);
-        }
-        wireguard_ = std::move(*now_state);
-        std::erase_if(announced_, [&](const auto& entry) { return netmap_.find(entry.first) == nullptr; });
-        std::erase_if(greeted_, [&](const NodeKey& key) { return netmap_.find(key) == nullptr; });
-        if (disco_) disco_->carry_out();
+        take_device_state(std::move(*now_state));
         if (auto intact = engine_.check(); !intact) {
             log::warn("repairing", {{"error", intact.error()}});
             wake_engine();

@@ -97,6 +97,8 @@ private:
     void ensure_paths();
     void shake_hands(const NodeKey& peer);
     void announce_disco_key(const WireGuardPeerState& peer);
+    /// Notices traffic and endpoints. Whoever reads the device passes what it read on to here.
+    void take_device_state(WireGuardState state);
     Task<void> run_engine();
     Task<void> run_monitor();
     Task<void> run_nft_watch();

@@ -143,7 +143,7 @@ Status Backend::status(bool with_peers) {
     out.auth_url = auth_url_;
     out.health = health();
     if (engine_up_)
-        if (auto now = engine_.read()) wireguard_ = std::move(*now);
+        if (auto now = engine_.read()) take_device_state(std::move(*now));
     if (!netmap_.has_self()) {
         PeerStatus self;
         self.host_name = report().hostinfo.hostname;
