@@ -739,7 +739,9 @@ void Backend::on_login_refused(const std::string& text) {
     login_pending_ = false;
     log::warn("control refused the login", {{"text", text}});
     update_state();
-    publish_error(text);
+    publish_error(fmt::format("{} refused the login: {}; see to that, or get another auth key from whoever runs the "
+                              "server, and run \"tailrace up\" again",
+                              prefs_.control_url, text));
 }
 
 void Backend::on_key_expired() {
