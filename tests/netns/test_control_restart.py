@@ -1,4 +1,4 @@
-"""A restart of control under 50 connected agents, and kills of control at any moment.
+"""A restart of control under 50 connected clients, some of them stock ones when given, and kills of control at any moment.
 
       control 203.0.113.1     node-0   node-1  ...  node-49
              |                  |        |             |
@@ -6,13 +6,15 @@
 """
 import json
 import random
+import re
 import time
 
+from lab.stock import StockClient, binary
 from lab.tailrace import Agent, TailraceControl
 from lab.traffic import Ping
 from lab.wait import wait_for
 
-NODES = 50
+NODES, STOCK = 50, 4
 STAYS = ("id", "created", "nodeKey", "machineKey", "addresses")
 
 
@@ -24,19 +26,41 @@ def identity(control) -> dict:
     return {node["name"]: {key: node[key] for key in STAYS} for node in control.nodes()}
 
 
-def test_fifty_agents_are_back_within_five_seconds(lab, programs):
+def talk_by_the_router_only(host) -> None:
+    """Its only neighbour is the router: the kernel keeps 1,024 neighbours for all its namespaces together, and fifty
+    hosts on one link would have more."""
+    router = host.lab.internet()
+    router.switch.sysctl("net.ipv4.conf.all.send_redirects", 0)
+    router.switch.sysctl("net.ipv4.conf.br0.send_redirects", 0)
+    host.ip(f"route add {router.gateway}/32 dev eth0", f"route del {router.prefix} dev eth0")
+
+
+def routing_sizes(client: StockClient) -> list:
+    """How many addresses it could reach, after each change of its peers."""
+    return [int(size) for size in re.findall(r"bart table size: (\d+)", client.program.output())]
+
+
+def test_fifty_clients_are_back_within_five_seconds(lab, programs):
     lab.internet()
     control = TailraceControl(lab.host("control", address="203.0.113.1"))
     control.create_user("alice")
     key = control.create_key("alice")
-    agents = [Agent(lab.host(f"node-{i}"), wait=False) for i in range(NODES)]
+    hosts = [lab.host(f"node-{i}") for i in range(NODES)]
+    for host in hosts:
+        talk_by_the_router_only(host)
+    stock = STOCK if binary("tailscaled") and binary("tailscale") else 0
+    agents = [Agent(host, wait=False) for host in hosts[:NODES - stock]]
+    clients = [StockClient(host) for host in hosts[NODES - stock:]]
     for agent in agents:
         agent.wait_until_up()
     ups = [agent.start_up(control.url, key) for agent in agents]
     for up in ups:
         assert up.wait(90) == 0, up.output()
+    for client in clients:
+        client.up(control.url, key)
     wait_for(lambda: online(control) == NODES, 20, "all are online")
-    before = identity(control)
+    wait_for(lambda: all(len(client.status()["Peer"]) == NODES - 1 for client in clients), 20, "stock clients know everybody")
+    before, sizes = identity(control), [routing_sizes(client) for client in clients]
     first = Ping(agents[0].host, agents[-1].ip(), interval=0.05)
     first.wait_for_reply(20) # what the two lose while they find each other is another test's question
     first.finish()
@@ -48,7 +72,9 @@ def test_fifty_agents_are_back_within_five_seconds(lab, programs):
 
     assert identity(control) == before
     pings.finish()
-    assert all(agent.running() for agent in agents)
+    assert all(node.running() for node in [*agents, *clients])
+    for client, known in zip(clients, sizes):
+        assert set(routing_sizes(client)[len(known):]) <= {known[-1]}, "no peer was taken away, not for a moment"
 
 
 # Each worker does one kind of change again and again, and writes down what was acknowledged.
