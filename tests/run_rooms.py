@@ -147,7 +147,7 @@ def build_sanitized(rooms: set) -> None:
     if not (SANITIZED / "build.ninja").exists():
         say("configuring the build with sanitizers")
         run("meson", "setup", SANITIZED, "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Dbuildtype=debug", "-Doptimization=1",
-            "-Dcpp_args=-fsanitize=fuzzer-no-link,-fno-sanitize=function", "-Dc_args=-fsanitize=fuzzer-no-link,-fno-sanitize=function",
+            "-Dcpp_args=-fsanitize=fuzzer-no-link", "-Dc_args=-fsanitize=fuzzer-no-link",
             environment={"CC": "clang-14", "CXX": "clang++-14"})
     wanted = []
     if "sanitized" in rooms:

@@ -20,7 +20,7 @@ namespace {
 
 using namespace admin;
 
-constexpr const char* kDefaultSocket = "/run/tailrace/control.sock";
+constexpr const char* kDefaultSocket = "/run/tailrace-control/control.sock";
 
 // What the options say; one command uses a few of them.
 struct Words {

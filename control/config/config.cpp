@@ -176,7 +176,7 @@ ControlConfig default_config() {
     config.listen_tls = *ListenAddress::parse_listen(":443");
     config.metrics_listen = *ListenAddress::parse_listen("127.0.0.1:9090");
     config.state_dir = "/var/lib/tailrace-control";
-    config.socket = "/run/tailrace/control.sock";
+    config.socket = "/run/tailrace-control/control.sock";
     config.base_domain = "tail.internal";
     config.prefix_v4 = cgnat_prefix();
     config.prefix_v6 = tailscale_ula_prefix();

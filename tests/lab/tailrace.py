@@ -10,7 +10,7 @@ from .wait import wait_for
 TAILRACED = BUILD / "agent/tailraced"
 TAILRACE = BUILD / "agent/tailrace"
 TAILRACE_CONTROL = BUILD / "control/tailrace-control"
-CONTROL_SOCKET = "/run/tailrace/control.sock"
+CONTROL_SOCKET = "/run/tailrace-control/control.sock"
 AGENT_SOCKET = "/run/tailrace/tailraced.sock"
 
 

@@ -1,0 +1,73 @@
+"""The units as they are shipped, under a real systemd on this room's kernel: the sandbox lets everything work that must.
+
+One machine, on which both programs run; systemd is the first process of a PID namespace of the guest.
+"""
+import json
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+from lab.lab import PROJECT
+from lab.tailrace import TAILRACE, TAILRACE_CONTROL, TAILRACED
+
+UNITS = pathlib.Path("/run/systemd/system")
+CONFIG = """
+server_url: http://127.0.0.1:8080
+listen: 127.0.0.1:8080
+listen_tls: 127.0.0.1:443
+metrics_listen: 127.0.0.1:9090
+state_dir: /var/lib/tailrace-control
+"""
+STORY = """
+set -eu
+step() { echo; echo "== $1"; }
+devices() { ip -j link show tailrace0 | busybox grep -o '"ifindex":[0-9]*'; }
+systemctl start systemd-journald
+systemctl start tailrace-control tailraced || journalctl --no-pager
+tailrace-control users create alice
+tailrace-control keys create --user alice > /root/key
+step up;       tailrace up --login-server http://127.0.0.1:8080 --auth-key file:/root/key --timeout 20s; tailrace status
+step device;   devices; nft list tables
+step stopped;  systemctl stop tailraced; devices
+step started;  systemctl start tailraced; tailrace wait --timeout 20s; devices
+step killed;   systemctl kill -s KILL tailraced; sleep 2; tailrace wait --timeout 20s; devices; systemctl is-active tailraced
+step control;  systemctl restart tailrace-control; tailrace-control nodes list --json
+step journal;  journalctl -u tailraced -o json --no-pager
+step end
+"""
+
+
+@pytest.mark.guest(timeout=180)
+def test_the_units_work_in_their_sandboxes(programs, tmp_path):
+    UNITS.mkdir(parents=True, exist_ok=True)
+    for unit in ("tailraced", "tailrace-control"):
+        (UNITS / f"{unit}.service").write_bytes((PROJECT / f"debian/{unit}.service").read_bytes())
+    for program, place in ((TAILRACED, "/usr/sbin"), (TAILRACE, "/usr/bin"), (TAILRACE_CONTROL, "/usr/bin")):
+        subprocess.run(["cp", program, place], check=True)
+    subprocess.run(["useradd", "--system", "tailrace-control"], check=True)
+    os.makedirs("/etc/tailrace", exist_ok=True)
+    pathlib.Path("/etc/tailrace/control.yaml").write_text(CONFIG)
+    pathlib.Path("/root/story").write_text(STORY)
+    (UNITS / "story.service").write_text("""[Unit]
+DefaultDependencies=no
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c "/bin/sh /root/story >/root/told 2>&1"
+ExecStopPost=/bin/systemctl exit
+""")
+    subprocess.run(["unshare", "--pid", "--fork", "--mount", "--mount-proc", "env", "container=other", "/lib/systemd/systemd", "--system",
+                    "--unit=story.service", "--show-status=false"], timeout=150, stdout=subprocess.DEVNULL)
+    told = pathlib.Path("/root/told").read_text()
+    steps = {name: text for name, _, text in (part.partition("\n") for part in told.split("\n== "))}
+    assert "end" in steps, told
+    assert "100.64.0.1" in steps["up"], told
+    assert "tailrace-tailrace0" in steps["device"], "the backstop stands"
+    index = steps["device"].split()[0]
+    assert "ifindex" in index and all(steps[name].split()[0] == index for name in ("stopped", "started", "killed")), told
+    assert "active" in steps["killed"].split()
+    assert json.loads(steps["control"])[0]["name"], "the tailnet is still there"
+    entries = [json.loads(line) for line in steps["journal"].splitlines() if line]
+    adopted = [entry for entry in entries if entry["MESSAGE"].startswith("WireGuard device adopted")]
+    assert len(adopted) == 2 and all(entry["TAILRACE_DEVICE"] == "tailrace0" and entry["PRIORITY"] == "6" for entry in adopted)
