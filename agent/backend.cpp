@@ -15,7 +15,6 @@ namespace {
 
 constexpr auto kLookEvery = std::chrono::seconds{2};         // at the device's counters and endpoints
 constexpr auto kPatienceOfUp = std::chrono::seconds{5};      // before `up` is told that control does not answer
-constexpr auto kControlMayBeAway = std::chrono::seconds{10}; // before health says so
 
 std::string new_profile_id() {
     return hex_encode(random_array<2>());
