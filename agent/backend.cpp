@@ -13,8 +13,8 @@
 namespace tailrace {
 namespace {
 
-constexpr auto kLookEvery = std::chrono::seconds{2};         // at the device's counters and endpoints
-constexpr auto kPatienceOfUp = std::chrono::seconds{5};      // before `up` is told that control does not answer
+constexpr auto kLookEvery = std::chrono::seconds{2};    // at the device's counters and endpoints
+constexpr auto kPatienceOfUp = std::chrono::seconds{5}; // before `up` is told that control does not answer
 
 std::string new_profile_id() {
     return hex_encode(random_array<2>());
@@ -631,6 +631,7 @@ Result<void> Backend::start_with(Prefs wanted, std::string auth_key) {
     engine_trouble_.clear(); // whoever asked now shall hear of it again
     login_pending_ = true;
     bool has_key = prefs_.config && prefs_.config->has_node_key();
+    auth_key_does_it_ = !has_key && !auth_key.empty();
     // An auth key means a new login only for who has none: a container that starts again with its key stays who it is.
     if (prefs_.want_running && (has_key || !auth_key.empty()))
         connect(ControlClient::Login::Restore, std::move(auth_key));
@@ -642,8 +643,8 @@ Result<void> Backend::start_with(Prefs wanted, std::string auth_key) {
 Result<void> Backend::login_interactive() {
     if (prefs_.control_url.empty()) return Error::make("no coordination server is known; name it with --login-server");
     prefs_.logged_out = false;
-    bool has_key = prefs_.config && prefs_.config->has_node_key();
-    if (control_ && login_pending_ && !has_key && control_->has_auth_key()) return {}; // the auth key does it
+    // `up` asks for a login without waiting for what its auth key does, which may be done already.
+    if (std::exchange(auth_key_does_it_, false)) return {};
     login_pending_ = true;
     std::string key = control_ ? control_->auth_key() : "";
     connect(ControlClient::Login::Interactive, std::move(key));

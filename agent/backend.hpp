@@ -130,8 +130,9 @@ private:
     std::unique_ptr<InnerPing> inner_ping_;
     std::vector<Endpoint> endpoints_;
     Event engine_wake_;
-    bool engine_up_ = false;     ///< what is in the kernel is as we want it
-    bool login_pending_ = false; ///< somebody asked for a login that is not decided yet
+    bool engine_up_ = false;        ///< what is in the kernel is as we want it
+    bool login_pending_ = false;    ///< somebody asked for a login that is not decided yet
+    bool auth_key_does_it_ = false; ///< start_with() has begun one that needs nobody
     bool netmap_save_pending_ = false;
     std::string store_trouble_;
     WireGuardState wireguard_; ///< as read last

@@ -72,7 +72,6 @@ public:
     void reconnect();
     /// The key that the login under way goes with; "" when none is left.
     const std::string& auth_key() const;
-    bool has_auth_key() const { return !auth_key().empty(); }
 
 private:
     struct Shared;
