@@ -120,7 +120,6 @@ struct PolicyTest {
     std::vector<PolicyTestDestination> accept;
     std::vector<PolicyTestDestination> deny;
     std::map<std::string, std::string> posture_attributes; ///< JSON texts
-    bool malformed = false;
 };
 
 /// An element of `sshTests`.
@@ -131,6 +130,7 @@ struct SshTest {
     std::vector<std::string> accept;
     std::vector<std::string> check;
     std::vector<std::string> deny;
+    std::map<std::string, std::string> posture_attributes; ///< JSON texts
     bool malformed = false;
 };
 

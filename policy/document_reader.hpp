@@ -82,6 +82,7 @@ private:
     bool check_ssh_rule(const SshPolicyRule& rule, const Value& element);
     bool read_test(const Value& element);
     bool read_ssh_test(const Value& element);
+    bool read_posture_attributes(const Value& value, std::map<std::string, std::string>& out);
     bool read_ssh_test_destination(const Value& value, SshTest& test);
 
     const hujson::Tree& tree_;

@@ -131,25 +131,30 @@ bool DocumentReader::read_test(const Value& element) {
             return true;
         };
     };
-    const bool read =
-        read_object(element, "tests",
-                    {{"src", read_trimmed(test.source)},
-                     {"user", read_trimmed(test.source)},
-                     {"proto", read_trimmed(test.protocol)},
-                     {"accept", read_destinations(test.accept)},
-                     {"allow", read_destinations(test.accept)},
-                     {"deny", read_destinations(test.deny)},
-                     {"srcPostureAttrs", [&](const Value& value) {
-                          return each_member(value, "srcPostureAttrs",
-                                             [&](const std::string& name, const Value&, const Value& attribute) {
-                                                 test.posture_attributes[name] =
-                                                     hujson::minimize(tree_.text(), attribute);
-                                                 return true;
-                                             });
-                      }}});
+    const bool read = read_object(element, "tests",
+                                  {{"src", read_trimmed(test.source)},
+                                   {"user", read_trimmed(test.source)},
+                                   {"proto", read_trimmed(test.protocol)},
+                                   {"accept", read_destinations(test.accept)},
+                                   {"allow", read_destinations(test.accept)},
+                                   {"deny", read_destinations(test.deny)},
+                                   {"srcPostureAttrs", [&](const Value& value) {
+                                        return read_posture_attributes(value, test.posture_attributes);
+                                    }}});
     if (!read) return false;
     document_.tests.push_back(std::move(test));
     return true;
+}
+
+bool DocumentReader::read_posture_attributes(const Value& value, std::map<std::string, std::string>& out) {
+    return each_member(value, "srcPostureAttrs", [&](const std::string& name, const Value&, const Value& attribute) {
+        using Kind = hujson::Kind;
+        if (attribute.kind != Kind::String && attribute.kind != Kind::Number && attribute.kind != Kind::Bool)
+            return fail(attribute,
+                        fmt::format("srcPostureAttrs[{}]: want a string, a number, true or false", quoted(name)));
+        out[name] = hujson::minimize(tree_.text(), attribute);
+        return true;
+    });
 }
 
 bool DocumentReader::read_ssh_test(const Value& element) {
@@ -172,7 +177,7 @@ bool DocumentReader::read_ssh_test(const Value& element) {
                      {"check", [&](const Value& value) { return read_strings(value, "sshTests", test.check); }},
                      {"deny", [&](const Value& value) { return read_strings(value, "sshTests", test.deny); }},
                      {"srcPostureAttrs",
-                      [&](const Value& value) { return expect(value, hujson::Kind::Object, "srcPostureAttrs"); }}});
+                      [&](const Value& value) { return read_posture_attributes(value, test.posture_attributes); }}});
     if (!read) return false;
     document_.ssh_tests.push_back(std::move(test));
     return true;

@@ -3,7 +3,8 @@
 
 #include "base/json/json.hpp"
 #include "base/text.hpp"
-#include "policy/compiled_data.hpp"
+#include "policy/judge.hpp"
+#include "policy/stage.hpp"
 #include "policy/words.hpp"
 
 #include <algorithm>
@@ -12,158 +13,13 @@
 namespace tailrace {
 namespace {
 
-/// What stands for nobody's device: a test may name users and tags that have none yet.
-class Stage {
-public:
-    explicit Stage(const Tailnet& tailnet) : tailnet_(tailnet) {
-        for (auto& node : tailnet_.nodes) node.attributes.clear(); // tests say which attributes they assume
-    }
-
-    void need_user(const std::string& login) {
-        for (const auto& user : tailnet_.users) {
-            if (user.login != login) continue;
-            const bool has = std::any_of(tailnet_.nodes.begin(), tailnet_.nodes.end(), [&](const TailnetNode& node) {
-                return !node.is_tagged() && node.user == user.id;
-            });
-            if (!has) add_node().user = user.id;
-        }
-    }
-
-    void need_tag(const std::string& tag) {
-        const bool has = std::any_of(tailnet_.nodes.begin(), tailnet_.nodes.end(), [&](const TailnetNode& node) {
-            return std::find(node.tags.begin(), node.tags.end(), tag) != node.tags.end();
-        });
-        if (!has) add_node().tags = {tag};
-    }
-
-    const Tailnet& tailnet() const { return tailnet_; }
-
-private:
-    TailnetNode& add_node() {
-        const auto last =
-            tailnet_.nodes.empty()
-                ? 0
-                : std::max_element(tailnet_.nodes.begin(), tailnet_.nodes.end(), [](const auto& a, const auto& b) {
-                      return a.id < b.id;
-                  })->id;
-        auto& node = tailnet_.nodes.emplace_back();
-        node.id = last + 1;
-        // The last addresses of the tailnet's ranges are given out last.
-        ++made_;
-        std::array<std::byte, 16> v6{std::byte{0xfd}, std::byte{0x7a}, std::byte{0x11}, std::byte{0x5c},
-                                     std::byte{0xa1}, std::byte{0xe0}, std::byte{0xff}, std::byte{0xff}};
-        v6[14] = static_cast<std::byte>(made_ >> 8);
-        v6[15] = static_cast<std::byte>(made_ & 0xff);
-        node.addresses = {IpAddress::v4(0x647fffff - made_), IpAddress::v6(v6)};
-        return node;
-    }
-
-    Tailnet tailnet_;
-    std::uint32_t made_ = 0;
-};
-
-/// A packet to judge, without the sender's port.
-struct Probe {
-    IpAddress source;
-    IpAddress destination;
-    std::uint16_t port = 0;
-    std::optional<int> protocol; ///< nothing: any of the default protocols will do
-};
-
-class Judge {
-public:
-    Judge(const Document& document, const Tailnet& tailnet)
-        : compiled_(CompiledPolicy::compile(
-              std::shared_ptr<const Document>{std::shared_ptr<const Document>{}, &document}, tailnet)),
-          data_(compiled_->data()) {}
-
-    const Directory& directory() const { return data_.directory; }
-    const CompiledPolicy& compiled() const { return *compiled_; }
-
-    /// By all rules, whether or not a node would receive them: an address that is no node's can be tested too.
-    bool allows(const Probe& probe) const {
-        return probe.source.bits() == probe.destination.bits() &&
-               std::any_of(data_.list.rules.begin(), data_.list.rules.end(), [&](const Rule& rule) {
-                   return rule.kind == Rule::Kind::Ports && !rule.silent && allows(rule, probe);
-               });
-    }
-
-private:
-    bool allows(const Rule& rule, const Probe& probe) const {
-        const auto target = owner_of(probe.destination);
-        if (rule.self) {
-            const auto source = owner_of(probe.source);
-            if (!source || !target || !rule.self_sources.contains(*source) || !rule.receivers.contains(*target))
-                return false;
-            if (directory().node(*source).user != directory().node(*target).user) return false;
-        } else if (!rule.sources->contains(directory(), probe.source)) {
-            return false;
-        }
-        if (rule.via && !is_routed(rule, probe.destination)) return false;
-        return std::any_of(rule.destinations.begin(), rule.destinations.end(), [&](const RuleDestination& destination) {
-            return (rule.self || contains(destination, probe.destination)) && admits(rule, destination, probe);
-        });
-    }
-
-    bool is_routed(const Rule& rule, const IpAddress& ip) const {
-        bool routed = false;
-        rule.receivers.for_each([&](std::size_t node) {
-            const auto& routes = directory().node(static_cast<NodeIndex>(node)).routes;
-            routed = routed || std::any_of(routes.begin(), routes.end(),
-                                           [&](const IpPrefix& route) { return route.contains(ip); });
-        });
-        return routed;
-    }
-
-    bool contains(const RuleDestination& destination, const IpAddress& ip) const {
-        switch (destination.kind) {
-        case RuleDestination::Kind::Everything:
-            return true;
-        case RuleDestination::Kind::Internet: {
-            const auto& ranges = internet_ranges();
-            return std::any_of(ranges.begin(), ranges.end(), [&](const IpRange& range) { return range.contains(ip); });
-        }
-        case RuleDestination::Kind::Ranges:
-            return std::any_of(destination.ranges.begin(), destination.ranges.end(),
-                               [&](const auto& range) { return range.first.contains(ip); });
-        case RuleDestination::Kind::Nodes: {
-            const auto owner = owner_of(ip);
-            return owner && destination.nodes.contains(*owner);
-        }
-        }
-        return false;
-    }
-
-    /// Protocol and port, as the filter of the receiving node sees them.
-    static bool admits(const Rule& rule, const RuleDestination& destination, const Probe& probe) {
-        static const std::vector<int> kDefault = {6, 17, 1, 58};
-        const auto& protocols = rule.protocols.empty() ? kDefault : rule.protocols;
-        if (probe.protocol && (*probe.protocol == 1 || *probe.protocol == 58))
-            return true; // whatever the rule's protocols and ports
-        const bool listed =
-            !probe.protocol || std::find(protocols.begin(), protocols.end(), *probe.protocol) != protocols.end();
-        if (!listed) return false;
-        const bool needs_all = probe.protocol && !has_ports(*probe.protocol);
-        return std::any_of(destination.ports.begin(), destination.ports.end(),
-                           [&](PortRange ports) { return needs_all ? ports.is_all() : ports.contains(probe.port); });
-    }
-
-    std::optional<NodeIndex> owner_of(const IpAddress& ip) const {
-        const auto address = directory().address_named(ip);
-        if (!address) return std::nullopt;
-        return directory().addresses()[*address].node;
-    }
-
-    std::shared_ptr<const CompiledPolicy> compiled_;
-    const CompiledPolicy::Data& data_;
-};
-
 /// A name in a test: addresses per device. Empty: nobody, or not allowed there.
 using Devices = std::vector<std::vector<IpAddress>>;
 
 class TestRunner {
 public:
-    TestRunner(const Document& document, const Tailnet& tailnet) : document_(document), stage_(tailnet) {
+    TestRunner(const Document& document, const Tailnet& tailnet)
+        : document_(document), stage_(without_attributes(tailnet)) {
         for (const auto& test : document.tests) {
             prepare(test.source);
             for (const auto* list : {&test.accept, &test.deny}) {
@@ -179,19 +35,37 @@ public:
 
     std::vector<TestFailure> run() {
         if (document_.tests.empty() && document_.ssh_tests.empty()) return {};
-        const Judge judge{document_, stage_.tailnet()};
+        const auto judge = judge_of(stage_.tailnet());
         for (const auto& test : document_.tests) {
             if (test.posture_attributes.empty()) {
                 run_test(test, judge);
             } else {
-                run_test(test, Judge{document_, with_attributes(test, judge)});
+                run_test(test, judge_of(with_attributes(test.source, test.posture_attributes, judge)));
             }
         }
-        for (const auto& test : document_.ssh_tests) run_ssh_test(test, judge);
+        for (const auto& test : document_.ssh_tests) {
+            if (test.posture_attributes.empty()) {
+                run_ssh_test(test, judge);
+            } else {
+                run_ssh_test(test, judge_of(with_attributes(test.source, test.posture_attributes, judge)));
+            }
+        }
         return std::move(failures_);
     }
 
 private:
+    /// Tests say which attributes they assume.
+    static Tailnet without_attributes(Tailnet tailnet) {
+        for (auto& node : tailnet.nodes) node.attributes.clear();
+        return tailnet;
+    }
+
+    Judge judge_of(Tailnet tailnet) const {
+        // The document outlives the judge, which so does not own it.
+        const std::shared_ptr<const Document> borrowed{std::shared_ptr<const Document>{}, &document_};
+        return Judge{CompiledPolicy::compile(borrowed, std::move(tailnet))};
+    }
+
     void prepare(std::string_view name) {
         const std::string text{name};
         if (name.starts_with("tag:") && document_.tag_owners.count(text) != 0) stage_.need_tag(text);
@@ -258,14 +132,15 @@ private:
         return devices_of(directory.nodes_matching(selector), directory);
     }
 
-    Tailnet with_attributes(const PolicyTest& test, const Judge& judge) const {
+    Tailnet with_attributes(const std::string& who, const std::map<std::string, std::string>& assumed,
+                            const Judge& judge) const {
         Tailnet tailnet = judge.directory().tailnet();
-        const auto source = selector_of(test.source);
+        const auto source = selector_of(who);
         if (!source) return tailnet;
         const auto nodes = judge.directory().nodes_matching(*source);
         nodes.for_each([&](std::size_t node) {
             auto& attributes = tailnet.nodes[node].attributes;
-            for (const auto& [name, text] : test.posture_attributes) {
+            for (const auto& [name, text] : assumed) {
                 if (text == "true" || text == "false") {
                     attributes[name] = text == "true";
                 } else if (text.starts_with('"')) {

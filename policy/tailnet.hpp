@@ -34,6 +34,7 @@ struct TailnetNode {
     std::vector<IpPrefix> primaries;  ///< those of `routes` that this node is the primary of; see choose_primaries()
     bool online = true;               ///< whether it can be primary of a route
     std::map<std::string, PostureValue> attributes;
+    std::string name; ///< for people and messages; policies do not know it
 
     bool is_tagged() const { return !tags.empty(); }
 };

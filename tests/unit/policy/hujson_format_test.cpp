@@ -77,7 +77,7 @@ TEST(HujsonDraft, KeepsTheCommentsOfWhatItTakesOut) {
     EXPECT_EQ(packed(first), "[\n\t// first\n\t// one\n\t// second\n\t2, // two\n]\n");
     auto only = draft_of("[/* why */ 1]");
     only.erase(0);
-    EXPECT_EQ(packed(only), "[\n\t/* why */\n]\n");
+    EXPECT_EQ(packed(only), "[ /* why */\n]\n");
 }
 
 TEST(HujsonDraft, PutsACommentInFrontOfAChild) {

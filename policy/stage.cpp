@@ -1,0 +1,213 @@
+// policy/stage.cpp - makes stand-ins.
+#include "policy/stage.hpp"
+
+#include "policy/address_set.hpp"
+
+#include <algorithm>
+#include <functional>
+
+namespace tailrace {
+namespace {
+
+std::string domain_of(const std::string& login) {
+    const auto at = login.rfind('@');
+    return at == std::string::npos ? std::string{} : login.substr(at + 1);
+}
+
+/// Calls `visit(selector)` for every selector of the document.
+void for_each_selector(const Document& document, const std::function<void(const Selector&)>& visit) {
+    const auto all = [&](const std::vector<Selector>& selectors) {
+        for (const auto& selector : selectors) visit(selector);
+    };
+    for (const auto& acl : document.acls.value_or(std::vector<AclRule>{})) {
+        all(acl.sources);
+        for (const auto& destination : acl.destinations) visit(destination.selector);
+    }
+    for (const auto& grant : document.grants.value_or(std::vector<Grant>{})) {
+        all(grant.sources);
+        all(grant.destinations);
+    }
+    for (const auto& rule : document.ssh) {
+        all(rule.sources);
+        all(rule.destinations);
+    }
+    for (const auto& entry : document.node_attributes) all(entry.targets);
+    for (const auto& [tag, owners] : document.tag_owners) all(owners);
+    for (const auto& [prefix, who] : document.auto_approvers.routes) all(who);
+    all(document.auto_approvers.exit_node);
+}
+
+UserRole role_named(Autogroup autogroup) {
+    switch (autogroup) {
+    case Autogroup::Owner:
+        return UserRole::Owner;
+    case Autogroup::Admin:
+        return UserRole::Admin;
+    case Autogroup::ItAdmin:
+        return UserRole::ItAdmin;
+    case Autogroup::NetworkAdmin:
+        return UserRole::NetworkAdmin;
+    case Autogroup::BillingAdmin:
+        return UserRole::BillingAdmin;
+    case Autogroup::Auditor:
+        return UserRole::Auditor;
+    default:
+        return UserRole::Member;
+    }
+}
+
+bool is_in_tailnet(const IpRange& range) {
+    const auto& own = tailnet_ranges();
+    return std::any_of(own.begin(), own.end(), [&](const IpRange& each) { return each.overlaps(range); });
+}
+
+void add_routes(TailnetNode& node, const std::vector<IpRange>& ranges) {
+    for (const auto& range : ranges) {
+        if (is_in_tailnet(range)) continue;
+        for (const auto& prefix : range.prefixes()) {
+            if (std::find(node.routes.begin(), node.routes.end(), prefix) == node.routes.end())
+                node.routes.push_back(prefix);
+        }
+    }
+}
+
+} // namespace
+
+Stage::Stage(Tailnet tailnet) : tailnet_(std::move(tailnet)) {}
+
+void Stage::need_user(const std::string& login) {
+    for (const auto& user : tailnet_.users) {
+        if (user.login != login) continue;
+        const bool has = std::any_of(tailnet_.nodes.begin(), tailnet_.nodes.end(), [&](const TailnetNode& node) {
+            return !node.is_tagged() && node.user == user.id;
+        });
+        if (!has) add_node(login).user = user.id;
+    }
+}
+
+TailnetNode& Stage::node_with_tag(const std::string& tag) {
+    const auto found = std::find_if(tailnet_.nodes.begin(), tailnet_.nodes.end(), [&](const TailnetNode& node) {
+        return std::find(node.tags.begin(), node.tags.end(), tag) != node.tags.end();
+    });
+    if (found != tailnet_.nodes.end()) return *found;
+    auto& node = add_node(tag);
+    node.tags = {tag};
+    return node;
+}
+
+void Stage::need_tag(const std::string& tag) {
+    (void)node_with_tag(tag);
+}
+
+TailnetUser& Stage::add_user(const std::string& login, UserRole role) {
+    const auto found = std::find_if(tailnet_.users.begin(), tailnet_.users.end(),
+                                    [&](const TailnetUser& user) { return user.login == login; });
+    if (found != tailnet_.users.end()) return *found;
+    PolicyUserId last = 0;
+    for (const auto& user : tailnet_.users) last = std::max(last, user.id);
+    auto& user = tailnet_.users.emplace_back();
+    user.id = last + 1;
+    user.login = login;
+    user.role = role;
+    return user;
+}
+
+TailnetNode& Stage::add_node(std::string name) {
+    PolicyNodeId last = 0;
+    for (const auto& node : tailnet_.nodes) last = std::max(last, node.id);
+    auto& node = tailnet_.nodes.emplace_back();
+    node.id = last + 1;
+    node.name = std::move(name);
+    // The last addresses of the tailnet's ranges are given out last.
+    ++made_;
+    std::array<std::byte, 16> v6{std::byte{0xfd}, std::byte{0x7a}, std::byte{0x11}, std::byte{0x5c},
+                                 std::byte{0xa1}, std::byte{0xe0}, std::byte{0xff}, std::byte{0xff}};
+    v6[13] = static_cast<std::byte>(made_ >> 16);
+    v6[14] = static_cast<std::byte>(made_ >> 8);
+    v6[15] = static_cast<std::byte>(made_);
+    node.addresses = {IpAddress::v4(0x647fffff - made_), IpAddress::v6(v6)};
+    return node;
+}
+
+void Stage::need_selector(const Document& document, const Selector& selector, TailnetNode* router) {
+    using Kind = Selector::Kind;
+    if (selector.kind == Kind::User) {
+        add_user(selector.name, UserRole::Member);
+    } else if (selector.kind == Kind::UserDomain) {
+        add_user(fmt::format("{}@{}", kSomebodyElse, selector.name), UserRole::Member);
+    } else if (selector.kind == Kind::AutogroupKind && is_role(selector.autogroup)) {
+        add_user(fmt::format("some-{}@{}", selector.name.substr(10), tailnet_.domain), role_named(selector.autogroup));
+    } else if (selector.kind == Kind::Prefix && router != nullptr) {
+        add_routes(*router, {IpRange::of(selector.prefix)});
+    } else if (selector.kind == Kind::IpSet && router != nullptr) {
+        add_routes(*router, document.ipsets.at(selector.name));
+    }
+}
+
+void Stage::need_everybody(const Document& document) {
+    if (tailnet_.domain.empty()) {
+        std::string first;
+        for_each_selector(document, [&](const Selector& selector) {
+            if (selector.kind == Selector::Kind::UserDomain) tailnet_.domain = selector.name;
+            if (selector.kind == Selector::Kind::User && first.empty()) first = domain_of(selector.name);
+        });
+        for (const auto& [group, members] : document.groups) {
+            if (first.empty() && !members.empty()) first = domain_of(members.front());
+        }
+        if (tailnet_.domain.empty()) tailnet_.domain = first.empty() ? "example.com" : first;
+    }
+    for (const auto& [group, members] : document.groups) {
+        for (const auto& member : members) add_user(member, UserRole::Member);
+    }
+    for (const auto& test : document.tests) {
+        if (test.source.find('@') != std::string::npos && !test.source.starts_with("user:"))
+            add_user(test.source, UserRole::Member);
+    }
+    for_each_selector(document, [&](const Selector& selector) { need_selector(document, selector, nullptr); });
+    add_user(fmt::format("{}@{}", kSomebodyElse, tailnet_.domain), UserRole::Member);
+    for (const auto& user : std::vector<TailnetUser>{tailnet_.users}) need_user(user.login);
+
+    for (const auto& [tag, owners] : document.tag_owners) need_tag(tag);
+    auto& router = node_with_tag(std::string{kSomethingElse});
+    for_each_selector(document, [&](const Selector& selector) { need_selector(document, selector, &router); });
+    for (const auto* exit : {"0.0.0.0/0", "::/0"}) {
+        const auto route = *IpPrefix::parse(exit);
+        if (std::find(router.routes.begin(), router.routes.end(), route) == router.routes.end())
+            router.routes.push_back(route);
+    }
+    const auto exits = router.routes;
+    for (const auto& grant : document.grants.value_or(std::vector<Grant>{})) {
+        for (const auto& tag : grant.via) {
+            auto& node = node_with_tag(tag);
+            for (const auto& destination : grant.destinations) {
+                need_selector(document, destination, &node);
+                if (!destination.is(Autogroup::Internet)) continue;
+                for (const auto& route : exits) {
+                    if (is_exit_route(route)) node.routes.push_back(route);
+                }
+            }
+        }
+    }
+}
+
+Tailnet imagined_tailnet(std::initializer_list<const Document*> documents) {
+    Stage stage;
+    for (const auto* document : documents) stage.need_everybody(*document);
+    auto tailnet = stage.tailnet();
+    choose_primaries(tailnet);
+    return tailnet;
+}
+
+Document without_postures(Document document) {
+    document.default_source_postures.clear();
+    if (document.acls) {
+        for (auto& acl : *document.acls) acl.postures.clear();
+    }
+    if (document.grants) {
+        for (auto& grant : *document.grants) grant.postures.clear();
+    }
+    for (auto& rule : document.ssh) rule.postures.clear();
+    return document;
+}
+
+} // namespace tailrace
