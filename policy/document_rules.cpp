@@ -1,6 +1,7 @@
 // policy/document_rules.cpp - acls, grants and nodeAttrs.
 #include "base/text.hpp"
 #include "policy/document_reader.hpp"
+#include "policy/illustrative.hpp"
 #include "policy/words.hpp"
 
 #include <algorithm>
@@ -19,11 +20,6 @@ bool is_open_capability(std::string_view name) {
     return std::any_of(std::begin(kOpenCapabilities), std::end(kOpenCapabilities), [&](std::string_view open) {
         return name == open || (name.size() > open.size() && name.starts_with(open) && name[open.size()] == '/');
     });
-}
-
-/// Words of introductory articles that explain grants; the language has other names for them.
-bool is_illustrative(std::string_view name) {
-    return name == "who" || name == "can" || name == "to" || name == "because";
 }
 
 Result<void> check_ports_allowed(int protocol, std::string_view spelled, const std::vector<PortRange>& ports) {
@@ -137,10 +133,11 @@ bool DocumentReader::read_grant(const Value& element) {
     if (!expect(element, hujson::Kind::Object, "grants")) return false;
     for (const auto& member : element.members) {
         if (is_illustrative(member.name.text))
-            return fail(member.name, fmt::format("{} is how articles explain a grant, not how one is written: src for "
-                                                 "who, ip or app for can, dst for to, "
-                                                 "and a comment for because",
-                                                 quoted(member.name.text)));
+            return fail(
+                member.name,
+                fmt::format("{} is how articles explain a grant, not how one is written: src for who, ip or app "
+                            "for can, dst for to, and a comment for because; `policy lint --fix` rewrites it",
+                            quoted(member.name.text)));
     }
     const Value* via = nullptr;
     const Value* destinations = nullptr;

@@ -2,9 +2,9 @@
 #include "policy/stage.hpp"
 
 #include "policy/address_set.hpp"
+#include "policy/walk.hpp"
 
 #include <algorithm>
-#include <functional>
 
 namespace tailrace {
 namespace {
@@ -12,29 +12,6 @@ namespace {
 std::string domain_of(const std::string& login) {
     const auto at = login.rfind('@');
     return at == std::string::npos ? std::string{} : login.substr(at + 1);
-}
-
-/// Calls `visit(selector)` for every selector of the document.
-void for_each_selector(const Document& document, const std::function<void(const Selector&)>& visit) {
-    const auto all = [&](const std::vector<Selector>& selectors) {
-        for (const auto& selector : selectors) visit(selector);
-    };
-    for (const auto& acl : document.acls.value_or(std::vector<AclRule>{})) {
-        all(acl.sources);
-        for (const auto& destination : acl.destinations) visit(destination.selector);
-    }
-    for (const auto& grant : document.grants.value_or(std::vector<Grant>{})) {
-        all(grant.sources);
-        all(grant.destinations);
-    }
-    for (const auto& rule : document.ssh) {
-        all(rule.sources);
-        all(rule.destinations);
-    }
-    for (const auto& entry : document.node_attributes) all(entry.targets);
-    for (const auto& [tag, owners] : document.tag_owners) all(owners);
-    for (const auto& [prefix, who] : document.auto_approvers.routes) all(who);
-    all(document.auto_approvers.exit_node);
 }
 
 UserRole role_named(Autogroup autogroup) {

@@ -1,0 +1,346 @@
+// policy/explain.cpp - asks every rule how near it comes.
+#include "policy/explain.hpp"
+
+#include "base/json/json.hpp"
+#include "base/text.hpp"
+#include "policy/judge.hpp"
+#include "policy/names.hpp"
+#include "policy/posture.hpp"
+#include "policy/quote.hpp"
+#include "policy/words.hpp"
+
+#include <algorithm>
+#include <set>
+
+namespace tailrace {
+namespace {
+
+/// "DST:PORT[/PROTO]" taken apart.
+struct Question {
+    std::string name;
+    std::uint16_t port = 0;
+    std::optional<int> protocol;
+};
+
+Result<Question> parse_destination(std::string_view text) {
+    Question question;
+    std::string_view rest = text;
+    const auto slash = rest.rfind('/');
+    if (slash != std::string_view::npos) {
+        auto protocol = parse_protocol(rest.substr(slash + 1));
+        if (!protocol) return protocol.error().with("{}", quoted(text));
+        question.protocol = *protocol;
+        rest = rest.substr(0, slash);
+    }
+    const bool needs_port = !question.protocol || has_ports(*question.protocol);
+    const auto colon = rest.rfind(':');
+    const auto port = colon == std::string_view::npos ? Result<std::uint16_t>{Error::make("none")}
+                                                      : parse_number<std::uint16_t>(rest.substr(colon + 1));
+    // The last group of an IPv6 address is no port.
+    const bool bare_ipv6 = static_cast<bool>(IpAddress::parse(rest)) && !rest.empty();
+    if (port && *port != 0 && !(bare_ipv6 && !needs_port)) {
+        question.port = *port;
+        rest = rest.substr(0, colon);
+    } else if (needs_port) {
+        return Error::make("{}: want a destination with one port, such as tag:web:443 or tag:web:53/udp", quoted(text));
+    }
+    if (rest.starts_with('[') && rest.ends_with(']')) rest = rest.substr(1, rest.size() - 2);
+    question.name = std::string{rest};
+    return question;
+}
+
+class Explainer {
+public:
+    Explainer(std::shared_ptr<const CompiledPolicy> policy, Question question)
+        : judge_(std::move(policy)), document_(judge_.compiled().document()), quotes_(document_),
+          question_(std::move(question)) {}
+
+    Result<void> look_up(std::string_view source) {
+        auto sources = devices_named(document_, judge_.directory(), source);
+        if (!sources) return sources.error();
+        auto destinations = devices_named(document_, judge_.directory(), question_.name);
+        if (!destinations) return destinations.error();
+        sources_ = std::move(*sources);
+        destinations_ = std::move(*destinations);
+        return {};
+    }
+
+    void answer(Explanation& out) {
+        std::size_t pairs = 0;
+        std::vector<std::string> refused;
+        for (const auto& source : sources_) {
+            for (const auto& destination : destinations_) {
+                if (source.node && source.node == destination.node) continue;
+                ++pairs;
+                if (!ask(source, destination))
+                    refused.push_back(fmt::format("{} to {}", source.name, destination.name));
+            }
+        }
+        const auto what = fmt::format("{} to {}", out.source, out.destination);
+        using Verdict = Explanation::Verdict;
+        out.verdict = pairs == 0 || refused.size() == pairs ? Verdict::Denied
+                      : refused.empty()                     ? Verdict::Allowed
+                                                            : Verdict::Partly;
+        for (const auto offset : deciding_) out.deciding.push_back(line(offset));
+        if (sources_.empty() || destinations_.empty()) {
+            out.summary = fmt::format("{}: denied: {} stands for no device", what,
+                                      sources_.empty() ? out.source : question_.name);
+            return;
+        }
+        if (pairs == 0) {
+            out.summary = fmt::format("{}: both are the same device", what);
+            return;
+        }
+        if (out.verdict == Verdict::Allowed) {
+            out.summary = fmt::format("{}: allowed by {}", what, place(out.deciding.front()));
+        } else if (out.verdict == Verdict::Partly) {
+            out.summary = fmt::format("{}: allowed for some only; not for {}", what, some_of(refused));
+        } else {
+            out.summary = fmt::format("{}: denied: no rule allows it", what);
+        }
+        if (out.verdict != Verdict::Allowed) add_near_misses(out);
+        add_route_note(out);
+        add_ssh_note(out);
+    }
+
+private:
+    std::string place(const Explanation::Line& line) const {
+        return line.rule.empty() ? "default: the policy has neither acls nor grants" : line.position.text();
+    }
+
+    Explanation::Line line(std::uint32_t offset, std::string reason = {}) const {
+        return {quotes_.position_of(offset), quotes_.rule_at(offset), std::move(reason)};
+    }
+
+    /// Whether one device reaches the other; keeps how near each rule came.
+    bool ask(const NamedDevice& source, const NamedDevice& destination) {
+        bool reached = false;
+        for (const auto& from : source.addresses) {
+            for (const auto& to : destination.addresses) {
+                if (from.bits() != to.bits()) continue;
+                same_family_ = true;
+                const Probe probe{from, to, question_.port, question_.protocol};
+                for (const auto& rule : judge_.rules()) {
+                    if (!Judge::is_about_packets(rule)) continue;
+                    const auto match = judge_.match(rule, probe);
+                    if (match.allows()) {
+                        reached = true;
+                        if (std::find(deciding_.begin(), deciding_.end(), rule.offset) == deciding_.end())
+                            deciding_.push_back(rule.offset);
+                    } else if (match.source || match.destination || filtered_by_posture(rule, source)) {
+                        keep_miss(rule, match, source);
+                    }
+                }
+            }
+        }
+        return reached;
+    }
+
+    struct Miss {
+        const Rule* rule;
+        RuleMatch match;
+        bool posture = false; ///< the source is meant, but fulfils no posture
+    };
+
+    void keep_miss(const Rule& rule, const RuleMatch& match, const NamedDevice& source) {
+        const Miss miss{&rule, match, !match.source && filtered_by_posture(rule, source)};
+        const auto known = std::find_if(misses_.begin(), misses_.end(),
+                                        [&](const Miss& other) { return other.rule->offset == rule.offset; });
+        if (known == misses_.end()) {
+            misses_.push_back(miss);
+        } else if (rank(miss) < rank(*known)) {
+            *known = miss;
+        }
+    }
+
+    static int rank(const Miss& miss) { return 2 * miss.match.misses() - (miss.posture ? 1 : 0); }
+
+    bool filtered_by_posture(const Rule& rule, const NamedDevice& source) const {
+        if (!source.node) return false;
+        const auto [selectors, postures] = side_of(rule.offset);
+        if (selectors == nullptr) return false;
+        const auto& attributes = judge_.directory().node(*source.node).attributes;
+        if (fulfils(document_, *postures, attributes)) return false;
+        return std::any_of(selectors->begin(), selectors->end(), [&](const Selector& selector) {
+            return judge_.directory().nodes_matching(selector).contains(*source.node);
+        });
+    }
+
+    std::pair<const std::vector<Selector>*, const std::vector<std::string>*> side_of(std::uint32_t offset) const {
+        if (document_.acls) {
+            for (const auto& acl : *document_.acls) {
+                if (acl.offset == offset) return {&acl.sources, &acl.postures};
+            }
+        }
+        if (document_.grants) {
+            for (const auto& grant : *document_.grants) {
+                if (grant.offset == offset) return {&grant.sources, &grant.postures};
+            }
+        }
+        return {};
+    }
+
+    void add_near_misses(Explanation& out) const {
+        if (!same_family_) {
+            out.notes.emplace_back("source and destination have no address of the same family (IPv4, IPv6)");
+            return;
+        }
+        auto misses = misses_;
+        misses.erase(std::remove_if(misses.begin(), misses.end(),
+                                    [&](const Miss& miss) {
+                                        const bool decides = std::find(deciding_.begin(), deciding_.end(),
+                                                                       miss.rule->offset) != deciding_.end();
+                                        return decides || miss.match.misses() > 2;
+                                    }),
+                     misses.end());
+        std::stable_sort(misses.begin(), misses.end(), [](const Miss& a, const Miss& b) { return rank(a) < rank(b); });
+        constexpr std::size_t kMost = 5;
+        for (const auto& miss : misses) {
+            if (out.near_misses.size() == kMost) break;
+            out.near_misses.push_back(line(miss.rule->offset, reason(miss, out)));
+        }
+    }
+
+    std::string reason(const Miss& miss, const Explanation& out) const {
+        const auto& rule = *miss.rule;
+        std::vector<std::string> reasons;
+        if (!miss.match.source && miss.posture) {
+            const auto* postures = side_of(rule.offset).second;
+            reasons.push_back(fmt::format("{} fulfils none of {}", out.source,
+                                          some_of(postures->empty() ? document_.default_source_postures : *postures)));
+        } else if (!miss.match.source) {
+            reasons.push_back(fmt::format("src does not include {}", out.source));
+        }
+        if (!miss.match.destination) reasons.push_back(fmt::format("dst does not include {}", question_.name));
+        if (!miss.match.routed) reasons.push_back("no router that `via` names has an approved route to it");
+        if (!miss.match.protocol) {
+            reasons.push_back(fmt::format("it allows {}, not {}", protocols_text(rule.protocols),
+                                          question_.protocol ? protocol_text(*question_.protocol) : "this"));
+        } else if (!miss.match.ports) {
+            std::vector<PortRange> ports;
+            for (const auto& destination : rule.destinations) {
+                for (const auto& range : destination.ports) {
+                    if (std::find(ports.begin(), ports.end(), range) == ports.end()) ports.push_back(range);
+                }
+            }
+            const bool needs_all = question_.protocol && !has_ports(*question_.protocol);
+            reasons.push_back(needs_all
+                                  ? fmt::format("{} needs a rule for all ports", protocol_text(*question_.protocol))
+                                  : fmt::format("it allows port {}, not {}", ports_text(ports), question_.port));
+        }
+        return join(reasons, "; ");
+    }
+
+    /// Where packets to an address that is no device's would go.
+    void add_route_note(Explanation& out) const {
+        for (const auto& destination : destinations_) {
+            if (destination.node) continue;
+            const auto& ip = destination.addresses.front();
+            std::vector<std::string> routers;
+            for (NodeIndex i = 0; i < judge_.directory().size(); ++i) {
+                for (const auto& route : judge_.directory().node(i).routes) {
+                    if (route.contains(ip))
+                        routers.push_back(fmt::format("{} by {}", route.text(), describe(judge_.directory(), i)));
+                }
+            }
+            out.notes.push_back(routers.empty()
+                                    ? fmt::format("no device has {} and no approved route leads there", ip.text())
+                                    : fmt::format("{} is routed: {}", ip.text(), some_of(routers)));
+        }
+    }
+
+    void add_ssh_note(Explanation& out) const {
+        constexpr std::uint16_t kSshPort = 22;
+        if (question_.port != kSshPort || document_.ssh.empty()) return;
+        std::set<std::string> logins;
+        for (const auto& destination : destinations_) {
+            if (!destination.node) continue;
+            const auto rules = judge_.compiled().ssh_rules_for(judge_.directory().node(*destination.node).id);
+            for (const auto& rule : rules) {
+                for (const auto& source : sources_) {
+                    const bool is_principal =
+                        std::any_of(source.addresses.begin(), source.addresses.end(), [&](const IpAddress& address) {
+                            return std::find(rule.principals.begin(), rule.principals.end(), address) !=
+                                   rule.principals.end();
+                        });
+                    if (!is_principal) continue;
+                    for (const auto& [asked, local] : rule.ssh_users) {
+                        if (!local.empty())
+                            logins.insert((asked == "*" ? "anybody but root" : asked) + (rule.check ? " (check)" : ""));
+                    }
+                }
+            }
+        }
+        out.notes.push_back(logins.empty() ? "the ssh section lets nobody in here"
+                                           : fmt::format("the ssh section allows logging in as {}",
+                                                         some_of({logins.begin(), logins.end()})));
+    }
+
+    Judge judge_;
+    const Document& document_;
+    PolicyQuotes quotes_;
+    Question question_;
+    std::vector<NamedDevice> sources_, destinations_;
+    std::vector<std::uint32_t> deciding_;
+    std::vector<Miss> misses_;
+    bool same_family_ = false;
+};
+
+void append_lines(std::string& out, const char* name, const std::vector<Explanation::Line>& lines) {
+    out += fmt::format(",\"{}\":[", name);
+    for (const auto& line : lines) {
+        if (&line != &lines.front()) out += ',';
+        out += fmt::format("{{\"line\":{},\"column\":{},\"rule\":", line.position.line, line.position.column);
+        json::append(out, line.rule);
+        if (!line.reason.empty()) {
+            out += ",\"reason\":";
+            json::append(out, line.reason);
+        }
+        out += '}';
+    }
+    out += ']';
+}
+
+} // namespace
+
+std::string Explanation::text() const {
+    std::string out = summary + "\n";
+    for (const auto& line : deciding) {
+        if (!line.rule.empty()) out += fmt::format("  {}: {}\n", line.position.text(), line.rule);
+    }
+    if (!near_misses.empty()) out += "nearest misses:\n";
+    for (const auto& line : near_misses)
+        out += fmt::format("  {}: {}\n    {}\n", line.position.text(), line.reason, line.rule);
+    for (const auto& note : notes) out += fmt::format("note: {}\n", note);
+    return out;
+}
+
+std::string Explanation::json() const {
+    const char* word = verdict == Verdict::Allowed ? "allowed" : verdict == Verdict::Partly ? "partly" : "denied";
+    std::string out = fmt::format("{{\"verdict\":\"{}\",\"src\":", word);
+    json::append(out, source);
+    out += ",\"dst\":";
+    json::append(out, destination);
+    out += ",\"summary\":";
+    json::append(out, summary);
+    append_lines(out, "deciding", deciding);
+    append_lines(out, "nearMisses", near_misses);
+    out += ",\"notes\":";
+    json::append(out, notes);
+    return out + "}";
+}
+
+Result<Explanation> explain(std::shared_ptr<const CompiledPolicy> policy, std::string_view source,
+                            std::string_view destination) {
+    auto question = parse_destination(trim(destination));
+    if (!question) return question.error();
+    Explanation out;
+    out.source = std::string{trim(source)};
+    out.destination = std::string{trim(destination)};
+    Explainer explainer{std::move(policy), std::move(*question)};
+    if (auto found = explainer.look_up(out.source); !found) return found.error();
+    explainer.answer(out);
+    return out;
+}
+
+} // namespace tailrace
