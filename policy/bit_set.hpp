@@ -40,6 +40,19 @@ public:
         return false;
     }
 
+    bool is_subset_of(const BitSet& other) const {
+        for (std::size_t i = 0; i < words_.size(); ++i) {
+            if ((words_[i] & ~other.words_[i]) != 0) return false;
+        }
+        return true;
+    }
+
+    std::size_t count() const {
+        std::size_t sum = 0;
+        for (const auto word : words_) sum += static_cast<std::size_t>(__builtin_popcountll(word));
+        return sum;
+    }
+
     BitSet& operator|=(const BitSet& other) {
         for (std::size_t i = 0; i < words_.size(); ++i) words_[i] |= other.words_[i];
         return *this;

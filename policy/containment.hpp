@@ -1,0 +1,42 @@
+// policy/containment.hpp - is all that one rule allows allowed by another? Internal to policy/.
+#pragma once
+#include "policy/compiled_data.hpp"
+
+#include <map>
+#include <vector>
+
+namespace tailrace {
+
+/// Which families of addresses something has.
+struct Families {
+    bool v4 = false;
+    bool v6 = false;
+};
+Families families_of(const SourceSet& sources, const Directory& directory);
+Families families_of(const RuleDestination& destination, const Directory& directory);
+
+/// Compares the rules of one compiled policy as sets of packets.
+class Containment {
+public:
+    /// The compiled rules that one acl or grant became.
+    using Parts = std::vector<const Rule*>;
+
+    explicit Containment(const CompiledPolicy& policy);
+
+    Parts parts_at(std::uint32_t offset) const;
+    /// Whether each of the inner parts is within one of the outer ones. Never for grants with `via`: they also say
+    /// which way packets go.
+    bool contains(const Parts& outer, const Parts& inner) const;
+
+private:
+    bool contains(const Rule& outer, const Rule& inner) const;
+    bool contains_sources(const Rule& outer, const Rule& inner) const;
+    bool contains(const RuleDestination& outer, const RuleDestination& inner) const;
+    bool contains_own_devices(const Rule& outer, const Rule& inner) const;
+
+    const Directory& directory_;
+    std::map<std::uint32_t, Parts> parts_;
+    std::map<const SourceSet*, BitSet> covered_; ///< the addresses of nodes in a set, by whatever word
+};
+
+} // namespace tailrace

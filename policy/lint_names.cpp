@@ -1,0 +1,233 @@
+// policy/lint_names.cpp - what is said about names.
+#include "policy/lint_names.hpp"
+
+#include "base/text.hpp"
+#include "policy/address_set.hpp"
+#include "policy/walk.hpp"
+#include "policy/words.hpp"
+
+#include <algorithm>
+#include <set>
+
+namespace tailrace {
+namespace {
+
+using Severity = LintFinding::Severity;
+
+class NameLinter {
+public:
+    NameLinter(const hujson::Tree& tree, const Document& document, const Tailnet* tailnet, LintReport& report)
+        : tree_(tree), document_(document), tailnet_(tailnet), report_(report) {
+        collect_words(tree.root());
+    }
+
+    void run() {
+        groups();
+        tags();
+        hosts();
+        unused("ipsets", "unused-ipset");
+        unused("postures", "unused-posture");
+        old_spellings();
+        auto_approvers();
+    }
+
+private:
+    /// Every word that stands anywhere as a value: "tag:web:22" counts for "tag:web" too.
+    void collect_words(const hujson::Value& value) {
+        if (value.kind == hujson::Kind::String) {
+            std::string_view word = trim(value.text);
+            for (const auto* prefix : {"add ", "remove "}) {
+                if (word.starts_with(prefix)) word = trim(word.substr(std::string_view{prefix}.size()));
+            }
+            if (word.starts_with("host:")) word.remove_prefix(5);
+            words_.emplace(word);
+            const auto colon = word.rfind(':');
+            if (colon != std::string_view::npos) words_.emplace(word.substr(0, colon));
+        }
+        for (const auto& element : value.elements) collect_words(element);
+        for (const auto& member : value.members) collect_words(member.value);
+    }
+
+    bool is_used(const std::string& name) const { return words_.count(name) != 0; }
+
+    const hujson::Value* section(std::string_view name) const {
+        for (const auto& member : tree_.root().members) {
+            if (equals_ignoring_case(member.name.text, name)) return &member.value;
+        }
+        return nullptr;
+    }
+
+    void unused(std::string_view section_name, const char* code) {
+        const auto* names = section(section_name);
+        if (names == nullptr) return;
+        for (const auto& member : names->members) {
+            if (!is_used(member.name.text))
+                report_.add(Severity::Note, code, member.name.begin,
+                            fmt::format("nothing refers to {}", member.name.text));
+        }
+    }
+
+    void groups() {
+        const auto* groups = section("groups");
+        if (groups == nullptr) return;
+        for (const auto& member : groups->members) {
+            const auto& members = document_.groups.at(member.name.text);
+            if (members.empty())
+                report_.add(Severity::Warning, "empty-group", member.name.begin,
+                            fmt::format("{} has no members: a rule for it lets nobody in", member.name.text));
+            std::set<std::string> seen;
+            for (const auto& element : member.value.elements) {
+                const std::string login{trim(element.text)};
+                if (!seen.insert(login).second)
+                    report_.add(Severity::Note, "repeated-member", element.begin,
+                                fmt::format("{} stands twice in {}", login, member.name.text));
+                if (tailnet_ != nullptr && !has_user(login))
+                    report_.add(Severity::Note, "unknown-user", element.begin,
+                                fmt::format("the tailnet has no user {}", login));
+            }
+        }
+        unused("groups", "unused-group");
+    }
+
+    bool has_user(const std::string& login) const {
+        return std::any_of(tailnet_->users.begin(), tailnet_->users.end(),
+                           [&](const TailnetUser& user) { return user.login == login; });
+    }
+
+    void tags() {
+        const auto* tags = section("tagOwners");
+        if (tags == nullptr) return;
+        for (const auto& member : tags->members) {
+            const auto& tag = member.name.text;
+            const auto& owners = document_.tag_owners.at(tag);
+            if (owners.empty()) {
+                report_.add(Severity::Warning, "tag-without-owner", member.name.begin,
+                            fmt::format("{} has no owners: only admins can give it to a device", tag));
+            } else if (only_owned_by_itself(tag)) {
+                report_.add(Severity::Warning, "tag-without-owner", member.name.begin,
+                            fmt::format("{} is owned by tags that own each other, and by nobody else", tag));
+            }
+            for (const auto& owner : owners) {
+                if (owner.is(Autogroup::Member))
+                    report_.add(
+                        Severity::Warning, "tag-for-everybody", owner.offset,
+                        fmt::format("every member can give {} to a device, and so have whatever it may reach", tag));
+            }
+        }
+        unused("tagOwners", "unused-tag");
+    }
+
+    bool only_owned_by_itself(const std::string& tag) const {
+        std::set<std::string> seen;
+        std::vector<std::string> open{tag};
+        while (!open.empty()) {
+            const auto name = open.back();
+            open.pop_back();
+            if (!seen.insert(name).second) continue;
+            const auto found = document_.tag_owners.find(name);
+            if (found == document_.tag_owners.end()) continue;
+            if (found->second.empty()) return false; // said about that tag
+            for (const auto& owner : found->second) {
+                if (owner.kind != Selector::Kind::Tag) return false;
+                open.push_back(owner.name);
+            }
+        }
+        return true;
+    }
+
+    void hosts() {
+        const auto* hosts = section("hosts");
+        if (hosts == nullptr) return;
+        const auto& own = tailnet_ranges();
+        for (const auto& member : hosts->members) {
+            const auto& prefix = document_.hosts.at(member.name.text);
+            const auto range = IpRange::of(prefix);
+            const bool inside =
+                std::any_of(own.begin(), own.end(), [&](const IpRange& each) { return each.overlaps(range); });
+            if (!inside) continue;
+            if (!prefix.is_single()) {
+                report_.add(Severity::Warning, "host-in-tailnet", member.value.begin,
+                            fmt::format("host {} ({}) overlaps the addresses of the tailnet: it stands for whatever "
+                                        "devices have them now",
+                                        quoted(member.name.text), prefix.text()));
+            } else if (tailnet_ != nullptr && owner_of(prefix.address()) == nullptr) {
+                report_.add(Severity::Warning, "host-without-device", member.value.begin,
+                            fmt::format("host {}: no device has the address {}", quoted(member.name.text),
+                                        prefix.address().text()));
+            } else {
+                report_.add(
+                    Severity::Note, "host-in-tailnet", member.value.begin,
+                    fmt::format("host {} overlaps the addresses of the tailnet: it stands for {} alone, not for "
+                                "the device's other address; a tag stands for both",
+                                quoted(member.name.text), prefix.address().text()));
+            }
+        }
+        unused("hosts", "unused-host");
+    }
+
+    const TailnetNode* owner_of(const IpAddress& ip) const {
+        for (const auto& node : tailnet_->nodes) {
+            if (std::find(node.addresses.begin(), node.addresses.end(), ip) != node.addresses.end()) return &node;
+        }
+        return nullptr;
+    }
+
+    void old_spellings() {
+        for (const auto* name : {"acls", "tests"}) {
+            const auto* rules = section(name);
+            if (rules == nullptr) continue;
+            for (const auto& rule : rules->elements) {
+                for (const auto& member : rule.members) {
+                    const auto* now = new_name(name, member.name.text);
+                    if (now != nullptr)
+                        report_.add(Severity::Note, "old-name", member.name.begin,
+                                    fmt::format("{} is the old name of {}", member.name.text, now), true);
+                }
+            }
+        }
+        for_each_selector(document_, [&](const Selector& selector) {
+            if (selector.text == "autogroup:members")
+                report_.add(Severity::Note, "old-name", selector.offset,
+                            "autogroup:members is the old name of autogroup:member", true);
+        });
+    }
+
+    static const char* new_name(std::string_view section, std::string_view member) {
+        const bool acls = section == "acls";
+        if (acls && equals_ignoring_case(member, "users")) return "src";
+        if (acls && equals_ignoring_case(member, "ports")) return "dst";
+        if (!acls && equals_ignoring_case(member, "user")) return "src";
+        if (!acls && equals_ignoring_case(member, "allow")) return "accept";
+        return nullptr;
+    }
+
+    void auto_approvers() {
+        const auto* approvers = section("autoApprovers");
+        if (approvers == nullptr) return;
+        for (const auto& part : approvers->members) {
+            if (!equals_ignoring_case(part.name.text, "routes")) continue;
+            for (const auto& route : part.value.members) {
+                auto prefix = parse_address_or_prefix(route.name.text);
+                if (prefix && prefix->is_default())
+                    report_.add(Severity::Warning, "approves-no-exit", route.name.begin,
+                                fmt::format("{} approves every subnet route, but no exit node: those are approved by "
+                                            "exitNode alone",
+                                            route.name.text));
+            }
+        }
+    }
+
+    const hujson::Tree& tree_;
+    const Document& document_;
+    const Tailnet* tailnet_;
+    LintReport& report_;
+    std::set<std::string, std::less<>> words_;
+};
+
+} // namespace
+
+void lint_names(const hujson::Tree& tree, const Document& document, const Tailnet* tailnet, LintReport& report) {
+    NameLinter{tree, document, tailnet, report}.run();
+}
+
+} // namespace tailrace

@@ -1,0 +1,236 @@
+// policy/lint_rules.cpp - compares rules as sets: by the text alone on an imagined tailnet, and on the real one.
+#include "base/text.hpp"
+#include "policy/containment.hpp"
+#include "policy/judge.hpp"
+#include "policy/lint_names.hpp"
+#include "policy/quote.hpp"
+#include "policy/stage.hpp"
+#include "policy/words.hpp"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+namespace tailrace {
+namespace {
+
+using Severity = LintFinding::Severity;
+
+/// An acl or a grant, as far as lint looks at both alike.
+struct PolicyRule {
+    std::uint32_t offset = 0;
+    const std::vector<Selector>* sources = nullptr;
+    std::vector<const Selector*> destinations;
+    const std::vector<std::string>* postures = nullptr;
+    const AclRule* acl = nullptr;
+    const Grant* grant = nullptr;
+};
+
+std::vector<PolicyRule> rules_of(const Document& document) {
+    std::vector<PolicyRule> rules;
+    if (document.grants) {
+        for (const auto& grant : *document.grants) {
+            PolicyRule rule{grant.offset, &grant.sources, {}, &grant.postures, nullptr, &grant};
+            for (const auto& destination : grant.destinations) rule.destinations.push_back(&destination);
+            rules.push_back(std::move(rule));
+        }
+    }
+    if (document.acls) {
+        for (const auto& acl : *document.acls) {
+            PolicyRule rule{acl.offset, &acl.sources, {}, &acl.postures, &acl, nullptr};
+            for (const auto& destination : acl.destinations) rule.destinations.push_back(&destination.selector);
+            rules.push_back(std::move(rule));
+        }
+    }
+    return rules;
+}
+
+class RuleLinter {
+public:
+    RuleLinter(const Document& document, LintReport& report)
+        : document_(document), report_(report), rules_(rules_of(document)) {}
+
+    void run(const Tailnet* tailnet) {
+        if (!document_.acls && !document_.grants) {
+            report_.add(Severity::Warning, "allows-everything", 0,
+                        "the policy has neither acls nor grants: everything may reach everything");
+            return;
+        }
+        for (const auto& rule : rules_) look_at_text(rule);
+        auto imagined = std::make_shared<const Document>(without_postures(document_));
+        const auto symbolic = CompiledPolicy::compile(imagined, imagined_tailnet({imagined.get()}));
+        find_dead(*symbolic, When::Ever);
+        find_shadowed(*symbolic);
+        if (tailnet == nullptr) return;
+        auto borrowed = std::shared_ptr<const Document>{std::shared_ptr<const Document>{}, &document_};
+        find_dead(*CompiledPolicy::compile(borrowed, *tailnet), When::Now);
+    }
+
+private:
+    enum class When { Ever, Now };
+
+    /// What needs no sets.
+    void look_at_text(const PolicyRule& rule) {
+        const auto has = [&](const std::vector<const Selector*>& list, auto test) {
+            return std::find_if(list.begin(), list.end(), [&](const Selector* each) { return test(*each); });
+        };
+        std::vector<const Selector*> sources;
+        for (const auto& source : *rule.sources) sources.push_back(&source);
+        const auto is_everything = [](const Selector& selector) { return selector.kind == Selector::Kind::Everything; };
+        const auto danger = has(sources, [](const Selector& selector) { return selector.is(Autogroup::DangerAll); });
+        const auto everybody = has(sources, is_everything);
+        const auto member = has(sources, [](const Selector& selector) { return selector.is(Autogroup::Member); });
+        const bool everywhere = has(rule.destinations, is_everything) != rule.destinations.end() && opens_all(rule);
+        if (danger != sources.end()) {
+            report_.add(Severity::Warning, "danger-all", (*danger)->offset,
+                        "autogroup:danger-all lets in any address at all, also from outside of the tailnet");
+        } else if (everybody != sources.end() && everywhere) {
+            report_.add(Severity::Warning, "too-wide", rule.offset,
+                        "this rule is wider than autogroup:member to *: it lets everything reach everything, hosts "
+                        "behind subnet routers and tagged devices included");
+        } else if (everybody != sources.end()) {
+            report_.add(Severity::Note, "wide-source", (*everybody)->offset,
+                        "the source * includes tagged devices and every host behind a subnet router; autogroup:member "
+                        "is the people's own devices");
+        } else if (member != sources.end() && everywhere) {
+            report_.add(Severity::Note, "too-wide", rule.offset, "this rule lets every member reach everything");
+        }
+        if (rule.grant != nullptr) look_at_grant(*rule.grant);
+    }
+
+    static bool opens_all(const PolicyRule& rule) {
+        if (rule.grant != nullptr) {
+            return std::any_of(rule.grant->ip.begin(), rule.grant->ip.end(),
+                               [](const GrantPorts& item) { return !item.protocol && item.ports.is_all(); });
+        }
+        return !rule.acl->protocol &&
+               std::any_of(rule.acl->destinations.begin(), rule.acl->destinations.end(),
+                           [](const AclDestination& destination) {
+                               return destination.selector.kind == Selector::Kind::Everything &&
+                                      std::any_of(destination.ports.begin(), destination.ports.end(),
+                                                  [](PortRange ports) { return ports.is_all(); });
+                           });
+    }
+
+    void look_at_grant(const Grant& grant) {
+        constexpr std::uint16_t kProtocolsOftenMeant[] = {47, 50, 51};
+        for (const auto& item : grant.ip) {
+            if (item.protocol || item.ports.first != item.ports.last) continue;
+            const auto* meant =
+                std::find(std::begin(kProtocolsOftenMeant), std::end(kProtocolsOftenMeant), item.ports.first);
+            if (meant != std::end(kProtocolsOftenMeant))
+                report_.add(Severity::Note, "port-or-protocol", grant.offset,
+                            fmt::format("\"{0}\" in ip is port {0}; the protocol {1} is written \"{1}:*\"", *meant,
+                                        protocol_text(*meant)));
+        }
+        if (!grant.via.empty() && !grant.app.empty())
+            report_.add(Severity::Warning, "via-without-app", grant.offset,
+                        "a grant with via gives no capabilities: app has no effect beside it");
+    }
+
+    /// Rules that let nobody in or lead nowhere.
+    void find_dead(const CompiledPolicy& policy, When when) {
+        std::map<std::uint32_t, std::vector<const Rule*>> compiled;
+        for (const auto& rule : policy.data().list.rules) compiled[rule.offset].push_back(&rule);
+        const auto& directory = policy.data().directory;
+        for (const auto& rule : rules_) {
+            const auto why = reason_dead(rule, compiled[rule.offset], directory, when);
+            if (why.empty() || dead_.count(rule.offset) != 0) continue;
+            if (when == When::Ever) dead_.insert(rule.offset);
+            report_.add(Severity::Warning, when == When::Ever ? "never-matches" : "matches-nothing-now", rule.offset,
+                        fmt::format("this rule {} {}: {}", when == When::Ever ? "can never match" : "matches nothing",
+                                    when == When::Ever ? "anything" : "now", why));
+        }
+    }
+
+    std::string reason_dead(const PolicyRule& rule, const std::vector<const Rule*>& compiled,
+                            const Directory& directory, When when) const {
+        if (rule.sources->empty()) return "src is empty";
+        if (rule.destinations.empty()) return "dst is empty";
+        BitSet sources{directory.size()};
+        bool by_address = false;
+        for (const auto& source : *rule.sources) {
+            sources |= directory.nodes_matching(source);
+            by_address = by_address || source.kind == Selector::Kind::Prefix || source.kind == Selector::Kind::IpSet;
+        }
+        if (sources.empty() && !by_address) return fmt::format("no device is in src ({})", names_of(*rule.sources));
+        if (compiled.empty())
+            return rule.postures->empty() ? "its sources and destinations stand for no device"
+                                          : "no device of src fulfils a posture that it asks for";
+        bool families = false;
+        bool receivers = false;
+        for (const auto* part : compiled) {
+            receivers = receivers || !part->receivers.empty();
+            families = families || shares_family(*part, directory);
+        }
+        if (!families) return "src and dst have no addresses of the same family (IPv4, IPv6)";
+        // On the imagined tailnet somebody routes everything; only the real one can lack a router.
+        if (receivers || when == When::Ever) return {};
+        if (rule.grant != nullptr && !rule.grant->via.empty())
+            return fmt::format("no device with {} has an approved route to a destination", join(rule.grant->via, ", "));
+        std::vector<Selector> destinations;
+        for (const auto* destination : rule.destinations) destinations.push_back(*destination);
+        return fmt::format("no device has or routes a destination ({})", names_of(destinations));
+    }
+
+    static std::string names_of(const std::vector<Selector>& selectors) {
+        std::vector<std::string> names;
+        for (const auto& selector : selectors) names.push_back(selector.text);
+        return some_of(names, 3);
+    }
+
+    static bool shares_family(const Rule& rule, const Directory& directory) {
+        if (rule.self) return true;
+        const auto sources = families_of(*rule.sources, directory);
+        return std::any_of(rule.destinations.begin(), rule.destinations.end(), [&](const RuleDestination& destination) {
+            const auto there = families_of(destination, directory);
+            return (sources.v4 && there.v4) || (sources.v6 && there.v6);
+        });
+    }
+
+    /// Rules that another rule contains. Of two equal ones the later is named.
+    void find_shadowed(const CompiledPolicy& policy) {
+        const Containment containment{policy};
+        for (std::size_t i = 0; i < rules_.size(); ++i) {
+            if (dead_.count(rules_[i].offset) != 0) continue;
+            const auto inner = containment.parts_at(rules_[i].offset);
+            if (inner.empty()) continue;
+            for (std::size_t j = 0; j < rules_.size(); ++j) {
+                if (i == j || dead_.count(rules_[j].offset) != 0) continue;
+                if (!postures_allow(rules_[i], rules_[j])) continue;
+                const auto outer = containment.parts_at(rules_[j].offset);
+                if (!containment.contains(outer, inner)) continue;
+                if (i < j && postures_allow(rules_[j], rules_[i]) && containment.contains(inner, outer)) continue;
+                const bool same = containment.contains(inner, outer);
+                report_.add(Severity::Warning, same ? "repeated" : "shadowed", rules_[i].offset,
+                            fmt::format("this rule adds nothing: {} {}", document_.position_of(rules_[j].offset).text(),
+                                        same ? "says the same" : "allows all of it"));
+                break;
+            }
+        }
+    }
+
+    /// Whether whoever fulfils the postures of the inner rule fulfils those of the outer one.
+    bool postures_allow(const PolicyRule& inner, const PolicyRule& outer) const {
+        const auto& defaults = document_.default_source_postures;
+        const auto& wanted = outer.postures->empty() ? defaults : *outer.postures;
+        const auto& given = inner.postures->empty() ? defaults : *inner.postures;
+        if (wanted.empty()) return true;
+        return !given.empty() && std::all_of(given.begin(), given.end(), [&](const std::string& posture) {
+            return std::find(wanted.begin(), wanted.end(), posture) != wanted.end();
+        });
+    }
+
+    const Document& document_;
+    LintReport& report_;
+    std::vector<PolicyRule> rules_;
+    std::set<std::uint32_t> dead_;
+};
+
+} // namespace
+
+void lint_rules(const Document& document, const Tailnet* tailnet, LintReport& report) {
+    RuleLinter{document, report}.run(tailnet);
+}
+
+} // namespace tailrace
