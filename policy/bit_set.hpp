@@ -1,5 +1,6 @@
 // policy/bit_set.hpp - a set of small numbers of a size known beforehand.
 #pragma once
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -61,7 +62,7 @@ public:
         for (std::size_t i = 0; i < words_.size(); ++i) words_[i] &= other.words_[i];
         return *this;
     }
-    bool operator==(const BitSet&) const = default;
+    auto operator<=>(const BitSet&) const = default;
 
     /// Calls `visit(number)` in ascending order.
     template <typename Visit>

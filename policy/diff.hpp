@@ -1,0 +1,37 @@
+// policy/diff.hpp - who gains and who loses what when one policy takes the place of another?
+#pragma once
+#include "policy/document.hpp"
+#include "policy/tailnet.hpp"
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+namespace tailrace {
+
+/// One sentence of the difference: these may now (or no longer) do this with those.
+struct PolicyChange {
+    bool gain = true;
+    std::vector<std::string> who;
+    std::string access;             ///< "tcp 22", "log in as root", "give the tag tag:web to devices"
+    std::vector<std::string> what;  ///< destinations; empty where the access says it all
+    std::vector<std::size_t> lines; ///< of the rules that give it: in the new policy for a gain, else in the old one
+
+    /// "group:ops gains tcp 22 on tag:web (line 12)"
+    std::string text() const;
+};
+
+struct PolicyDiff {
+    std::vector<PolicyChange> changes;
+    std::vector<std::string> notes; ///< what is no access of anybody: posture:x asks for something else
+
+    bool empty() const { return changes.empty() && notes.empty(); }
+    std::string text() const; ///< a line a sentence; says so when nothing changes
+    std::string json() const;
+};
+
+/// Compares what the rules mean, not how they are written. With a tailnet: for its devices; without one for a device of
+/// everybody that either policy names.
+PolicyDiff diff_policies(const Document& before, const Document& after, const Tailnet* tailnet = nullptr);
+
+} // namespace tailrace
