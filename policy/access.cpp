@@ -36,7 +36,7 @@ Access::Ports Access::without(const Ports& ports, const Ports& taken) {
     return left;
 }
 
-Access Access::minus(const Access& other) const {
+Access Access::minus(const Access& other, const std::string& still) const {
     Access left;
     for (const auto& [key, ports] : ports_) {
         Ports rest = ports;
@@ -44,10 +44,24 @@ Access Access::minus(const Access& other) const {
             const auto found = other.ports_.find({condition, key.second});
             if (found != other.ports_.end()) rest = without(rest, found->second);
         }
+        if (key.first.empty()) {
+            for (const auto& [there, conditional] : other.ports_) {
+                if (there.first.empty() || there.second != key.second) continue;
+                auto both = common(rest, conditional);
+                if (both.empty()) continue;
+                rest = without(rest, both);
+                left.ports_[{still + " " + there.first, key.second}] = std::move(both);
+            }
+        }
         if (!rest.empty()) left.ports_[key] = std::move(rest);
     }
     for (const auto& word : words_) {
-        if (other.words_.count(word) == 0 && other.words_.count({std::string{}, word.second}) == 0)
+        if (other.words_.count(word) != 0 || other.words_.count({std::string{}, word.second}) != 0) continue;
+        const auto conditional = std::find_if(other.words_.begin(), other.words_.end(),
+                                              [&](const auto& there) { return there.second == word.second; });
+        if (word.first.empty() && conditional != other.words_.end())
+            left.words_.insert({still + " " + conditional->first, word.second});
+        else
             left.words_.insert(word);
     }
     return left;

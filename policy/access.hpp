@@ -18,8 +18,9 @@ public:
     void add_word(const std::string& condition, std::string word) { words_.insert({condition, std::move(word)}); }
 
     bool empty() const { return ports_.empty() && words_.empty(); }
-    /// What is here and not there; what is there without a condition covers all conditions here.
-    Access minus(const Access& other) const;
+    /// What is here and not there; what is there without a condition covers all conditions here. What is here without a
+    /// condition and there under one is under "`still` if posture:x".
+    Access minus(const Access& other, const std::string& still) const;
     /// "tcp 22, 80-90; udp 53", "anything (if posture:x)"
     std::string text() const;
 
@@ -31,6 +32,7 @@ public:
 private:
     using Ports = std::vector<std::pair<std::uint16_t, std::uint16_t>>; ///< disjoint, in order, not touching
 
+    static Ports common(const Ports& a, const Ports& b) { return without(a, without(a, b)); }
     static Ports without(const Ports& ports, const Ports& taken);
 
     std::map<std::pair<std::string, int>, Ports> ports_;

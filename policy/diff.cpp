@@ -174,7 +174,9 @@ public:
     }
 
     void write(std::vector<PolicyChange>& out) const {
-        for (const auto& [key, places] : by_access_) {
+        for (const auto& [key, all_places] : by_access_) {
+            auto places = all_places;
+            add_themselves(places);
             // The same people lose or gain it on several destinations: one sentence.
             std::vector<std::pair<BitSet, PolicyChange>> sentences;
             std::vector<BitSet> targets;
@@ -207,6 +209,16 @@ private:
         BitSet who;
         std::set<std::size_t> lines;
     };
+
+    /// Nobody sends to himself; but where everybody gains something on everybody, leaving each out of his own line
+    /// would make a sentence of each.
+    void add_themselves(std::map<std::size_t, Entry>& places) const {
+        BitSet everybody{parties_.size()};
+        for (const auto& [to, entry] : places) everybody |= entry.who;
+        for (auto& [to, entry] : places) {
+            if (parties_[to].members.size() < 2 && everybody.contains(to)) entry.who.insert(to);
+        }
+    }
 
     const std::vector<Party>& parties_;
     const PartyNames& names_;
@@ -259,8 +271,8 @@ private:
             possible[family] = parties_[from].address(v4) != nullptr && parties_[to].address(v4) != nullptr;
             const auto old_access = before_.access(from, to, v4, &then);
             const auto new_access = after_.access(from, to, v4, &now);
-            gained[family] = new_access.minus(old_access);
-            lost[family] = old_access.minus(new_access);
+            gained[family] = new_access.minus(old_access, "before only");
+            lost[family] = old_access.minus(new_access, "still");
         }
         report(true, from, to, gained, possible, after_, now);
         report(false, from, to, lost, possible, before_, then);
@@ -320,7 +332,9 @@ PolicyDiff diff_policies(const Document& before, const Document& after, const Ta
 
 std::string PolicyChange::text() const {
     constexpr std::size_t kMost = 8;
-    auto out = fmt::format("{} {} {}", some_of(who, kMost), gain ? "gains" : "loses", access);
+    const bool one = who.size() == 1;
+    auto out = fmt::format("{} {} {}", some_of(who, kMost), gain ? (one ? "gains" : "gain") : (one ? "loses" : "lose"),
+                           access);
     if (!what.empty()) out += " on " + some_of(what, kMost);
     if (!lines.empty()) {
         std::vector<std::string> texts;

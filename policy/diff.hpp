@@ -13,7 +13,7 @@ namespace tailrace {
 struct PolicyChange {
     bool gain = true;
     std::vector<std::string> who;
-    std::string access;             ///< "tcp 22", "log in as root", "give the tag tag:web to devices"
+    std::string access;             ///< "tcp 22", "the login root", "the attribute funnel"
     std::vector<std::string> what;  ///< destinations; empty where the access says it all
     std::vector<std::size_t> lines; ///< of the rules that give it: in the new policy for a gain, else in the old one
 

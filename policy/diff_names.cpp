@@ -82,12 +82,12 @@ private:
                     const std::string old_verdict = verdict_of(match_ssh_rule(then, source, asked));
                     const std::string new_verdict = verdict_of(match_ssh_rule(now, source, asked));
                     if (old_verdict == new_verdict) return;
-                    const auto access = "to log in as " + said;
+                    const auto access = "the login " + said;
                     if (!new_verdict.empty()) insert(gains, true, access + std::string{trim_end(new_verdict)}, from);
                     if (!old_verdict.empty()) insert(gains, false, access + std::string{trim_end(old_verdict)}, from);
                 };
                 for (const auto& login : logins) compare(login, login);
-                if (anybody) compare("\x01", "anybody but root"); // a name that no rule lists
+                if (anybody) compare("\x01", "of any name but root"); // a name that no rule lists
             }
             if (!gains.empty()) by_gains.try_emplace(gains, BitSet{parties_.size()}).first->second.insert(to);
         }

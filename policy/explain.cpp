@@ -5,8 +5,8 @@
 #include "base/text.hpp"
 #include "policy/judge.hpp"
 #include "policy/names.hpp"
-#include "policy/posture.hpp"
 #include "policy/quote.hpp"
+#include "policy/stage.hpp"
 #include "policy/words.hpp"
 
 #include <algorithm>
@@ -52,8 +52,10 @@ Result<Question> parse_destination(std::string_view text) {
 class Explainer {
 public:
     Explainer(std::shared_ptr<const CompiledPolicy> policy, Question question)
-        : judge_(std::move(policy)), document_(judge_.compiled().document()), quotes_(document_),
-          question_(std::move(question)) {}
+        : judge_(std::move(policy)), document_(judge_.compiled().document()),
+          free_(CompiledPolicy::compile(std::make_shared<const Document>(without_postures(document_)),
+                                        judge_.compiled().tailnet())),
+          quotes_(document_), question_(std::move(question)) {}
 
     Result<void> look_up(std::string_view source) {
         auto sources = devices_named(document_, judge_.directory(), source);
@@ -120,16 +122,18 @@ private:
                 if (from.bits() != to.bits()) continue;
                 same_family_ = true;
                 const Probe probe{from, to, question_.port, question_.protocol};
+                bool passes = false;
                 for (const auto& rule : judge_.rules()) {
-                    if (!Judge::is_about_packets(rule)) continue;
-                    const auto match = judge_.match(rule, probe);
-                    if (match.allows()) {
-                        reached = true;
-                        if (std::find(deciding_.begin(), deciding_.end(), rule.offset) == deciding_.end())
-                            deciding_.push_back(rule.offset);
-                    } else if (match.source || match.destination || filtered_by_posture(rule, source)) {
-                        keep_miss(rule, match, source);
-                    }
+                    if (!Judge::is_about_packets(rule) || !judge_.match(rule, probe).allows()) continue;
+                    passes = true;
+                    if (std::find(deciding_.begin(), deciding_.end(), rule.offset) == deciding_.end())
+                        deciding_.push_back(rule.offset);
+                }
+                reached = reached || passes;
+                if (passes) continue;
+                for (const auto& rule : free_.rules()) {
+                    const auto match = free_.match(rule, probe);
+                    if (Judge::is_about_packets(rule) && (match.source || match.destination)) keep_miss({&rule, match});
                 }
             }
         }
@@ -137,15 +141,13 @@ private:
     }
 
     struct Miss {
-        const Rule* rule;
+        const Rule* rule; ///< as if every posture were fulfilled: when it allows, a posture is what is missing
         RuleMatch match;
-        bool posture = false; ///< the source is meant, but fulfils no posture
     };
 
-    void keep_miss(const Rule& rule, const RuleMatch& match, const NamedDevice& source) {
-        const Miss miss{&rule, match, !match.source && filtered_by_posture(rule, source)};
+    void keep_miss(const Miss& miss) {
         const auto known = std::find_if(misses_.begin(), misses_.end(),
-                                        [&](const Miss& other) { return other.rule->offset == rule.offset; });
+                                        [&](const Miss& other) { return other.rule->offset == miss.rule->offset; });
         if (known == misses_.end()) {
             misses_.push_back(miss);
         } else if (rank(miss) < rank(*known)) {
@@ -153,31 +155,19 @@ private:
         }
     }
 
-    static int rank(const Miss& miss) { return 2 * miss.match.misses() - (miss.posture ? 1 : 0); }
+    static int rank(const Miss& miss) { return miss.match.misses(); }
 
-    bool filtered_by_posture(const Rule& rule, const NamedDevice& source) const {
-        if (!source.node) return false;
-        const auto [selectors, postures] = side_of(rule.offset);
-        if (selectors == nullptr) return false;
-        const auto& attributes = judge_.directory().node(*source.node).attributes;
-        if (fulfils(document_, *postures, attributes)) return false;
-        return std::any_of(selectors->begin(), selectors->end(), [&](const Selector& selector) {
-            return judge_.directory().nodes_matching(selector).contains(*source.node);
-        });
-    }
-
-    std::pair<const std::vector<Selector>*, const std::vector<std::string>*> side_of(std::uint32_t offset) const {
-        if (document_.acls) {
-            for (const auto& acl : *document_.acls) {
-                if (acl.offset == offset) return {&acl.sources, &acl.postures};
+    const std::vector<std::string>& postures_of(std::uint32_t offset) const {
+        const auto own = [&](const auto& rules) -> const std::vector<std::string>* {
+            if (!rules) return nullptr;
+            for (const auto& rule : *rules) {
+                if (rule.offset == offset && !rule.postures.empty()) return &rule.postures;
             }
-        }
-        if (document_.grants) {
-            for (const auto& grant : *document_.grants) {
-                if (grant.offset == offset) return {&grant.sources, &grant.postures};
-            }
-        }
-        return {};
+            return nullptr;
+        };
+        const auto* of_acl = own(document_.acls);
+        const auto* of_grant = own(document_.grants);
+        return of_acl != nullptr ? *of_acl : of_grant != nullptr ? *of_grant : document_.default_source_postures;
     }
 
     void add_near_misses(Explanation& out) const {
@@ -204,13 +194,9 @@ private:
     std::string reason(const Miss& miss, const Explanation& out) const {
         const auto& rule = *miss.rule;
         std::vector<std::string> reasons;
-        if (!miss.match.source && miss.posture) {
-            const auto* postures = side_of(rule.offset).second;
-            reasons.push_back(fmt::format("{} fulfils none of {}", out.source,
-                                          some_of(postures->empty() ? document_.default_source_postures : *postures)));
-        } else if (!miss.match.source) {
-            reasons.push_back(fmt::format("src does not include {}", out.source));
-        }
+        if (miss.match.allows())
+            return fmt::format("{} fulfils none of {}", out.source, some_of(postures_of(rule.offset)));
+        if (!miss.match.source) reasons.push_back(fmt::format("src does not include {}", out.source));
         if (!miss.match.destination) reasons.push_back(fmt::format("dst does not include {}", question_.name));
         if (!miss.match.routed) reasons.push_back("no router that `via` names has an approved route to it");
         if (!miss.match.protocol) {
@@ -278,6 +264,7 @@ private:
 
     Judge judge_;
     const Document& document_;
+    Judge free_; ///< the same policy as it treats devices that fulfil every posture
     PolicyQuotes quotes_;
     Question question_;
     std::vector<NamedDevice> sources_, destinations_;

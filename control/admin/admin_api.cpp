@@ -2,6 +2,8 @@
 
 #include "base/json/json.hpp"
 #include "control/admin/messages.hpp"
+#include "control/server/policy_input.hpp"
+#include "policy/tailnet_json.hpp"
 
 namespace tailrace {
 namespace {
@@ -240,6 +242,10 @@ Task<HttpResponse> nodes(AdminBackend& backend, const HttpRequest& request, std:
     co_return ok(describe(tailnet, *node));
 }
 
+HttpResponse policy_tailnet_json(AdminBackend& backend) {
+    return HttpResponse::json(200, tailnet_json(policy_tailnet(*backend.tailnet().snapshot())));
+}
+
 Task<HttpResponse> policy(AdminBackend& backend, const HttpRequest& request) {
     if (request.method == "GET") co_return HttpResponse::text(200, backend.policy_text());
     if (request.method != "PUT") co_return failed(405, "this method is not for the policy");
@@ -263,6 +269,8 @@ Task<HttpResponse> answer_admin(AdminBackend& backend, HttpRequest request) {
         response = co_await keys(backend, request, parts[3], parts[4]);
     else if (parts[2] == "nodes")
         response = co_await nodes(backend, request, parts[3], parts[4]);
+    else if (parts[2] == "policy" && parts[3] == "tailnet" && parts[4].empty() && request.method == "GET")
+        response = policy_tailnet_json(backend);
     else if (parts[2] == "policy" && parts[3].empty())
         response = co_await policy(backend, request);
     co_return response;

@@ -25,7 +25,7 @@ public:
 ///   GET|POST /v1/users        DELETE /v1/users/NAME
 ///   GET|POST /v1/keys         POST /v1/keys/ID/revoke
 ///   GET /v1/nodes[/WHICH]     POST /v1/nodes/WHICH/{expire,rename,tag}, /v1/nodes/register   DELETE /v1/nodes/WHICH
-///   GET|PUT /v1/policy
+///   GET|PUT /v1/policy        GET /v1/policy/tailnet (what policies are applied to)
 ///
 /// WHICH is an id, a name, an address or a node key. Errors are {"error": "a sentence"}.
 Task<HttpResponse> answer_admin(AdminBackend& backend, HttpRequest request);

@@ -6,8 +6,8 @@
 #include "base/text.hpp"
 #include "control/admin/messages.hpp"
 #include "control/cli/admin_client.hpp"
+#include "control/cli/policy_commands.hpp"
 #include "control/cli/table.hpp"
-#include "policy/document.hpp"
 
 #include <CLI/CLI.hpp>
 
@@ -25,6 +25,7 @@ constexpr const char* kDefaultSocket = "/run/tailrace-control/control.sock";
 // What the options say; one command uses a few of them.
 struct Words {
     std::string socket = kDefaultSocket;
+    bool socket_is_given = false;
     std::string config;
     bool json = false;
     std::string name, user, expiry, file, new_name, registration;
@@ -206,18 +207,13 @@ Outcome set_policy(const Words& words) {
     return words.json ? *answer : "the policy is in force";
 }
 
-Outcome check_policy(const Words& words) {
-    auto text = read_policy(words.file);
-    if (!text) return text.error();
-    auto document = Document::parse(*text);
-    if (!document) return document.error().with("{}", words.file);
-    return words.json ? std::string{"{\"ok\":true}"} : fmt::format("{} is good", words.file);
-}
-
 // The commands, with the chosen one in `chosen`.
-void declare(CLI::App& app, Words& words, std::function<Outcome(const Words&)>& chosen) {
+void declare(CLI::App& app, Words& words, std::function<Outcome(const Words&)>& chosen, PolicyWords& policy_words,
+             PolicyCommand& policy_command) {
     app.require_subcommand(1);
-    app.add_option("--socket", words.socket, "the server's Unix socket")->capture_default_str();
+    app.add_option("--socket", words.socket, "the server's Unix socket")->capture_default_str()->each([&words](auto&&) {
+        words.socket_is_given = true;
+    });
 
     auto group = [&app](const char* name, const char* text) {
         auto* made = app.add_subcommand(name, text);
@@ -276,9 +272,7 @@ void declare(CLI::App& app, Words& words, std::function<Outcome(const Words&)>& 
     command(policy, "set", "put a policy in force", set_policy)
         ->add_option("FILE", words.file, "- for standard input")
         ->required();
-    command(policy, "check", "say whether a policy is good; needs no server", check_policy)
-        ->add_option("FILE", words.file, "- for standard input")
-        ->required();
+    declare_policy_commands(*policy, policy_words, policy_command);
 }
 
 } // namespace
@@ -289,7 +283,11 @@ int run_command_line(int argc, char** argv, const ServeFunction& serve) {
     app.set_version_flag("--version", "tailrace-control " TAILRACE_VERSION);
     Words words;
     std::function<Outcome(const Words&)> chosen;
-    declare(app, words, chosen);
+    PolicyWords policy_words;
+    policy_words.socket = &words.socket;
+    policy_words.socket_is_given = &words.socket_is_given;
+    PolicyCommand policy_command;
+    declare(app, words, chosen, policy_words, policy_command);
     bool serving = false;
     auto* server = app.add_subcommand("serve", "run the server");
     server->fallthrough();
@@ -301,13 +299,25 @@ int run_command_line(int argc, char** argv, const ServeFunction& serve) {
         return app.exit(problem) == 0 ? 0 : 2;
     }
     if (serving) return serve(words.config);
-    auto outcome = chosen(words);
+    int status = 0;
+    Outcome outcome = std::string{};
+    if (policy_command) {
+        auto answer = policy_command();
+        if (answer) {
+            outcome = std::move(answer->text);
+            status = answer->status;
+        } else {
+            outcome = answer.error();
+        }
+    } else {
+        outcome = chosen(words);
+    }
     if (!outcome) {
         fmt::print(stderr, "{}\n", outcome.error());
         return 1;
     }
     if (!outcome->empty()) fmt::print("{}{}", *outcome, outcome->back() == '\n' ? "" : "\n");
-    return 0;
+    return status;
 }
 
 } // namespace tailrace

@@ -20,9 +20,7 @@ TailnetUser policy_user(const User& user) {
     return {user.id, has_domain ? user.name : user.name + "@", UserRole::Member};
 }
 
-namespace {
-
-Tailnet tailnet_of(const Snapshot& snapshot) {
+Tailnet policy_tailnet(const Snapshot& snapshot) {
     Tailnet tailnet;
     for (const auto& [id, user] : snapshot.users) tailnet.users.push_back(policy_user(*user));
     for (const auto& [id, node] : snapshot.nodes) {
@@ -33,20 +31,19 @@ Tailnet tailnet_of(const Snapshot& snapshot) {
         out.addresses = {node->record.v4, node->record.v6};
         out.routes = routes_in_force(*node);
         out.online = node->report.online;
+        out.name = node->record.given_name;
     }
     return tailnet;
 }
 
-} // namespace
-
 Result<Document> check_policy(const std::string& text, const Snapshot& snapshot) {
-    return check(text, tailnet_of(snapshot));
+    return check(text, policy_tailnet(snapshot));
 }
 
 std::shared_ptr<const CompiledPolicy> compile_for(std::shared_ptr<const Document> document,
                                                   std::shared_ptr<const Snapshot> snapshot,
                                                   std::shared_ptr<const Tailnet> last) {
-    Tailnet tailnet = tailnet_of(*snapshot);
+    Tailnet tailnet = policy_tailnet(*snapshot);
     if (last) {
         auto old = last->nodes.begin();
         for (TailnetNode& node : tailnet.nodes) {

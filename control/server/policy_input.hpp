@@ -11,6 +11,8 @@ namespace tailrace {
 std::shared_ptr<const CompiledPolicy> compile_for(std::shared_ptr<const Document> document,
                                                   std::shared_ptr<const Snapshot> snapshot,
                                                   std::shared_ptr<const Tailnet> last);
+/// The tailnet as policies are applied to it, with the names of devices.
+Tailnet policy_tailnet(const Snapshot& snapshot);
 /// Checks a policy also against the users and nodes that there are, and runs its tests.
 Result<Document> check_policy(const std::string& text, const Snapshot& snapshot);
 /// A user as policies write it: alice@example.com, and alice@ for one whose name has no domain.
