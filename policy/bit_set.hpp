@@ -4,7 +4,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace tailrace {
@@ -26,6 +28,31 @@ public:
     void insert(std::size_t i) { words_[i / 64] |= std::uint64_t{1} << (i % 64); }
     void erase(std::size_t i) { words_[i / 64] &= ~(std::uint64_t{1} << (i % 64)); }
     bool contains(std::size_t i) const { return (words_[i / 64] >> (i % 64) & 1) != 0; }
+
+    /// Takes one number out; those above it count one less.
+    void remove_number(std::size_t i) {
+        const auto first = i / 64;
+        const auto below = (std::uint64_t{1} << (i % 64)) - 1;
+        words_[first] = (words_[first] & below) | (words_[first] >> 1 & ~below);
+        for (auto k = first; k + 1 < words_.size(); ++k) {
+            words_[k] = (words_[k] & ~(std::uint64_t{1} << 63)) | words_[k + 1] << 63;
+            words_[k + 1] >>= 1;
+        }
+        resize(size_ - 1);
+    }
+    /// Makes room for a new number, which is not in the set; those from it on count one more.
+    void add_number(std::size_t i) {
+        resize(size_ + 1);
+        const auto first = i / 64;
+        const auto below = (std::uint64_t{1} << (i % 64)) - 1;
+        for (auto k = words_.size() - 1; k > first; --k) words_[k] = words_[k] << 1 | words_[k - 1] >> 63;
+        words_[first] = (words_[first] & below) | (words_[first] & ~below) << 1;
+    }
+    /// New numbers are not in the set; those that go were not.
+    void resize(std::size_t size) {
+        size_ = size;
+        words_.resize((size + 63) / 64);
+    }
 
     bool empty() const {
         for (const auto word : words_) {
@@ -58,6 +85,10 @@ public:
         for (std::size_t i = 0; i < words_.size(); ++i) words_[i] |= other.words_[i];
         return *this;
     }
+    BitSet& operator^=(const BitSet& other) {
+        for (std::size_t i = 0; i < words_.size(); ++i) words_[i] ^= other.words_[i];
+        return *this;
+    }
     BitSet& operator&=(const BitSet& other) {
         for (std::size_t i = 0; i < words_.size(); ++i) words_[i] &= other.words_[i];
         return *this;
@@ -81,6 +112,42 @@ public:
 private:
     std::size_t size_ = 0;
     std::vector<std::uint64_t> words_;
+};
+
+/// A set that many hold and hardly anybody changes: copies share it until one of them is changed.
+class SharedBitSet {
+public:
+    SharedBitSet() = default;
+    SharedBitSet(BitSet set) : set_(std::make_shared<const BitSet>(std::move(set))) {} // NOLINT: it is one
+
+    const BitSet& get() const {
+        static const BitSet kNone;
+        return set_ ? *set_ : kNone;
+    }
+    operator const BitSet&() const { return get(); } // NOLINT: it is one
+
+    std::size_t size() const { return get().size(); }
+    bool contains(std::size_t i) const { return set_->contains(i); }
+    bool empty() const { return get().empty(); }
+    bool intersects(const BitSet& other) const { return get().intersects(other); }
+    bool is_subset_of(const BitSet& other) const { return get().is_subset_of(other); }
+    std::size_t count() const { return get().count(); }
+    template <typename Visit>
+    void for_each(Visit visit) const {
+        get().for_each(visit);
+    }
+
+    SharedBitSet& operator|=(const BitSet& other) {
+        BitSet changed = get();
+        changed |= other;
+        set_ = std::make_shared<const BitSet>(std::move(changed));
+        return *this;
+    }
+    /// Whether both hold the very same set.
+    bool is(const SharedBitSet& other) const { return set_ == other.set_; }
+
+private:
+    std::shared_ptr<const BitSet> set_;
 };
 
 } // namespace tailrace

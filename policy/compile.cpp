@@ -26,21 +26,29 @@ CompiledPolicy::Data::Data(std::shared_ptr<const Document> policy, Tailnet tailn
     for (std::uint32_t i = 0; i < list.rules.size(); ++i) {
         const auto& rule = list.rules[i];
         has_self = has_self || rule.self;
-        if (mergeable(rule) && !rule.self) first_of.try_emplace({rule.sources, rule.protocols}, i);
+        merged_into.push_back(i);
+        if (mergeable(rule) && !rule.self)
+            merged_into.back() = first_of.try_emplace({rule.sources, rule.protocols}, i).first->second;
     }
+    filter_hashes.resize(directory.size());
+    view_of_node.resize(directory.size());
 }
 
 CompiledPolicy::CompiledPolicy(std::unique_ptr<Data> data) : data_(std::move(data)) {}
 CompiledPolicy::~CompiledPolicy() = default;
 
 std::shared_ptr<const CompiledPolicy> CompiledPolicy::compile(std::shared_ptr<const Document> document,
-                                                              Tailnet tailnet) {
-    return std::shared_ptr<const CompiledPolicy>{
-        new CompiledPolicy{std::make_unique<Data>(std::move(document), std::move(tailnet))}};
+                                                              Tailnet tailnet, const CompiledPolicy* before) {
+    auto data = std::make_unique<Data>(std::move(document), std::move(tailnet));
+    if (before != nullptr && before->data_->document == data->document) data->carry_over(*before->data_);
+    return std::shared_ptr<const CompiledPolicy>{new CompiledPolicy{std::move(data)}};
 }
 
 const Document& CompiledPolicy::document() const {
     return *data_->document;
+}
+std::shared_ptr<const Document> CompiledPolicy::shared_document() const {
+    return data_->document;
 }
 const Tailnet& CompiledPolicy::tailnet() const {
     return data_->directory.tailnet();
@@ -62,19 +70,21 @@ std::vector<CompiledPolicy::Data::Kept> CompiledPolicy::Data::reduce(NodeIndex n
     };
     std::vector<Candidate> candidates;
     std::map<MergeKey, std::uint32_t> own_first; // of the rules between the devices of this user
-    for (std::uint32_t i = 0; i < list.rules.size(); ++i) {
+    rule_lists().for_each_received(node, [&](std::uint32_t i) {
         const auto& rule = list.rules[i];
-        if (rule.silent || !rule.receivers.contains(node)) continue;
+        if (rule.silent) return;
         const auto* set = sources_of(rule, node);
-        candidates.push_back({i, i, set});
+        candidates.push_back({rule.self ? i : merged_into[i], i, set});
         if (rule.self && mergeable(rule)) own_first.try_emplace({set, rule.protocols}, i);
-    }
+    });
     for (auto& candidate : candidates) {
         const auto& rule = list.rules[candidate.rule];
-        if (!mergeable(rule)) continue;
+        if (!mergeable(rule) || own_first.empty()) continue;
         const MergeKey key{candidate.sources, rule.protocols};
-        if (const auto found = first_of.find(key); found != first_of.end())
-            candidate.position = std::min(candidate.position, found->second);
+        if (rule.self) {
+            if (const auto found = first_of.find(key); found != first_of.end())
+                candidate.position = std::min(candidate.position, found->second);
+        }
         if (const auto found = own_first.find(key); found != own_first.end())
             candidate.position = std::min(candidate.position, found->second);
     }
@@ -194,81 +204,66 @@ CompiledPolicy::Rules CompiledPolicy::Data::render(const std::vector<Kept>& kept
     return rules;
 }
 
+ContentHash CompiledPolicy::Data::hash_of(const std::vector<Kept>& kept) const {
+    ContentHash hash;
+    const Kept* last = nullptr;
+    for (const auto& entry : kept) {
+        const auto& rule = list.rules[entry.rule];
+        const auto& destination = rule.destinations[entry.destination];
+        const bool same_rule =
+            last != nullptr && last->position == entry.position && (mergeable(rule) || last->rule == entry.rule);
+        last = &entry;
+        if (!same_rule) {
+            hash.add(sources_of(rule, entry.node == 0 ? 0 : entry.node - 1)->hash);
+            hash.add(static_cast<std::uint64_t>(rule.kind) << 32 | rule.protocols.size());
+            for (const int protocol : rule.protocols) hash.add(static_cast<std::uint64_t>(protocol));
+            if (rule.kind == Rule::Kind::Capabilities) {
+                for (const auto& [name, values] : *rule.capabilities) {
+                    hash.add(name);
+                    hash.add(values ? values->size() + 1 : 0);
+                    for (const auto& value : values.value_or(std::vector<std::string>{})) hash.add(value);
+                }
+            }
+        }
+        hash.add(static_cast<std::uint64_t>(destination.kind));
+        if (destination.kind == RuleDestination::Kind::Ranges && rule.kind == Rule::Kind::Ports)
+            hash.add(destination.ranges[entry.item].second);
+        else if (destination.kind == RuleDestination::Kind::Nodes || rule.kind == Rule::Kind::Capabilities)
+            hash.add(directory.addresses()[entry.item].hash);
+        if (rule.kind == Rule::Kind::Capabilities) continue;
+        for (const auto& ports : destination.ports) hash.add(std::uint64_t{ports.first} << 16 | ports.last);
+    }
+    return hash;
+}
+
+const ContentHash& CompiledPolicy::Data::filter_hash(NodeIndex node) const {
+    auto& known = filter_hashes[node];
+    if (!known) known = hash_of(reduce(node));
+    return *known;
+}
+
+ContentHash CompiledPolicy::filter_id(PolicyNodeId id) const {
+    const auto node = data_->directory.index_of(id);
+    return node ? data_->filter_hash(*node) : ContentHash{};
+}
+
 CompiledPolicy::Rules CompiledPolicy::rules_for(PolicyNodeId id) const {
     static const Rules kNone = std::make_shared<const std::vector<FilterRule>>();
     const auto node = data_->directory.index_of(id);
     if (!node) return kNone;
+    const auto& known_hash = data_->filter_hashes[*node];
+    if (known_hash) {
+        if (const auto shared = data_->shared_rules.find(*known_hash); shared != data_->shared_rules.end())
+            return shared->second;
+    }
     const auto kept = data_->reduce(*node);
+    if (!known_hash) data_->filter_hashes[*node] = data_->hash_of(kept);
     if (kept.empty()) return kNone;
     const bool shared = std::all_of(kept.begin(), kept.end(), [](const Data::Kept& entry) { return entry.node == 0; });
     if (!shared) return data_->render(kept);
-    auto& known = data_->shared_rules[kept];
+    auto& known = data_->shared_rules[*data_->filter_hashes[*node]];
     if (!known) known = data_->render(kept);
     return known;
-}
-
-const CompiledPolicy::Data::View& CompiledPolicy::Data::view(NodeIndex node) const {
-    view_of_node.resize(directory.size());
-    auto& known = view_of_node[node];
-    if (known != nullptr) return *known;
-    std::vector<std::uint64_t> key; // two nodes with the same key are alike for every rule
-    key.reserve(list.rules.size() / 32 + 2);
-    const bool untagged = directory.untagged().contains(node);
-    if (has_self) key.push_back(untagged ? static_cast<std::uint64_t>(directory.node(node).user) : 0);
-    std::uint64_t word = 0;
-    for (std::size_t i = 0; i < list.rules.size(); ++i) {
-        const auto& rule = list.rules[i];
-        const bool receives = rule.receivers.contains(node);
-        const bool sends = rule.self ? rule.self_sources.contains(node) : rule.sources->touched.contains(node);
-        word = word << 2 | (receives ? 2U : 0U) | (sends ? 1U : 0U);
-        if (i % 32 == 31) key.push_back(word);
-    }
-    key.push_back(word);
-
-    const auto [found, is_new] = views.try_emplace(std::move(key));
-    auto& view = found->second;
-    known = &view;
-    if (!is_new) return view;
-    BitSet seen{directory.size()};
-    for (const auto& rule : list.rules) {
-        const bool receives = rule.receivers.contains(node);
-        if (!rule.self) {
-            if (receives) seen |= rule.sources->touched;
-            if (rule.sources->touched.contains(node)) seen |= rule.receivers;
-        } else if (untagged) {
-            const auto& own = directory.nodes_of_user(directory.node(node).user);
-            BitSet sources = own;
-            sources &= rule.self_sources;
-            if (rule.self_sources.contains(node)) {
-                seen |= own;
-            } else if (receives) {
-                seen |= sources;
-            }
-        }
-    }
-    std::vector<PolicyNodeId> nodes;
-    seen.for_each([&](std::size_t other) { nodes.push_back(directory.node(static_cast<NodeIndex>(other)).id); });
-    view.seen = std::move(seen);
-    view.nodes = std::make_shared<const std::vector<PolicyNodeId>>(std::move(nodes));
-    return view;
-}
-
-bool CompiledPolicy::visible(PolicyNodeId a, PolicyNodeId b) const {
-    const auto first = data_->directory.index_of(a);
-    const auto second = data_->directory.index_of(b);
-    return first && second && *first != *second && data_->view(*first).seen.contains(*second);
-}
-
-CompiledPolicy::NodeList CompiledPolicy::view_of(PolicyNodeId id) const {
-    static const NodeList kNobody = std::make_shared<const std::vector<PolicyNodeId>>();
-    const auto node = data_->directory.index_of(id);
-    return node ? data_->view(*node).nodes : kNobody;
-}
-
-std::vector<PolicyNodeId> CompiledPolicy::peers_of(PolicyNodeId id) const {
-    auto peers = *view_of(id);
-    peers.erase(std::remove(peers.begin(), peers.end(), id), peers.end());
-    return peers;
 }
 
 } // namespace tailrace

@@ -1,5 +1,6 @@
 // policy/compile.hpp - a policy and a tailnet become answers: who may send what to whom, and who sees whom.
 #pragma once
+#include "policy/content_hash.hpp"
 #include "policy/document.hpp"
 #include "policy/filter_rule.hpp"
 #include "policy/ssh_rules.hpp"
@@ -15,8 +16,8 @@ namespace tailrace {
 /// A policy applied to one state of the tailnet. Immutable to its users, but answers are worked out when first asked
 /// and then kept, so one object belongs to one thread at a time.
 ///
-/// Nodes that the policy treats alike share their answers: two nodes with the same filter get the *same pointer* from
-/// rules_for(), two that see the same nodes the same pointer from view_of(). Serialise once per pointer.
+/// Nodes that the policy treats alike share their answers: two nodes with the same filter have the same filter_id(),
+/// two that see the same nodes get the *same pointer* from view_of(). Serialise once per id and once per pointer.
 ///
 /// Whether two nodes see each other depends on the policy and on those two nodes alone, so a change of one node changes
 /// only the pairs it is part of. (Its routes can change the SrcIPs of every filter that has `*` as a source.)
@@ -28,16 +29,24 @@ public:
     using NodeList = std::shared_ptr<const std::vector<PolicyNodeId>>;
 
     /// `tailnet` is taken by value: a snapshot that later changes do not touch.
-    static std::shared_ptr<const CompiledPolicy> compile(std::shared_ptr<const Document> document, Tailnet tailnet);
+    /// Given what was in force before, with the same document and a tailnet that differs in a few nodes, only what
+    /// these change is worked out anew: every other node keeps its answers, the pointers included.
+    static std::shared_ptr<const CompiledPolicy> compile(std::shared_ptr<const Document> document, Tailnet tailnet,
+                                                         const CompiledPolicy* before = nullptr);
     ~CompiledPolicy();
     CompiledPolicy(const CompiledPolicy&) = delete;
     CompiledPolicy& operator=(const CompiledPolicy&) = delete;
 
     const Document& document() const;
+    std::shared_ptr<const Document> shared_document() const;
     const Tailnet& tailnet() const;
 
-    /// The packet filter that `node` receives, in wire order. Empty: it lets nobody in. Never null.
+    /// The packet filter that `node` receives, in wire order. Empty: it lets nobody in. Never null. Filters that do not
+    /// name their node are kept and shared, all others are made anew for each call: they are large.
     Rules rules_for(PolicyNodeId node) const;
+    /// Equal for equal filters, also of different nodes, tailnets and policies: the key under which to keep what is made
+    /// of a filter. Much cheaper than the filter.
+    ContentHash filter_id(PolicyNodeId node) const;
 
     /// Whether the two are in each other's list of peers. Symmetric; false for a node and itself.
     bool visible(PolicyNodeId a, PolicyNodeId b) const;

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -30,6 +31,46 @@ struct CompiledPolicy::Data {
         BitSet seen;
         NodeList nodes;
     };
+    using ViewPointer = std::shared_ptr<const View>;
+    /// The rules that each node receives something of or is a source of, by number and in order.
+    class RuleLists {
+    public:
+        RuleLists() = default;
+        explicit RuleLists(const Data& data);
+        template <typename Visit>
+        void for_each_received(NodeIndex node, Visit visit) const {
+            for_each(received_, node, [](const Rule& rule) -> const BitSet& { return rule.receivers; }, visit);
+        }
+        template <typename Visit>
+        void for_each_sent(NodeIndex node, Visit visit) const {
+            for_each(sent_, node, senders_of, visit);
+        }
+        static const BitSet& senders_of(const Rule& rule) {
+            return rule.self ? rule.self_sources.get() : rule.sources->touched;
+        }
+
+    private:
+        /// Rules for many nodes are not listed with each of them.
+        struct List {
+            std::vector<std::uint32_t> begin, rules, broad;
+        };
+        template <typename SetOf>
+        void fill(List& list, std::size_t nodes, SetOf set_of);
+        template <typename SetOf, typename Visit>
+        void for_each(const List& list, NodeIndex node, SetOf set_of, Visit visit) const {
+            auto narrow = list.begin[node];
+            auto broad = list.broad.begin();
+            while (narrow < list.begin[node + 1] || broad != list.broad.end()) {
+                const bool take_broad = narrow == list.begin[node + 1] ||
+                                        (broad != list.broad.end() && *broad < list.rules[narrow]);
+                const auto rule = take_broad ? *broad++ : list.rules[narrow++];
+                if (!take_broad || set_of((*rules_)[rule]).contains(node)) visit(rule);
+            }
+        }
+
+        const std::vector<Rule>* rules_ = nullptr;
+        List received_, sent_;
+    };
     /// For whom a subnet route is meant, apart from who is its primary.
     struct RouteViewers {
         BitSet by_rule;   ///< may send something to it
@@ -44,7 +85,16 @@ struct CompiledPolicy::Data {
     void keep(NodeIndex node, std::uint32_t position, std::uint32_t rule, std::uint32_t index,
               std::vector<Kept>& kept) const;
     Rules render(const std::vector<Kept>& kept) const;
+    /// What stands for the content of that filter.
+    ContentHash hash_of(const std::vector<Kept>& kept) const;
+    const ContentHash& filter_hash(NodeIndex node) const;
     const View& view(NodeIndex node) const;
+    BitSet compute_seen(NodeIndex node) const;
+    /// The one view with this content.
+    ViewPointer intern_view(BitSet seen, NodeList nodes = nullptr) const;
+    const RuleLists& rule_lists() const;
+    /// Takes over the answers of the compilation before that still hold.
+    void carry_over(const Data& before);
     const RouteViewers& viewers_of(const Directory::SubnetRoute& route) const;
     const BitSet& internet_viewers(NodeIndex exit_node) const;
     bool may_use_exit(NodeIndex viewer, NodeIndex exit_node) const;
@@ -57,11 +107,16 @@ struct CompiledPolicy::Data {
     RuleList list;
     bool has_self = false;
     std::map<MergeKey, std::uint32_t> first_of; ///< where rules of that key stand in a filter
+    std::vector<std::uint32_t> merged_into;     ///< of each rule: the rule in whose place it stands, by the map above
 
     // Worked out when asked for.
-    mutable std::map<std::vector<Kept>, Rules> shared_rules;
-    mutable std::map<std::vector<std::uint64_t>, View> views;
-    mutable std::vector<const View*> view_of_node;
+    mutable std::optional<RuleLists> lists;
+    mutable std::vector<std::optional<ContentHash>> filter_hashes;
+    mutable std::unordered_map<ContentHash, Rules> shared_rules;
+    mutable std::vector<ContentHash> view_classes; ///< equal for nodes that are alike for every rule
+    mutable std::unordered_map<ContentHash, ViewPointer> view_of_class;
+    mutable std::unordered_multimap<std::size_t, ViewPointer> views; ///< by the hash of `seen`
+    mutable std::vector<ViewPointer> view_of_node;
     mutable std::map<IpPrefix, RouteViewers> route_viewers;
     mutable std::map<NodeIndex, BitSet> exit_viewers;
 };

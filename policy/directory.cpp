@@ -2,6 +2,7 @@
 #include "policy/directory.hpp"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <set>
 
@@ -28,6 +29,35 @@ void choose_primaries(Tailnet& tailnet) {
     }
     for (std::size_t i = 0; i < tailnet.nodes.size(); ++i) tailnet.nodes[i].primaries = std::move(primaries[i]);
 }
+
+namespace {
+
+/// The first bytes of a text as numbers that compare as it does. Nearly all addresses are told apart by these.
+struct TextKey {
+    std::array<std::uint64_t, 3> bytes{};
+    std::uint32_t index = 0;
+
+    TextKey(std::string_view text, std::uint32_t number) : index(number) {
+        for (std::size_t i = 0; i < std::min(text.size(), bytes.size() * 8); ++i)
+            bytes[i / 8] |= static_cast<std::uint64_t>(static_cast<unsigned char>(text[i])) << (56 - i % 8 * 8);
+    }
+};
+
+void sort_by_text(std::vector<Directory::Address>& addresses) {
+    std::vector<TextKey> keys;
+    keys.reserve(addresses.size());
+    for (std::uint32_t i = 0; i < addresses.size(); ++i) keys.emplace_back(addresses[i].text, i);
+    std::sort(keys.begin(), keys.end(), [&](const TextKey& a, const TextKey& b) {
+        if (a.bytes != b.bytes) return a.bytes < b.bytes;
+        return addresses[a.index].text < addresses[b.index].text;
+    });
+    std::vector<Directory::Address> sorted;
+    sorted.reserve(addresses.size());
+    for (const auto& key : keys) sorted.push_back(std::move(addresses[key.index]));
+    addresses = std::move(sorted);
+}
+
+} // namespace
 
 Directory::Directory(const Document& document, Tailnet tailnet) : document_(document), tailnet_(std::move(tailnet)) {
     const auto by_id = [](const auto& a, const auto& b) { return a.id < b.id; };
@@ -71,7 +101,7 @@ void Directory::index_nodes() {
 
 void Directory::index_addresses() {
     for (NodeIndex i = 0; i < size(); ++i) {
-        for (const auto& ip : tailnet_.nodes[i].addresses) addresses_.push_back({ip, {}, i});
+        for (const auto& ip : tailnet_.nodes[i].addresses) addresses_.push_back({ip, {}, i, {}});
     }
     const auto order = [&] {
         by_ip_.resize(addresses_.size());
@@ -96,8 +126,11 @@ void Directory::index_addresses() {
                                         }),
                          addresses_.end());
     }
-    for (auto& address : addresses_) address.text = address.ip.text();
-    std::sort(addresses_.begin(), addresses_.end(), [](const Address& a, const Address& b) { return a.text < b.text; });
+    for (auto& address : addresses_) {
+        address.text = address.ip.text();
+        address.hash = ContentHash::of(address.text);
+    }
+    sort_by_text(addresses_);
     order();
     addresses_of_.resize(size());
     for (std::uint32_t i = 0; i < addresses_.size(); ++i) addresses_of_[addresses_[i].node].push_back(i);

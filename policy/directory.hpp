@@ -2,6 +2,7 @@
 #pragma once
 #include "policy/address_set.hpp"
 #include "policy/bit_set.hpp"
+#include "policy/content_hash.hpp"
 #include "policy/document.hpp"
 #include "policy/tailnet.hpp"
 
@@ -25,6 +26,7 @@ public:
         IpAddress ip;
         std::string text;
         NodeIndex node = 0;
+        ContentHash hash; ///< of the text
     };
     struct SubnetRoute {
         IpPrefix prefix;

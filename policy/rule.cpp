@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <unordered_map>
 
 namespace tailrace {
 namespace {
@@ -24,13 +25,36 @@ public:
         if (!document_.acls && !document_.grants) {
             add_default();
         } else {
-            for (const auto& grant : document_.grants.value_or(std::vector<Grant>{})) add_grant(grant);
-            for (const auto& acl : document_.acls.value_or(std::vector<AclRule>{})) add_acl(acl);
+            if (document_.grants) {
+                for (const auto& grant : *document_.grants) {
+                    next_element();
+                    add_grant(grant);
+                }
+            }
+            if (document_.acls) {
+                for (const auto& acl : *document_.acls) {
+                    next_element();
+                    add_acl(acl);
+                }
+            }
         }
         return std::move(list_);
     }
 
 private:
+    /// A destination and who receives rules about it, without ports.
+    struct Resolved {
+        RuleDestination destination;
+        SharedBitSet receivers;
+    };
+
+    void next_element() { place_ = {place_.first + 1, 0}; }
+    /// Parts are counted whether or not they become rules.
+    std::pair<std::uint32_t, std::uint32_t> next_place() {
+        ++place_.second;
+        return place_;
+    }
+
     void add_default() {
         AclRule everything;
         everything.sources.emplace_back();
@@ -59,10 +83,25 @@ private:
         return nodes;
     }
 
-    RuleDestination resolve(const Selector& selector, std::vector<PortRange> ports) const {
+    RuleDestination resolve(const Selector& selector, std::vector<PortRange> ports) {
+        auto destination = resolved(selector).destination;
+        destination.ports = std::move(ports);
+        return destination;
+    }
+
+    /// The same word means the same wherever it stands.
+    const Resolved& resolved(const Selector& selector) {
+        const auto [found, is_new] = resolved_.try_emplace(selector.text);
+        if (is_new) {
+            found->second.destination = look_up(selector);
+            found->second.receivers = receivers_of(found->second.destination);
+        }
+        return found->second;
+    }
+
+    RuleDestination look_up(const Selector& selector) const {
         using Kind = Selector::Kind;
         RuleDestination destination;
-        destination.ports = std::move(ports);
         const auto add_range = [&](const IpRange& range) { destination.ranges.emplace_back(range, range_text(range)); };
         if (selector.kind == Kind::Everything) {
             destination.kind = RuleDestination::Kind::Everything;
@@ -120,15 +159,25 @@ private:
         return receivers;
     }
 
-    void add_ports(const SourceSet* sources, std::vector<int> protocols, std::vector<RuleDestination> destinations,
+    void add_ports(const SourceSet* sources, std::vector<int> protocols,
+                   const std::vector<std::pair<const Selector*, std::vector<PortRange>>>& destinations,
                    std::uint32_t offset) {
+        const auto place = next_place();
         if (sources->empty() || destinations.empty()) return;
         Rule rule;
+        rule.place = place;
         rule.sources = sources;
         rule.protocols = std::move(protocols);
-        rule.receivers = BitSet{directory_.size()};
-        for (const auto& destination : destinations) rule.receivers |= receivers_of(destination);
-        rule.destinations = std::move(destinations);
+        rule.destinations.reserve(destinations.size());
+        for (const auto& [selector, ports] : destinations) {
+            const auto& found = resolved(*selector);
+            rule.destinations.push_back(found.destination);
+            rule.destinations.back().ports = ports;
+            if (rule.receivers.size() == 0)
+                rule.receivers = found.receivers;
+            else
+                rule.receivers |= found.receivers;
+        }
         rule.offset = offset;
         list_.rules.push_back(std::move(rule));
     }
@@ -137,15 +186,17 @@ private:
     BitSet self_receivers(const BitSet& sources) const {
         BitSet receivers{directory_.size()};
         sources.for_each([&](std::size_t node) {
-            receivers |= directory_.nodes_of_user(directory_.node(static_cast<NodeIndex>(node)).user);
+            if (!receivers.contains(node)) // else another device of the user has brought them all
+                receivers |= directory_.nodes_of_user(directory_.node(static_cast<NodeIndex>(node)).user);
         });
         return receivers;
     }
 
     void add_self(Rule rule, const BitSet& sources) {
+        rule.place = next_place();
         rule.self = true;
         rule.self_sources = sources;
-        rule.receivers = rule.self_reply ? sources : self_receivers(sources);
+        rule.receivers = rule.self_reply ? rule.self_sources : SharedBitSet{self_receivers(sources)};
         if (!sources.empty()) list_.rules.push_back(std::move(rule));
     }
 
@@ -157,40 +208,38 @@ private:
     void add_acl(const AclRule& acl) {
         if (acl.sources.empty() || acl.destinations.empty()) return;
         // Destinations of the same text are one, then: *, the others in the order of the file, groups last.
-        std::vector<AclDestination> ordered;
+        std::vector<std::pair<const Selector*, std::vector<PortRange>>> ordered;
         for (const auto& destination : acl.destinations) {
-            const auto same = std::find_if(ordered.begin(), ordered.end(), [&](const AclDestination& other) {
-                return other.selector.text == destination.selector.text;
+            const auto same = std::find_if(ordered.begin(), ordered.end(), [&](const auto& other) {
+                return other.first->text == destination.selector.text;
             });
             if (same == ordered.end()) {
-                ordered.push_back(destination);
+                ordered.emplace_back(&destination.selector, destination.ports);
             } else {
-                same->ports.insert(same->ports.end(), destination.ports.begin(), destination.ports.end());
+                same->second.insert(same->second.end(), destination.ports.begin(), destination.ports.end());
             }
         }
-        const auto rank = [](const AclDestination& destination) {
-            return destination.selector.kind == Selector::Kind::Everything ? 0
-                   : destination.selector.kind == Selector::Kind::Group    ? 2
-                                                                           : 1;
+        const auto rank = [](const Selector& selector) {
+            return selector.kind == Selector::Kind::Everything ? 0 : selector.kind == Selector::Kind::Group ? 2 : 1;
         };
         std::stable_sort(ordered.begin(), ordered.end(),
-                         [&](const AclDestination& a, const AclDestination& b) { return rank(a) < rank(b); });
+                         [&](const auto& a, const auto& b) { return rank(*a.first) < rank(*b.first); });
 
         const auto* passed = passing(acl.postures);
         const auto* sources = sources_.of(acl.sources, document_, passed);
         std::vector<int> protocols;
         if (acl.protocol) protocols.push_back(*acl.protocol);
-        std::vector<RuleDestination> others;
+        std::vector<std::pair<const Selector*, std::vector<PortRange>>> others;
         std::vector<PortRange> self_ports;
         bool self_first = false;
         bool only_autogroups = true;
-        for (const auto& destination : ordered) {
-            if (destination.selector.is(Autogroup::Self)) {
+        for (auto& destination : ordered) {
+            if (destination.first->is(Autogroup::Self)) {
                 if (others.empty()) self_first = true;
-                self_ports = destination.ports;
+                self_ports = destination.second;
             } else {
-                only_autogroups = only_autogroups && destination.selector.kind == Selector::Kind::AutogroupKind;
-                others.push_back(resolve(destination.selector, destination.ports));
+                only_autogroups = only_autogroups && destination.first->kind == Selector::Kind::AutogroupKind;
+                others.push_back(std::move(destination));
             }
         }
         const auto add_own = [&] {
@@ -204,7 +253,7 @@ private:
             add_own();
             self_ports.clear();
         }
-        add_ports(sources, protocols, std::move(others), acl.offset);
+        add_ports(sources, protocols, others, acl.offset);
         if (!self_ports.empty()) add_own();
     }
 
@@ -250,9 +299,9 @@ private:
     void add_grant_to(const Grant& grant, const SourceSet* sources, const std::vector<Selector>& selectors,
                       const BitSet* passed) {
         for (const auto& [protocols, ports] : by_protocol(grant.ip)) {
-            std::vector<RuleDestination> destinations;
-            for (const auto& selector : selectors) destinations.push_back(resolve(selector, ports));
-            add_ports(sources, protocols, std::move(destinations), grant.offset);
+            std::vector<std::pair<const Selector*, std::vector<PortRange>>> destinations;
+            for (const auto& selector : selectors) destinations.emplace_back(&selector, ports);
+            add_ports(sources, protocols, destinations, grant.offset);
         }
         if (grant.app.empty()) return;
         std::vector<RuleDestination> destinations;
@@ -310,6 +359,7 @@ private:
     void add_capabilities(const SourceSet* sources, std::vector<RuleDestination> destinations,
                           CapabilityMap capabilities, std::uint32_t offset) {
         Rule rule;
+        rule.place = next_place();
         rule.kind = Rule::Kind::Capabilities;
         rule.sources = sources;
         rule.receivers = nodes_with_addresses_in(destinations);
@@ -345,6 +395,7 @@ private:
         }
         const auto add = [&](std::vector<int> protocols, const std::vector<PortRange>& ports, bool silent) {
             Rule rule;
+            rule.place = next_place();
             rule.via = true;
             rule.silent = silent;
             rule.sources = sources;
@@ -372,6 +423,8 @@ private:
     const Directory& directory_;
     SourceSets& sources_;
     BitSet passing_;
+    std::unordered_map<std::string, Resolved> resolved_; ///< by the text of the selector
+    std::pair<std::uint32_t, std::uint32_t> place_;
     RuleList list_;
 };
 

@@ -21,7 +21,7 @@ struct RuleDestination {
     };
 
     Kind kind = Kind::Everything;
-    BitSet nodes;
+    SharedBitSet nodes;
     std::vector<std::pair<IpRange, std::string>> ranges;
     std::vector<PortRange> ports;
 };
@@ -37,13 +37,15 @@ struct Rule {
     bool silent = false;     ///< makes nodes see each other and steers routes, but stands in no filter
     bool self = false;       ///< between devices of one user: `self_sources` that belong to the receiver's user
     bool self_reply = false; ///< the companion of such a rule: towards `self_sources` from all devices of their user
-    BitSet self_sources;
+    SharedBitSet self_sources;
     const SourceSet* sources = nullptr; ///< null for self rules: it depends on the receiver
     std::vector<int> protocols;         ///< empty: the default protocols
     std::vector<RuleDestination> destinations;
     std::shared_ptr<const CapabilityMap> capabilities;
-    BitSet receivers;         ///< the nodes whose filters contain something of it
+    SharedBitSet receivers;   ///< the nodes whose filters contain something of it
     std::uint32_t offset = 0; ///< of the rule in the policy
+    /// Which part of which grant or acl this is: the same for every tailnet that the policy is applied to.
+    std::pair<std::uint32_t, std::uint32_t> place;
 };
 
 /// A grant with `via`: which routers serve its destinations to whom.

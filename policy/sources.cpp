@@ -114,6 +114,11 @@ std::vector<std::string> SourceSet::wire(const Directory& directory) const {
 const SourceSet* SourceSets::of(const std::vector<Selector>& selectors, const Document& document,
                                 const BitSet* passing) {
     using Kind = Selector::Kind;
+    std::string words;
+    if (passing == nullptr) {
+        for (const auto& selector : selectors) words += selector.text + '\n';
+        if (const auto known = by_words_.find(words); known != by_words_.end()) return known->second;
+    }
     Collector collector{directory_, passing};
     for (const auto& selector : selectors) {
         if (selector.kind == Kind::Everything) {
@@ -128,7 +133,9 @@ const SourceSet* SourceSets::of(const std::vector<Selector>& selectors, const Do
             collector.add_nodes(directory_.nodes_matching(selector));
         }
     }
-    return intern(collector.take());
+    const auto* set = intern(collector.take());
+    if (passing == nullptr) by_words_.emplace(std::move(words), set);
+    return set;
 }
 
 const SourceSet* SourceSets::of_nodes(const BitSet& nodes) {
@@ -138,14 +145,16 @@ const SourceSet* SourceSets::of_nodes(const BitSet& nodes) {
 }
 
 const SourceSet* SourceSets::intern(SourceSet set) {
-    auto hash = set.addresses.hash();
-    for (const auto& word : set.words) hash = hash * 131 + std::hash<std::string>{}(word);
-    const auto [begin, end] = sets_.equal_range(hash);
-    for (auto at = begin; at != end; ++at) {
-        if (at->second->addresses == set.addresses && at->second->words == set.words) return at->second.get();
+    ContentHash members;
+    set.addresses.for_each([&](std::size_t address) { members.include(directory_.addresses()[address].hash); });
+    set.hash.add(members);
+    for (const auto& word : set.words) set.hash.add(word);
+    auto& known = sets_[set.hash];
+    if (!known) {
+        set.touched = touched_by(directory_, set);
+        known = std::make_unique<const SourceSet>(std::move(set));
     }
-    set.touched = touched_by(directory_, set);
-    return sets_.emplace(hash, std::make_unique<const SourceSet>(std::move(set)))->second.get();
+    return known.get();
 }
 
 } // namespace tailrace

@@ -19,6 +19,8 @@ struct SourceSet {
 
     /// The nodes that the rule can let in: with an address in the set, or an approved subnet route that overlaps it.
     BitSet touched;
+    /// Equal for sets of equal content, whatever the numbers of the addresses.
+    ContentHash hash;
 
     bool empty() const { return words.empty() && addresses.empty(); }
     bool contains(const Directory& directory, const IpAddress& ip) const;
@@ -42,7 +44,8 @@ private:
     const SourceSet* intern(SourceSet set);
 
     const Directory& directory_;
-    std::unordered_multimap<std::size_t, std::unique_ptr<const SourceSet>> sets_;
+    std::unordered_map<ContentHash, std::unique_ptr<const SourceSet>> sets_;
+    std::unordered_map<std::string, const SourceSet*> by_words_; ///< of rules without postures, by their selectors
 };
 
 } // namespace tailrace

@@ -83,7 +83,6 @@ void MapComposer::set_policy(std::shared_ptr<const CompiledPolicy> policy) {
     routers_.clear();
     for (const TailnetNode& node : policy_->tailnet().nodes)
         if (!node.routes.empty()) routers_.insert(node.id);
-    filter_by_rules_.clear();
     std::erase_if(filters_, [](const auto& entry) { return entry.second.use_count() == 1; });
     views_.clear();
     differences_.clear();
@@ -162,16 +161,10 @@ SharedText MapComposer::patch_text(const NodePtr& node, NodeChange change) {
 }
 
 SharedText MapComposer::filter_text(NodeId viewer) {
-    auto rules = policy_->rules_for(viewer);
-    // Rules of this node alone are nobody's but ours: their address may be another node's rules a moment later.
-    bool lasting = rules.use_count() > 1;
-    if (auto known = filter_by_rules_.find(rules.get()); lasting && known != filter_by_rules_.end())
-        return known->second;
-    std::string written = filter_json(*rules);
-    SharedText& same = filters_[written]; // equal filters of different policies are one text: pointers can be compared
-    if (!same) same = shared(std::move(written));
-    if (lasting) filter_by_rules_[rules.get()] = same;
-    return same;
+    // One text for equal filters, also of different policies, so that pointers can be compared.
+    SharedText& text = filters_[policy_->filter_id(viewer)];
+    if (!text) text = shared(filter_json(*policy_->rules_for(viewer)));
+    return text;
 }
 
 std::string MapComposer::ssh_rules_text(NodeId viewer) const {

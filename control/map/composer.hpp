@@ -128,8 +128,7 @@ private:
     bool looks_depend_on_viewer_ = false; // node attributes are in force
     std::set<NodeId> routers_;            // nodes with approved routes
     std::unordered_map<NodeId, NodeTexts> texts_;
-    std::map<const void*, SharedText> filter_by_rules_;
-    std::map<std::string, SharedText> filters_;
+    std::unordered_map<ContentHash, SharedText> filters_;
     std::map<const void*, SharedView> views_;
     std::map<std::pair<const void*, const void*>, Difference> differences_;
     std::unordered_map<std::string, SharedText> frames_;

@@ -141,10 +141,8 @@ Task<void> Coordinator::compile_policy() {
         auto pause = std::max(3 * last_compile_, Duration{std::chrono::milliseconds{2}});
         co_await reactor_.sleep(pause);
         policy_stale_ = false;
-        auto in_force = composer_.policy();
-        std::shared_ptr<const Tailnet> last{in_force, &in_force->tailnet()};
-        auto work = [document = policy_, snapshot = tailnet_.snapshot(), last] {
-            return compile_for(document, snapshot, last);
+        auto work = [document = policy_, snapshot = tailnet_.snapshot(), before = composer_.policy()] {
+            return compile_for(document, snapshot, before);
         };
         TimePoint begin = reactor_.now();
         auto compiled = co_await reactor_.worker(std::move(work));

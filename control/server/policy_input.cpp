@@ -42,9 +42,10 @@ Result<Document> check_policy(const std::string& text, const Snapshot& snapshot)
 
 std::shared_ptr<const CompiledPolicy> compile_for(std::shared_ptr<const Document> document,
                                                   std::shared_ptr<const Snapshot> snapshot,
-                                                  std::shared_ptr<const Tailnet> last) {
+                                                  std::shared_ptr<const CompiledPolicy> before) {
     Tailnet tailnet = policy_tailnet(*snapshot);
-    if (last) {
+    if (before) {
+        const Tailnet* last = &before->tailnet();
         auto old = last->nodes.begin();
         for (TailnetNode& node : tailnet.nodes) {
             while (old != last->nodes.end() && old->id < node.id) ++old;
@@ -55,9 +56,9 @@ std::shared_ptr<const CompiledPolicy> compile_for(std::shared_ptr<const Document
         }
     }
     choose_primaries(tailnet);
-    auto compiled = CompiledPolicy::compile(std::move(document), std::move(tailnet));
+    auto compiled = CompiledPolicy::compile(std::move(document), std::move(tailnet), before.get());
     for (const TailnetNode& node : compiled->tailnet().nodes) { // answers are worked out when asked: ask here
-        (void)compiled->rules_for(node.id);
+        (void)compiled->filter_id(node.id);
         (void)compiled->view_of(node.id);
     }
     return compiled;

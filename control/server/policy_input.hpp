@@ -7,10 +7,11 @@
 
 namespace tailrace {
 
-/// `last` knows who is primary of which route; it may be null.
+/// `before` is what was in force: it knows who is primary of which route, and where it is of the same document only what
+/// changed since is worked out. It may be null.
 std::shared_ptr<const CompiledPolicy> compile_for(std::shared_ptr<const Document> document,
                                                   std::shared_ptr<const Snapshot> snapshot,
-                                                  std::shared_ptr<const Tailnet> last);
+                                                  std::shared_ptr<const CompiledPolicy> before);
 /// The tailnet as policies are applied to it, with the names of devices.
 Tailnet policy_tailnet(const Snapshot& snapshot);
 /// Checks a policy also against the users and nodes that there are, and runs its tests.

@@ -21,7 +21,7 @@ constexpr const char* kTwoIslands = R"({
 struct Composer : TailnetFixture {
     MapComposer composer{tailnet, {R"({"Regions":{}})", R"({"Proxied":true})", "tail.lab"}};
     std::vector<Machine> machines;
-    std::shared_ptr<const Tailnet> last;
+    std::shared_ptr<const CompiledPolicy> last;
 
     void join_some(int count) {
         std::string key = reusable_key();
