@@ -77,7 +77,11 @@ public:
 
     std::size_t count() const {
         std::size_t sum = 0;
-        for (const auto word : words_) sum += static_cast<std::size_t>(__builtin_popcountll(word));
+        for (auto word : words_) { // without an instruction for it, which not every machine has
+            word -= word >> 1 & 0x5555555555555555ULL;
+            word = (word & 0x3333333333333333ULL) + (word >> 2 & 0x3333333333333333ULL);
+            sum += ((word + (word >> 4)) & 0x0f0f0f0f0f0f0f0fULL) * 0x0101010101010101ULL >> 56;
+        }
         return sum;
     }
 

@@ -37,8 +37,8 @@ CompiledPolicy::Data::Data(std::shared_ptr<const Document> policy, Tailnet tailn
 CompiledPolicy::CompiledPolicy(std::unique_ptr<Data> data) : data_(std::move(data)) {}
 CompiledPolicy::~CompiledPolicy() = default;
 
-std::shared_ptr<const CompiledPolicy> CompiledPolicy::compile(std::shared_ptr<const Document> document,
-                                                              Tailnet tailnet, const CompiledPolicy* before) {
+std::shared_ptr<const CompiledPolicy> CompiledPolicy::compile(std::shared_ptr<const Document> document, Tailnet tailnet,
+                                                              const CompiledPolicy* before) {
     auto data = std::make_unique<Data>(std::move(document), std::move(tailnet));
     if (before != nullptr && before->data_->document == data->document) data->carry_over(*before->data_);
     return std::shared_ptr<const CompiledPolicy>{new CompiledPolicy{std::move(data)}};

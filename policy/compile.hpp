@@ -44,8 +44,8 @@ public:
     /// The packet filter that `node` receives, in wire order. Empty: it lets nobody in. Never null. Filters that do not
     /// name their node are kept and shared, all others are made anew for each call: they are large.
     Rules rules_for(PolicyNodeId node) const;
-    /// Equal for equal filters, also of different nodes, tailnets and policies: the key under which to keep what is made
-    /// of a filter. Much cheaper than the filter.
+    /// Equal for equal filters, also of different nodes, tailnets and policies: the key under which to keep what is
+    /// made of a filter. Much cheaper than the filter.
     ContentHash filter_id(PolicyNodeId node) const;
 
     /// Whether the two are in each other's list of peers. Symmetric; false for a node and itself.

@@ -1,8 +1,8 @@
 // policy/compile_carry.cpp - after a change of few nodes: which answers of the compilation before still hold?
 //
-// Filters: a node's filter depends on the rules that it receives, on their sources, on its own addresses and routes, and
-// on which rules merge. Views: whether two nodes see each other depends on the policy and these two alone, so a view
-// changes only in the bits of nodes that changed.
+// Filters: a node's filter depends on the rules that it receives, on their sources, on its own addresses and routes,
+// and on which rules merge. Views: whether two nodes see each other depends on the policy and these two alone, so a
+// view changes only in the bits of nodes that changed.
 #include "policy/compiled_data.hpp"
 
 #include <algorithm>
@@ -111,7 +111,8 @@ public:
     using Data = CompiledPolicy::Data;
 
     RuleComparison(const Data& before, const Data& after, const Alignment& nodes)
-        : before_(before), after_(after), nodes_(nodes), dirty_{after.directory.size()}, flipped_{after.directory.size()} {}
+        : before_(before), after_(after),
+          nodes_(nodes), dirty_{after.directory.size()}, flipped_{after.directory.size()} {}
 
     void run() {
         const auto& old_rules = before_.list.rules;
@@ -165,8 +166,8 @@ private:
                 flip(moved(senders_of(old_rule)), senders_of(new_rule));
         }
         const bool same_sources = new_rule.self || old_rule.sources->hash == new_rule.sources->hash;
-        const bool same_place = before_.list.rules[before_.merged_into[i]].place ==
-                                after_.list.rules[after_.merged_into[j]].place;
+        const bool same_place =
+            before_.list.rules[before_.merged_into[i]].place == after_.list.rules[after_.merged_into[j]].place;
         if (same_sources && same_place) return;
         dirty_ |= moved(old_receivers);
         dirty_ |= new_receivers;

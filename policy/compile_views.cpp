@@ -5,33 +5,48 @@
 
 namespace tailrace {
 
-CompiledPolicy::Data::RuleLists::RuleLists(const Data& data) : rules_(&data.list.rules) {
-    fill(received_, data.directory.size(), [](const Rule& rule) -> const BitSet& { return rule.receivers; });
-    fill(sent_, data.directory.size(), senders_of);
+CompiledPolicy::Data::RuleLists::RuleLists(const Data& data)
+    : received_(data.list.rules, data.directory.size(), receivers_of),
+      sent_(data.list.rules, data.directory.size(), senders_of) {}
+
+CompiledPolicy::Data::RuleLists::List::List(const std::vector<Rule>& rules, std::size_t nodes,
+                                            const BitSet& (*set_of)(const Rule&)) {
+    std::unordered_map<const BitSet*, std::uint32_t> known;
+    for (std::uint32_t i = 0; i < rules.size(); ++i) {
+        const BitSet& set = set_of(rules[i]);
+        const auto [found, is_new] = known.try_emplace(&set, static_cast<std::uint32_t>(sets_.size()));
+        if (is_new) sets_.push_back({&set, {}});
+        sets_[found->second].rules.push_back(i);
+    }
+    const auto most = std::max<std::size_t>(64, nodes / 16); // bounds the list to a sixteenth of sets x nodes
+    std::vector<bool> is_broad(sets_.size());
+    begin_.resize(nodes + 1);
+    for (std::uint32_t i = 0; i < sets_.size(); ++i) {
+        is_broad[i] = sets_[i].nodes->count() > most;
+        if (is_broad[i])
+            broad_.push_back(i);
+        else
+            sets_[i].nodes->for_each([&](std::size_t node) { ++begin_[node + 1]; });
+    }
+    for (std::size_t i = 1; i < begin_.size(); ++i) begin_[i] += begin_[i - 1];
+    sets_of_node_.resize(begin_.back());
+    auto next = begin_;
+    for (std::uint32_t i = 0; i < sets_.size(); ++i) {
+        if (!is_broad[i]) sets_[i].nodes->for_each([&](std::size_t node) { sets_of_node_[next[node]++] = i; });
+    }
 }
 
-template <typename SetOf>
-void CompiledPolicy::Data::RuleLists::fill(List& list, std::size_t nodes, SetOf set_of) {
-    const auto most = std::max<std::size_t>(64, nodes / 16); // bounds the lists to a sixteenth of rules x nodes
-    std::vector<std::uint32_t> counts(nodes + 1);
-    for (std::uint32_t i = 0; i < rules_->size(); ++i) {
-        const BitSet& set = set_of((*rules_)[i]);
-        if (set.count() > most)
-            list.broad.push_back(i);
-        else
-            set.for_each([&](std::size_t node) { ++counts[node + 1]; });
+std::vector<std::uint32_t> CompiledPolicy::Data::RuleLists::List::rules_of(NodeIndex node) const {
+    std::vector<std::uint32_t> rules;
+    const auto add = [&](std::uint32_t set) {
+        rules.insert(rules.end(), sets_[set].rules.begin(), sets_[set].rules.end());
+    };
+    for (auto at = begin_[node]; at < begin_[node + 1]; ++at) add(sets_of_node_[at]);
+    for (const auto set : broad_) {
+        if (sets_[set].nodes->contains(node)) add(set);
     }
-    for (std::size_t i = 1; i < counts.size(); ++i) counts[i] += counts[i - 1];
-    list.begin = counts;
-    list.rules.resize(counts.back());
-    auto broad = list.broad.begin();
-    for (std::uint32_t i = 0; i < rules_->size(); ++i) {
-        if (broad != list.broad.end() && *broad == i) {
-            ++broad;
-            continue;
-        }
-        set_of((*rules_)[i]).for_each([&](std::size_t node) { list.rules[counts[node]++] = i; });
-    }
+    std::sort(rules.begin(), rules.end());
+    return rules;
 }
 
 const CompiledPolicy::Data::RuleLists& CompiledPolicy::Data::rule_lists() const {

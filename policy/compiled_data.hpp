@@ -35,40 +35,38 @@ struct CompiledPolicy::Data {
     /// The rules that each node receives something of or is a source of, by number and in order.
     class RuleLists {
     public:
-        RuleLists() = default;
         explicit RuleLists(const Data& data);
         template <typename Visit>
         void for_each_received(NodeIndex node, Visit visit) const {
-            for_each(received_, node, [](const Rule& rule) -> const BitSet& { return rule.receivers; }, visit);
+            for (const auto rule : received_.rules_of(node)) visit(rule);
         }
         template <typename Visit>
         void for_each_sent(NodeIndex node, Visit visit) const {
-            for_each(sent_, node, senders_of, visit);
+            for (const auto rule : sent_.rules_of(node)) visit(rule);
         }
+        static const BitSet& receivers_of(const Rule& rule) { return rule.receivers; }
         static const BitSet& senders_of(const Rule& rule) {
             return rule.self ? rule.self_sources.get() : rule.sources->touched;
         }
 
     private:
-        /// Rules for many nodes are not listed with each of them.
-        struct List {
-            std::vector<std::uint32_t> begin, rules, broad;
-        };
-        template <typename SetOf>
-        void fill(List& list, std::size_t nodes, SetOf set_of);
-        template <typename SetOf, typename Visit>
-        void for_each(const List& list, NodeIndex node, SetOf set_of, Visit visit) const {
-            auto narrow = list.begin[node];
-            auto broad = list.broad.begin();
-            while (narrow < list.begin[node + 1] || broad != list.broad.end()) {
-                const bool take_broad = narrow == list.begin[node + 1] ||
-                                        (broad != list.broad.end() && *broad < list.rules[narrow]);
-                const auto rule = take_broad ? *broad++ : list.rules[narrow++];
-                if (!take_broad || set_of((*rules_)[rule]).contains(node)) visit(rule);
-            }
-        }
+        /// Many rules share a set of nodes: nodes are listed with sets, sets with rules.
+        class List {
+        public:
+            List(const std::vector<Rule>& rules, std::size_t nodes, const BitSet& (*set_of)(const Rule&));
+            std::vector<std::uint32_t> rules_of(NodeIndex node) const;
 
-        const std::vector<Rule>* rules_ = nullptr;
+        private:
+            struct Set {
+                const BitSet* nodes;
+                std::vector<std::uint32_t> rules;
+            };
+
+            std::vector<Set> sets_;
+            std::vector<std::uint32_t> broad_; ///< sets of so many nodes that they are not listed with each
+            std::vector<std::uint32_t> begin_, sets_of_node_;
+        };
+
         List received_, sent_;
     };
     /// For whom a subnet route is meant, apart from who is its primary.

@@ -104,11 +104,12 @@ bool SourceSet::overlaps(const Directory&, const Directory::SubnetRoute& route) 
 
 std::vector<std::string> SourceSet::wire(const Directory& directory) const {
     std::vector<std::string> texts;
+    texts.reserve(addresses.count() + words.size());
     addresses.for_each([&](std::size_t address) { texts.push_back(directory.addresses()[address].text); });
-    std::vector<std::string> merged;
-    merged.reserve(texts.size() + words.size());
-    std::merge(texts.begin(), texts.end(), words.begin(), words.end(), std::back_inserter(merged));
-    return merged;
+    const auto middle = static_cast<std::ptrdiff_t>(texts.size());
+    texts.insert(texts.end(), words.begin(), words.end());
+    std::inplace_merge(texts.begin(), texts.begin() + middle, texts.end());
+    return texts;
 }
 
 const SourceSet* SourceSets::of(const std::vector<Selector>& selectors, const Document& document,

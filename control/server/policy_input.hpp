@@ -7,8 +7,8 @@
 
 namespace tailrace {
 
-/// `before` is what was in force: it knows who is primary of which route, and where it is of the same document only what
-/// changed since is worked out. It may be null.
+/// `before` is what was in force: it knows who is primary of which route, and where it is of the same document only
+/// what changed since is worked out. It may be null.
 std::shared_ptr<const CompiledPolicy> compile_for(std::shared_ptr<const Document> document,
                                                   std::shared_ptr<const Snapshot> snapshot,
                                                   std::shared_ptr<const CompiledPolicy> before);

@@ -38,8 +38,8 @@ public:
             return fmt::format(R"({{"action": "accept", "src": ["{}"], "dst": ["autogroup:self:{}", "tag:y:1"]}})",
                                one_of({"u1@example.com", "group:a", "group:b", "autogroup:member"}), 1 + below(3));
         return fmt::format(R"({{"action": "accept", "src": ["{}", "{}"], "dst": ["{}:{}"]{}}})", source(), source(),
-                           one_of({"tag:x", "tag:y", "group:a", "10.0.0.0/8", "10.0.1.7", "100.64.0.4", "u2@example.com",
-                                   "autogroup:internet", "*", "100.64.0.0/29"}),
+                           one_of({"tag:x", "tag:y", "group:a", "10.0.0.0/8", "10.0.1.7", "100.64.0.4",
+                                   "u2@example.com", "autogroup:internet", "*", "100.64.0.0/29"}),
                            1 + below(3), below(4) == 0 ? R"(, "srcPosture": ["posture:p"])" : "");
     }
 
@@ -85,7 +85,8 @@ public:
                       {3, "u3@example.org", UserRole::Member},
                       {4, "u4@example.com", UserRole::Member}};
         for (std::size_t i = 2 + below(12); i > 0; --i)
-            made.nodes.push_back(node(made.nodes.empty() ? 1 : made.nodes.back().id + 1 + static_cast<PolicyNodeId>(below(2))));
+            made.nodes.push_back(
+                node(made.nodes.empty() ? 1 : made.nodes.back().id + 1 + static_cast<PolicyNodeId>(below(2))));
         choose_primaries(made);
         return made;
     }
@@ -96,7 +97,8 @@ public:
             tailnet.nodes.push_back(node(tailnet.nodes.back().id + 1));
             break;
         case 1:
-            if (tailnet.nodes.size() > 1) tailnet.nodes.erase(tailnet.nodes.begin() + static_cast<long>(below(tailnet.nodes.size())));
+            if (tailnet.nodes.size() > 1)
+                tailnet.nodes.erase(tailnet.nodes.begin() + static_cast<long>(below(tailnet.nodes.size())));
             break;
         case 2:
             tailnet.users[below(4)].role = below(2) == 0 ? UserRole::Admin : UserRole::Member;
@@ -141,8 +143,10 @@ TEST(CompiledPolicy, AnswersAfterAChangeAsIfCompiledAnew) {
             const auto fresh = CompiledPolicy::compile(document, tailnet);
             const auto after = CompiledPolicy::compile(document, tailnet, before.get());
             for (const auto& node : after->tailnet().nodes) {
-                ASSERT_EQ(after->filter_id(node.id), fresh->filter_id(node.id)) << seed << " " << node.id << "\n" << text;
-                ASSERT_EQ(brief(*after->rules_for(node.id)), brief(*fresh->rules_for(node.id))) << seed << " " << node.id;
+                ASSERT_EQ(after->filter_id(node.id), fresh->filter_id(node.id)) << seed << " " << node.id << "\n"
+                                                                                << text;
+                ASSERT_EQ(brief(*after->rules_for(node.id)), brief(*fresh->rules_for(node.id)))
+                    << seed << " " << node.id;
                 ASSERT_EQ(*after->view_of(node.id), *fresh->view_of(node.id)) << seed << " " << node.id << "\n" << text;
                 for (const auto& other : after->tailnet().nodes)
                     ASSERT_EQ(after->visible(node.id, other.id), after->visible(other.id, node.id)) << seed;
@@ -169,12 +173,15 @@ TEST(CompiledPolicy, KeepsTheAnswersThatAChangeDoesNotConcern) {
 }
 
 TEST(CompiledPolicy, GivesEqualFiltersOneId) {
-    const auto one = compile_rules(R"("acls": [{"action": "accept", "src": ["group:admins"], "dst": ["10.33.0.0/16:22"]}])");
+    const auto one =
+        compile_rules(R"("acls": [{"action": "accept", "src": ["group:admins"], "dst": ["10.33.0.0/16:22"]}])");
     EXPECT_EQ(one->filter_id(kRouter), one->filter_id(kRouter2));
     EXPECT_NE(one->filter_id(kRouter), one->filter_id(kServer));
-    const auto other = compile_rules(R"("acls": [{"action": "accept", "src": ["odin@example.com"], "dst": ["10.33.0.0/16:22"]}])");
+    const auto other =
+        compile_rules(R"("acls": [{"action": "accept", "src": ["odin@example.com"], "dst": ["10.33.0.0/16:22"]}])");
     EXPECT_EQ(one->filter_id(kRouter), other->filter_id(kRouter)) << "also of another policy";
-    const auto wider = compile_rules(R"("acls": [{"action": "accept", "src": ["odin@example.com"], "dst": ["10.33.0.0/16:23"]}])");
+    const auto wider =
+        compile_rules(R"("acls": [{"action": "accept", "src": ["odin@example.com"], "dst": ["10.33.0.0/16:23"]}])");
     EXPECT_NE(one->filter_id(kRouter), wider->filter_id(kRouter));
 }
 
