@@ -66,6 +66,12 @@ public:
 
     /// Whether the policy approves this advertised route of the node by itself (autoApprovers).
     bool approves_route(PolicyNodeId node, const IpPrefix& route) const;
+    /// Whether it approves this node as a host of the service ("svc:web") by itself: by the service's own entry, or by
+    /// that of a tag that the service carries.
+    bool approves_service(PolicyNodeId node, std::string_view service,
+                          const std::vector<std::string>& service_tags = {}) const;
+    /// The prefixes that nodeAttrs want the node's IPv4 address from, all entries together; empty: any address will do.
+    std::vector<IpPrefix> ip_pool(PolicyNodeId node) const;
 
     /// What nodeAttrs and randomizeClientPort put into the node's own CapMap, by name; values are JSON texts.
     CapabilityValues self_capabilities(PolicyNodeId node) const;

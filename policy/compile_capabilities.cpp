@@ -40,6 +40,19 @@ CapabilityValues CompiledPolicy::self_capabilities(PolicyNodeId id) const {
     return out;
 }
 
+std::vector<IpPrefix> CompiledPolicy::ip_pool(PolicyNodeId id) const {
+    std::vector<IpPrefix> pool;
+    const auto node = data_->directory.index_of(id);
+    if (!node) return pool;
+    for (const auto& entry : data_->document->node_attributes) {
+        const bool targeted = std::any_of(entry.targets.begin(), entry.targets.end(), [&](const Selector& target) {
+            return data_->directory.nodes_matching(target).contains(*node);
+        });
+        if (targeted) pool.insert(pool.end(), entry.ip_pool.begin(), entry.ip_pool.end());
+    }
+    return pool;
+}
+
 CapabilityValues CompiledPolicy::peer_capabilities(PolicyNodeId viewer, PolicyNodeId peer) const {
     const auto node = data_->directory.index_of(peer);
     if (!node || !data_->directory.exit_nodes().contains(*node)) return {};
@@ -57,11 +70,32 @@ CapabilityValues CompiledPolicy::capabilities_for(PolicyNodeId node, PolicyNodeI
     for (const auto& rule : data_->list.rules) {
         if (rule.kind != Rule::Kind::Capabilities || !rule.receivers.contains(*receiver)) continue;
         const auto* sources = data_->sources_of(rule, *receiver);
-        const auto& from = directory.addresses_of(*sender);
-        if (std::none_of(from.begin(), from.end(), [&](std::uint32_t address) {
-                return sources->contains(directory, directory.addresses()[address].ip);
-            }))
-            continue;
+        // Source and destination count in pairs of one family.
+        const auto matches = [&](bool v4) {
+            const auto is_source = [&](std::uint32_t number) {
+                const auto& ip = directory.addresses()[number].ip;
+                return ip.is_v4() == v4 && sources->contains(directory, ip);
+            };
+            const auto is_destination = [&](std::uint32_t number) {
+                const auto& ip = directory.addresses()[number].ip;
+                if (ip.is_v4() != v4) return false;
+                if (rule.self) return true;
+                return std::any_of(rule.destinations.begin(), rule.destinations.end(),
+                                   [&](const RuleDestination& destination) {
+                                       using Kind = RuleDestination::Kind;
+                                       if (destination.kind == Kind::Everything) return true;
+                                       if (destination.kind == Kind::Nodes)
+                                           return destination.nodes.contains(*receiver);
+                                       return std::any_of(destination.ranges.begin(), destination.ranges.end(),
+                                                          [&](const auto& range) { return range.first.contains(ip); });
+                                   });
+            };
+            const auto& from = directory.addresses_of(*sender);
+            const auto& to = directory.addresses_of(*receiver);
+            return std::any_of(from.begin(), from.end(), is_source) &&
+                   std::any_of(to.begin(), to.end(), is_destination);
+        };
+        if (!matches(true) && !matches(false)) continue;
         for (const auto& [name, values] : *rule.capabilities)
             add_once(out, name, values.value_or(std::vector<std::string>{}));
     }

@@ -139,4 +139,18 @@ bool CompiledPolicy::approves_route(PolicyNodeId id, const IpPrefix& route) cons
                        [&](const auto& entry) { return entry.first.contains(route) && any_matches(entry.second); });
 }
 
+bool CompiledPolicy::approves_service(PolicyNodeId id, std::string_view service,
+                                      const std::vector<std::string>& service_tags) const {
+    const auto node = data_->directory.index_of(id);
+    if (!node) return false;
+    const auto& services = data_->document->auto_approvers.services;
+    return std::any_of(services.begin(), services.end(), [&](const auto& entry) {
+        const bool meant = entry.first == service ||
+                           std::find(service_tags.begin(), service_tags.end(), entry.first) != service_tags.end();
+        return meant && std::any_of(entry.second.begin(), entry.second.end(), [&](const Selector& selector) {
+                   return data_->directory.nodes_matching(selector).contains(*node);
+               });
+    });
+}
+
 } // namespace tailrace

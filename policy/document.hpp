@@ -85,6 +85,15 @@ struct AutoApprovers {
     std::vector<std::pair<std::string, std::vector<Selector>>> services;
 };
 
+/// An entry of `attrConfig`: what a custom posture attribute is like.
+struct AttributeConfig {
+    enum class Type : std::uint8_t { String, Number, Bool };
+
+    Type type = Type::String;
+    bool allow_set_by_node = false;
+    std::vector<Selector> broadcast_to_peers;
+};
+
 /// One assertion of a posture: attribute, operator, operand.
 struct PostureAssertion {
     enum class Operator : std::uint8_t {
@@ -148,6 +157,7 @@ struct Document {
     std::map<std::string, std::vector<IpRange>> ipsets;            ///< "ipset:prod" -> disjoint, in order
     std::map<std::string, std::vector<PostureAssertion>> postures; ///< "posture:x" -> all must hold
     std::vector<std::string> default_source_postures;
+    std::map<std::string, AttributeConfig> attribute_config; ///< "custom:tier" -> its type
     AutoApprovers auto_approvers;
     std::vector<NodeAttribute> node_attributes;
     std::vector<SshPolicyRule> ssh;

@@ -156,6 +156,8 @@ bool DocumentReader::read_postures(const Value& section) {
             if (!expect(element, hujson::Kind::String, what)) return false;
             auto assertion = parse_posture_assertion(element.text);
             if (!assertion) return fail(element, fmt::format("{}: {}", what, assertion.error()));
+            if (auto fits = check_posture_types(*assertion, document_.attribute_config); !fits)
+                return fail(element, fmt::format("{}: {}: {}", what, quoted(element.text), fits.error()));
             assertions.push_back(std::move(*assertion));
             return true;
         });

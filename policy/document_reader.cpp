@@ -81,8 +81,7 @@ bool DocumentReader::read() {
          {"disableIPv4", [&](const Value& value) { return read_bool(value, "disableIPv4", document_.disable_ipv4); }},
          {"randomizeClientPort",
           [&](const Value& value) { return read_bool(value, "randomizeClientPort", document_.randomize_client_port); }},
-         {"OneCGNATRoute",
-          [&](const Value& value) { return read_string(value, "OneCGNATRoute", document_.one_cgnat_route); }}});
+         {"OneCGNATRoute", [&](const Value& value) { return read_cgnat_route(value); }}});
     if (!structure) return false;
 
     const auto read_section = [&](Section section, auto method) {
@@ -98,17 +97,13 @@ bool DocumentReader::read() {
     if (!read_section(Hosts, &DocumentReader::read_hosts)) return false;
     if (!read_section(TagOwners, &DocumentReader::read_tag_owners)) return false;
     if (!read_section(IpSets, &DocumentReader::read_ipsets)) return false;
+    if (!read_section(AttrConfig, &DocumentReader::read_attribute_config)) return false;
     if (!read_section(Postures, &DocumentReader::read_postures)) return false;
     if (sections[DefaultPosture] != nullptr &&
         !read_posture_names(*sections[DefaultPosture], "defaultSrcPosture", document_.default_source_postures)) {
         return false;
     }
-    if (sections[AttrConfig] != nullptr && !expect(*sections[AttrConfig], hujson::Kind::Object, "attrConfig"))
-        return false;
-    if (sections[DerpMap] != nullptr) {
-        if (!expect(*sections[DerpMap], hujson::Kind::Object, "derpMap")) return false;
-        document_.derp_map = hujson::minimize(tree_.text(), *sections[DerpMap]);
-    }
+    if (!read_section(DerpMap, &DocumentReader::read_derp_map)) return false;
 
     if (sections[Acls] != nullptr) document_.acls.emplace();
     if (sections[Grants] != nullptr) document_.grants.emplace();
@@ -119,7 +114,7 @@ bool DocumentReader::read() {
            read_list(NodeAttrs, "nodeAttrs", &DocumentReader::read_node_attribute) &&
            read_section(AutoApprovers, &DocumentReader::read_auto_approvers) &&
            read_list(Tests, "tests", &DocumentReader::read_test) &&
-           read_list(SshTests, "sshTests", &DocumentReader::read_ssh_test);
+           read_list(SshTests, "sshTests", &DocumentReader::read_ssh_test) && check_member_spelling();
 }
 
 bool DocumentReader::fail_at(std::uint32_t offset, std::string message) {

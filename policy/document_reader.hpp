@@ -67,6 +67,13 @@ private:
     bool read_posture_names(const Value& array, std::string_view what, std::vector<std::string>& out);
     bool read_auto_approvers(const Value& section);
 
+    // document_options.cpp: what holds for the whole network
+    bool read_attribute_config(const Value& section);
+    bool read_derp_map(const Value& section);
+    bool read_derp_region(const std::string& key, const Value& at, const Value& region);
+    bool read_cgnat_route(const Value& value);
+    bool check_member_spelling();
+
     // document_rules.cpp: acls, grants, nodeAttrs
     bool read_acl(const Value& element);
     bool read_acl_destination(const Value& value, AclDestination& out);
@@ -93,6 +100,9 @@ private:
 
 /// Parses one posture assertion: node:os == 'linux'.
 Result<PostureAssertion> parse_posture_assertion(std::string_view text);
+/// Whether its operator and operands fit the attribute, where the type of that is known.
+Result<void> check_posture_types(const PostureAssertion& assertion,
+                                 const std::map<std::string, AttributeConfig>& config);
 /// An item of an ipset: an address, a prefix or first-last.
 Result<IpRange> parse_ip_range(std::string_view text);
 

@@ -38,6 +38,11 @@ public:
                 }
             }
         }
+        for (const auto& rule : document_.ssh) {
+            if (rule.recorders.empty()) continue;
+            next_element();
+            add_recorders(rule);
+        }
         return std::move(list_);
     }
 
@@ -60,6 +65,25 @@ private:
         everything.sources.emplace_back();
         everything.destinations.push_back({Selector{}, {PortRange::all()}});
         add_acl(everything);
+    }
+
+    /// Whoever is logged in to sends what is typed to the recorders: the ssh section opens that port by itself.
+    void add_recorders(const SshPolicyRule& ssh) {
+        constexpr PortRange kRecorderPort{80, 80};
+        BitSet hosts{directory_.size()};
+        for (const auto& destination : ssh.destinations)
+            hosts |= destination.is(Autogroup::Self) ? self_receivers(self_sources(ssh.sources, nullptr))
+                                                     : directory_.nodes_matching(destination);
+        std::vector<Selector> recorders;
+        for (const auto& tag : ssh.recorders) {
+            auto& selector = recorders.emplace_back();
+            selector.kind = Selector::Kind::Tag;
+            selector.text = selector.name = tag;
+        }
+        std::vector<std::pair<const Selector*, std::vector<PortRange>>> destinations;
+        for (const auto& recorder : recorders)
+            destinations.emplace_back(&recorder, std::vector<PortRange>{kRecorderPort});
+        add_ports(sources_.of_nodes(hosts), {6}, destinations, ssh.offset);
     }
 
     /// The nodes whose postures let them be sources; null when none are asked for.

@@ -257,6 +257,37 @@ TEST(CompiledPolicy, ReportsCapabilitiesForAPeer) {
     EXPECT_THAT(policy->capabilities_for(kProd, kThorPc), IsEmpty());
 }
 
+TEST(CompiledPolicy, LetsRecordedHostsReachTheRecorder) {
+    const auto policy = compile_rules(R"("grants": [], "ssh": [{"action": "accept", "src": ["group:admins"],
+        "dst": ["tag:server"], "users": ["root"], "recorder": ["tag:prod"], "enforceRecorder": true}])");
+    EXPECT_EQ(filter_of(policy, kProd), "100.64.0.16 fd7a:115c:a1e0::10 [6] > 100.64.0.15 80 fd7a:115c:a1e0::f 80\n");
+    EXPECT_EQ(filter_of(policy, kServer), "");
+    EXPECT_TRUE(policy->visible(kServer, kProd));
+    EXPECT_FALSE(policy->visible(kOdinPc, kServer)) << "the ssh section shows nobody else";
+}
+
+TEST(CompiledPolicy, CountsCapabilitiesByFamily) {
+    const auto policy = compile_rules(
+        R"("grants": [{"src": ["fd7a:115c:a1e0::13"], "dst": ["webserver"], "app": {"a.com/b": [{}]}}, {"src": ["100.64.0.19"], "dst": ["webserver"], "app": {"a.com/c": [{}]}}])");
+    EXPECT_THAT(policy->capabilities_for(kServer, kOdinPc), ElementsAre(testing::Pair("a.com/c", ElementsAre("{}"))));
+}
+
+TEST(CompiledPolicy, ApprovesServicesByNameAndByTag) {
+    const auto policy =
+        compile_rules(R"("autoApprovers": {"services": {"svc:web": ["tag:server"], "tag:prod": ["group:admins"]}})");
+    EXPECT_TRUE(policy->approves_service(kServer, "svc:web"));
+    EXPECT_FALSE(policy->approves_service(kProd, "svc:web"));
+    EXPECT_FALSE(policy->approves_service(kServer, "svc:other"));
+    EXPECT_TRUE(policy->approves_service(kOdinPc, "svc:other", {"tag:prod"}));
+}
+
+TEST(CompiledPolicy, NamesThePoolThatAnAddressComesFrom) {
+    const auto policy = compile_rules(
+        R"("nodeAttrs": [{"target": ["tag:server"], "ipPool": ["100.81.0.0/16"]}, {"target": ["*"], "attr": ["x"]}])");
+    EXPECT_EQ(texts(policy->ip_pool(kServer)), "100.81.0.0/16");
+    EXPECT_EQ(texts(policy->ip_pool(kProd)), "");
+}
+
 TEST(ChoosePrimaries, KeepsThePrimaryUntilItGoesOffline) {
     auto tailnet = example_tailnet();
     EXPECT_EQ(texts(tailnet.nodes[5].primaries), "10.33.0.0/16");

@@ -157,6 +157,70 @@ TEST(Document, ReadsIpsetsInOrder) {
     EXPECT_FALSE(Document::parse(R"({"ipsets": {"ipset:a": ["ipset:b"], "ipset:b": ["ipset:a"]}})"));
 }
 
+TEST(Document, RefusesTheTwoSpellingsOfMemberTogether) {
+    EXPECT_EQ(refusal(acl(R"("src": ["autogroup:members"], "dst": ["tag:server:22"])")), "accepted");
+    EXPECT_EQ(refusal(acl(R"("src": ["autogroup:members"], "dst": ["autogroup:member:22"])")),
+              "autogroup:members is the old name of autogroup:member: a policy may not use both");
+}
+
+TEST(Document, ChecksWhatHoldsForTheWholeNetwork) {
+    EXPECT_EQ(refusal(R"("OneCGNATRoute": "mac-always")"), "accepted");
+    EXPECT_EQ(refusal(R"("OneCGNATRoute": "always")"),
+              "OneCGNATRoute \"always\": want \"\", \"mac-always\" or \"mac-never\"");
+    EXPECT_EQ(refusal(R"("disableIPv4": "yes")"), "disableIPv4: want boolean, not string");
+    EXPECT_EQ(refusal(R"("attrConfig": {"custom:tier": {"type": "number", "allowSetByNode": true}})"), "accepted");
+    EXPECT_EQ(refusal(R"("attrConfig": {"custom:tier": {"type": "float"}})"),
+              "attrConfig[\"custom:tier\"]: type \"float\": want string, number or bool");
+    EXPECT_EQ(refusal(R"("attrConfig": {"tier": {"type": "number"}})"),
+              "attrConfig[\"tier\"]: names start with \"custom:\" and have at most 50 characters");
+}
+
+TEST(Document, ChecksTheDerpMap) {
+    const auto derp = [&](const std::string& region) {
+        return refusal(R"("derpMap": {"OmitDefaultRegions": true, "Regions": {)" + region + "}}");
+    };
+    EXPECT_EQ(
+        derp(
+            R"("900": {"RegionID": 900, "RegionCode": "x", "Nodes": [{"Name": "a", "RegionID": 900, "HostName": "d.example.com", "DERPPort": 443}]}, "1": null)"),
+        "accepted");
+    EXPECT_EQ(derp(R"("900": {"RegionID": 901})"), "derpMap.Regions[\"900\"]: RegionID must be 900");
+    EXPECT_EQ(derp(R"("900": {"RegionCode": "x"})"), "derpMap.Regions[\"900\"]: RegionID must be 900");
+    EXPECT_EQ(derp(R"("mine": null)"), "derpMap.Regions[\"mine\"]: regions are named by their number");
+    EXPECT_EQ(derp(R"("900": {"RegionID": 900, "Nodes": [{"Name": "a"}]})"),
+              "derpMap.Regions[\"900\"]: a node needs a HostName");
+    EXPECT_EQ(derp(R"("900": {"RegionID": 900, "Hosts": []})"), "unknown field: \"Hosts\"");
+}
+
+TEST(Document, ChecksThatPosturesCompareWhatCanBeCompared) {
+    const auto posture = [&](const std::string& assertion) {
+        return refusal(R"("attrConfig": {"custom:n": {"type": "number"}}, "postures": {"posture:p": [")" + assertion +
+                       "\"]}");
+    };
+    for (const auto* good : {"node:os IN ['linux', 'macos']", "node:tsVersion >= '1.40'", "node:tsAutoUpdate",
+                             "custom:n > 3", "custom:other > 'x'", "ip:country NOT SET"})
+        EXPECT_EQ(posture(good), "accepted") << good;
+    EXPECT_EQ(posture("node:os < 'linux'"),
+              "postures[\"posture:p\"]: \"node:os < 'linux'\": node:os is a string and has no order");
+    EXPECT_EQ(posture("node:tsVersion >= 1"), "postures[\"posture:p\"]: \"node:tsVersion >= 1\": node:tsVersion is a "
+                                              "string: compare it with one in single quotes");
+    EXPECT_EQ(posture("custom:n == 'x'"),
+              "postures[\"posture:p\"]: \"custom:n == 'x'\": custom:n is a number: compare it with one");
+    EXPECT_EQ(posture("node:tsAutoUpdate == 'true'"), "postures[\"posture:p\"]: \"node:tsAutoUpdate == 'true'\": "
+                                                      "node:tsAutoUpdate is true or false: compare it with == or !=");
+}
+
+TEST(Check, AssumesTheAttributesThatSshTestsSay) {
+    const std::string rules = R"("postures": {"posture:p": ["node:os == 'linux'"]}, "ssh": [{"action": "accept",
+        "src": ["odin@example.com"], "srcPosture": ["posture:p"], "dst": ["tag:server"], "users": ["root"]}], )";
+    EXPECT_EQ(
+        refusal_here(rules + R"("sshTests": [{"src": "odin@example.com", "dst": ["tag:server"], "accept": ["root"],
+        "srcPostureAttrs": {"node:os": "linux"}}])"),
+        "accepted");
+    EXPECT_EQ(
+        refusal_here(rules + R"("sshTests": [{"src": "odin@example.com", "dst": ["tag:server"], "accept": ["root"]}])"),
+        "test(s) failed");
+}
+
 TEST(Check, RefusesDomainsOfOthers) {
     EXPECT_EQ(
         refusal_here(
