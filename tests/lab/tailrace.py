@@ -10,12 +10,13 @@ from .wait import wait_for
 TAILRACED = BUILD / "agent/tailraced"
 TAILRACE = BUILD / "agent/tailrace"
 TAILRACE_CONTROL = BUILD / "control/tailrace-control"
+TAILRACE_RELAY = BUILD / "relay/tailrace-relay"
 CONTROL_SOCKET = "/run/tailrace-control/control.sock"
 AGENT_SOCKET = "/run/tailrace/tailraced.sock"
 
 
 def missing_programs() -> list:
-    return [str(p) for p in (TAILRACED, TAILRACE, TAILRACE_CONTROL) if not p.exists()]
+    return [str(p) for p in (TAILRACED, TAILRACE, TAILRACE_CONTROL, TAILRACE_RELAY) if not p.exists()]
 
 
 class TailraceControl:
@@ -73,6 +74,32 @@ class TailraceControl:
 
     def nodes(self) -> list:
         return self.json("nodes", "list")
+
+
+class TailraceRelay:
+    """tailrace-relay on a host: DERP by TLS on 443 with a certificate of its own, STUN on 3478."""
+
+    def __init__(self, host: Host, *more):
+        self.host = host
+        self.folder = host.directory / "relay"
+        self.folder.mkdir(exist_ok=True)
+        self._words = [TAILRACE_RELAY, "--listen", ":443", "--listen-http", ":80", "--hostname", host.address, "--state-dir", self.folder / "state", *more]
+        self.program = None
+        self.start()
+
+    def start(self, *more) -> None:
+        before = len(self.program.output()) if self.program else 0
+        self.program = self.host.start("tailrace-relay", [*self._words, *more])
+        wait_for(lambda: "ready" in self.program.output()[before:], 15, "tailrace-relay is ready")
+        found = self.program.wait_for_output(r'"CertName":"(sha256-raw:[0-9a-f]{64})"', 5)
+        self.cert_name = found[1]
+        self.derp_map = derp_map(self.host.address, cert_name=self.cert_name)
+
+    def metrics(self) -> dict:
+        """Every counter and gauge by its name without prefix, labels included."""
+        text = self.host.run(["curl", "-sk", "--noproxy", "*", "--max-time", "5", "https://127.0.0.1/metrics"]).stdout
+        lines = [line.split(" ") for line in text.splitlines() if line.startswith("tailrace_relay_")]
+        return {name.removeprefix("tailrace_relay_"): int(value) for name, value in lines}
 
 
 class Agent:

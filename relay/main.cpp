@@ -1,0 +1,83 @@
+// relay/main.cpp - the command line of tailrace-relay. Flags stand above the file.
+#include "relay/server/serve.hpp"
+
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+
+namespace {
+
+using namespace tailrace;
+using namespace tailrace::relay;
+
+// Runs `parse` on the text of a flag, in the words of CLI11 when it fails.
+template <typename Parse>
+auto flag(CLI::App& app, const std::string& name, auto& into, Parse parse, const std::string& help) {
+    return app.add_option_function<std::string>(
+        name,
+        [&into, parse, name](const std::string& text) {
+            auto parsed = parse(text);
+            if (!parsed) throw CLI::ValidationError(name, parsed.error().message());
+            into = *parsed;
+        },
+        help);
+}
+
+int fail(const Error& error) {
+    std::fprintf(stderr, "tailrace-relay: %s\n", error.message().c_str());
+    return 1;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    std::string file;
+    // The file first, whatever the order of the words: flags stand above it.
+    for (int i = 1; i < argc; ++i) {
+        std::string word = argv[i];
+        if (word == "--config" && i + 1 < argc) file = argv[i + 1];
+        if (word.starts_with("--config=")) file = word.substr(9);
+    }
+    RelayConfig config = default_config();
+    if (!file.empty()) {
+        auto loaded = load_config(file);
+        if (!loaded) return fail(loaded.error());
+        config = std::move(*loaded);
+    }
+
+    CLI::App app{
+        "A DERP relay with STUN: passes sealed packets between machines that cannot reach each other directly."};
+    app.set_version_flag("--version", TAILRACE_VERSION);
+    app.add_option("--config", file, "YAML file; flags stand above it");
+    flag(app, "--listen", config.listen, parse_listen, "where clients connect: HOST:PORT or :PORT (:443)");
+    flag(app, "--listen-http", config.listen_http, parse_listen, "plain HTTP for captive portal checks, such as :80");
+    flag(app, "--metrics-listen", config.metrics_listen, parse_listen, "where /metrics and /health are");
+    app.add_option("--hostname", config.hostname, "the name or address that clients dial");
+    app.add_option("--stun-port", config.stun_port, "UDP port of STUN; -1: none")->check(CLI::Range(-1, 65535));
+    flag(app, "--cert-mode", config.cert_mode, parse_cert_mode, "self-signed, files or plain");
+    app.add_option("--tls-certificate", config.tls_certificate, "PEM file, for --cert-mode files");
+    app.add_option("--tls-key", config.tls_key, "PEM file, for --cert-mode files");
+    app.add_option("--state-dir", config.state_dir, "where the relay keeps its keys");
+    app.add_option_function<std::string>(
+        "--verify-clients", [&config](const std::string& text) { set_verify(config, text); },
+        "who may come in: the URL of a control server, or a file with a node key a line");
+    app.add_option("--mesh-key", config.mesh_key_file, "file with the key that all relays of the region share");
+    app.add_option_function<std::vector<std::string>>(
+        "--mesh-with",
+        [&config](const std::vector<std::string>& urls) {
+            config.mesh_with.clear();
+            for (const std::string& url : urls) {
+                auto peer = parse_mesh_peer(url);
+                if (!peer) throw CLI::ValidationError("--mesh-with", peer.error().message());
+                config.mesh_with.push_back(*peer);
+            }
+        },
+        "URLs of the other relays of the region");
+    app.add_option("--cores", config.cores, "threads; 0: one for each CPU")->check(CLI::Range(0, 256));
+    flag(app, "--log-level", config.log_level, log::parse_level, "debug, info, warning or error");
+    CLI11_PARSE(app, argc, argv);
+
+    if (auto good = check_config(config); !good)
+        return fail(file.empty() ? good.error() : good.error().with("{}", file));
+    return serve(config);
+}
