@@ -160,6 +160,9 @@ void Core::finish_round() {
     flush_dirty();
     send_batches();
     graveyard_.clear();
+    counters_.keys.set(table_.keys());
+    counters_.duplicate_keys.set(table_.duplicate_keys());
+    counters_.forwarded_keys.set(table_.forwarded_keys());
 }
 
 void Core::on_event(std::uint64_t tag, std::uint32_t events) {

@@ -235,9 +235,6 @@ void Core::carry_out(std::vector<TableAction> actions) {
             other.carry_out(std::move(theirs));
         });
     }
-    counters_.keys.set(table_.keys());
-    counters_.duplicate_keys.set(table_.duplicate_keys());
-    counters_.forwarded_keys.set(table_.forwarded_keys());
     if (table_.has_actions()) carry_out(table_.take_actions());
 }
 

@@ -38,7 +38,7 @@ void Core::on_readable(Connection& connection) {
     if (filled > 0) on_bytes(connection, BytesView{scratch_}.first(filled));
     Connection* still_here = find(ref.slot, ref.generation); // it may have been closed, or moved to another core
     if (still_here == nullptr) return;
-    if (ended) return close(connection, "the client has gone");
+    if (ended) return close(connection, connection.link ? "the other relay closes it" : "the client has gone");
     if (maybe_more && connection.reading && !connection.again && connection.transport.has_buffered()) {
         connection.again = true;
         again_.push_back(ref);
@@ -322,7 +322,6 @@ void Core::send_presence() {
                 else
                     home.table_.remove_forwarder(change.key, change.link);
             }
-            home.counters_.forwarded_keys.set(home.table_.forwarded_keys());
         };
         presence_[core].clear();
         if (core == number_)

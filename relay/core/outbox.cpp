@@ -25,7 +25,7 @@ bool Outbox::make_room(const Way& way, std::size_t size) {
 }
 
 bool Outbox::add_notice(const Way& way, BytesView frame, std::size_t limit_bytes) {
-    if (!blocked_ && frame.size() <= BufferPool::kLarge && make_room(way, frame.size())) {
+    if (!blocked_ && !failed_ && frame.size() <= BufferPool::kLarge && make_room(way, frame.size())) {
         auto into = buffer_->extend(frame.size());
         std::memcpy(into.data(), frame.data(), frame.size());
         return true;

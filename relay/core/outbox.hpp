@@ -28,7 +28,7 @@ public:
     /// A frame of `size` bytes that `fill(std::span<std::byte>)` writes. Returns the kind of packet dropped, if any.
     template <typename Fill>
     std::optional<PacketKind> add_packet(const Way& way, PacketKind kind, std::size_t size, Fill fill) {
-        if (!blocked_ && make_room(way, size)) {
+        if (!blocked_ && !failed_ && make_room(way, size)) {
             fill(buffer_->extend(size));
             return std::nullopt;
         }

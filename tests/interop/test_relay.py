@@ -121,7 +121,7 @@ def test_two_relays_of_a_region_are_one(lab, programs):
     relays["Regions"]["900"]["Nodes"].append(node)
 
     alice_host, bob_host = two_behind_hard_nats(lab)
-    bob_host.nft(f"table ip block {{ chain out {{ type filter hook output priority 0; ip daddr {first.host.address} reject; }} }}")
+    bob_host.nft(f"table ip block {{ chain out {{ type filter hook output priority 0; ip daddr {first.host.address} reject; }}\n}}")
     tailnet = Tailnet(lab, relays, hosts=(alice_host, bob_host))
     tailnet.wait_for_ping(timeout=30)
 
