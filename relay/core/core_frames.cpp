@@ -32,8 +32,8 @@ void Core::on_readable(Connection& connection) {
             break;
         }
         filled += attempt.bytes;
-        // TLS is read until it wants more: epoll knows nothing of what OpenSSL holds.
-        maybe_more = connection.transport.is_tls();
+        // epoll knows nothing of what OpenSSL holds.
+        maybe_more = connection.transport.has_buffered();
     } while (maybe_more && scratch_.size() - filled >= kTlsRecord);
     if (filled > 0) on_bytes(connection, BytesView{scratch_}.first(filled));
     Connection* still_here = find(ref.slot, ref.generation); // it may have been closed, or moved to another core

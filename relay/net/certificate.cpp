@@ -1,6 +1,7 @@
 #include "relay/net/certificate.hpp"
 
 #include "base/text.hpp"
+#include "relay/net/tls_records.hpp"
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
@@ -94,16 +95,15 @@ Result<TlsContext> relay_tls(const TlsIdentity& identity, const NodeKey& key) {
     if (!meta) return meta.error();
     SSL_CTX* raw = context->get();
     if (SSL_CTX_add1_chain_cert(raw, meta->get()) != 1) return tls_error("add the certificate of the DERP key");
-    // Sessions are never resumed: a relay's clients stay for days. Several records a read spare system calls.
+    // Sessions are never resumed: a relay's clients stay for days.
     SSL_CTX_set_session_cache_mode(raw, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_options(raw, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_IGNORE_UNEXPECTED_EOF);
-    SSL_CTX_set_num_tickets(raw, 0);
     // Each packet is deciphered and enciphered once: the cheapest of the good ciphers, unless the client has no AES.
     SSL_CTX_set_options(raw, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
     if (SSL_CTX_set_ciphersuites(raw, "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384") !=
         1)
         return tls_error("choose ciphers");
-    SSL_CTX_set_read_ahead(raw, 1);
+    TlsRecords::prepare(raw);
     return context;
 }
 
