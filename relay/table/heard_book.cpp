@@ -17,7 +17,7 @@ bool needs_tidying(const List& list, std::size_t live) {
 
 void HeardBook::mark(Slot receiver, const NodeKey& source) {
     Receiver& to = receivers_[receiver];
-    if (to.has_last && to.last == source) return;
+    if ((to.has_last && to.last == source) || marks_.size() >= kMostMarks) return;
     to.last = source;
     to.has_last = true;
     Source& from = sources_[source];

@@ -13,6 +13,9 @@ namespace tailrace::relay {
 /// Lists may hold stale entries, the marks decide; lists are tidied when more than half of one is stale.
 class HeardBook {
 public:
+    /// More marks than this are not made: somebody with many keys who writes to everybody must not fill our memory.
+    static constexpr std::size_t kMostMarks = 1'000'000;
+
     void mark(Slot receiver, const NodeKey& source);
     /// The receivers to tell that `source` has gone. Clears their marks.
     std::vector<Slot> take_receivers(const NodeKey& source);
