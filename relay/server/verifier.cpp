@@ -8,6 +8,7 @@ namespace tailrace::relay {
 namespace {
 
 constexpr std::size_t kLongestAnswer = 4096;
+constexpr Duration kUnreachable = std::chrono::seconds{2};
 
 } // namespace
 
@@ -38,7 +39,11 @@ Task<void> Verifier::run_lane() {
         Question question = std::move(questions_.front());
         questions_.pop_front();
         if (!questions_.empty()) more_.notify();
-        if (reactor_.now() - question.asked > 2 * options_.timeout) continue; // the client has been closed meanwhile
+        bool waited_long = reactor_.now() - question.asked > options_.timeout;
+        if (waited_long || reactor_.now() < unreachable_until_) {
+            question.answer(options_.fail_open);
+            continue;
+        }
         bool allowed = co_await decide(client, question);
         question.answer(allowed);
     }
@@ -53,6 +58,7 @@ Task<bool> Verifier::decide(std::unique_ptr<Http1Client>& client, const Question
             if (!connected) {
                 log::warn("control cannot be asked about a client",
                           {{"url", options_.url.authority()}, {"error", connected.error()}});
+                unreachable_until_ = reactor_.now() + kUnreachable;
                 co_return options_.fail_open;
             }
             client = std::move(*connected);
@@ -63,6 +69,7 @@ Task<bool> Verifier::decide(std::unique_ptr<Http1Client>& client, const Question
             if (was_kept && attempt == 0) continue;
             log::warn("control does not answer about a client",
                       {{"url", options_.url.authority()}, {"error", response.error()}});
+            unreachable_until_ = reactor_.now() + kUnreachable;
             co_return options_.fail_open;
         }
         if (equals_ignoring_case(response->headers.get("Connection"), "close")) client.reset();

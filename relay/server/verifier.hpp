@@ -43,6 +43,7 @@ private:
     Options options_;
     std::optional<TlsContext> tls_;
     std::deque<Question> questions_;
+    TimePoint unreachable_until_{}; ///< until then nobody waits for a server that did not answer a moment ago
     Event more_;
 };
 
