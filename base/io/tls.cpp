@@ -148,7 +148,7 @@ Result<TlsIdentity> make_self_signed(const std::vector<std::string>& names) {
     X509_set_version(certificate.get(), 2);
     unsigned char serial[16];
     fill_random(std::as_writable_bytes(std::span{serial}));
-    serial[0] &= 0x7f;
+    serial[0] = static_cast<unsigned char>((serial[0] & 0x3f) | 0x40); // positive, and never with needless zeros
     ASN1_STRING_set(X509_get_serialNumber(certificate.get()), serial, sizeof serial);
     X509_gmtime_adj(X509_getm_notBefore(certificate.get()), -3600);
     X509_time_adj_ex(X509_getm_notAfter(certificate.get()), 3650, 0, nullptr);
