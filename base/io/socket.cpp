@@ -231,6 +231,9 @@ Result<UdpSocket> UdpSocket::bind(Reactor& reactor, const Endpoint& at, Options 
         done = v6 ? set_option(fd.get(), IPPROTO_IPV6, IPV6_TRANSPARENT, 1, "IPV6_TRANSPARENT")
                   : set_option(fd.get(), IPPROTO_IP, IP_TRANSPARENT, 1, "IP_TRANSPARENT");
     if (!done) return done.error();
+    if (!options.device.empty() && ::setsockopt(fd.get(), SOL_SOCKET, SO_BINDTODEVICE, options.device.c_str(),
+                                                static_cast<socklen_t>(options.device.size())) != 0)
+        return Error::from_errno(errno, "bind UDP to {}", options.device);
     sockaddr_storage address{};
     socklen_t length = at.to_sockaddr(address);
     if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0)
@@ -275,6 +278,30 @@ Task<Result<Datagram>> UdpSocket::receive() {
         auto ready = co_await descriptor_.readable();
         if (!ready) co_return ready.error();
     }
+}
+
+Result<void> UdpSocket::send_from(const IpAddress& from, const Endpoint& to, BytesView data) {
+    sockaddr_storage address{};
+    socklen_t length = to.to_sockaddr(address);
+    iovec part{const_cast<std::byte*>(data.data()), data.size()};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(in_pktinfo))] = {};
+    msghdr message{};
+    message.msg_name = &address;
+    message.msg_namelen = length;
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    cmsghdr* head = CMSG_FIRSTHDR(&message);
+    head->cmsg_level = IPPROTO_IP;
+    head->cmsg_type = IP_PKTINFO;
+    head->cmsg_len = CMSG_LEN(sizeof(in_pktinfo));
+    in_pktinfo info{};
+    info.ipi_spec_dst.s_addr = htonl(from.v4_value());
+    std::memcpy(CMSG_DATA(head), &info, sizeof info);
+    if (::sendmsg(descriptor_.fd(), &message, MSG_NOSIGNAL) < 0)
+        return Error::from_errno(errno, "send UDP to {}", to.text());
+    return {};
 }
 
 Result<void> UdpSocket::send(const Endpoint& to, BytesView data) {

@@ -66,6 +66,7 @@ public:
     struct Options {
         std::uint32_t mark = 0;            ///< SO_MARK, 0 for none
         bool original_destination = false; ///< fill Datagram::to
+        std::string device;                ///< SO_BINDTODEVICE; empty: any
         bool transparent = false;          ///< IP_TRANSPARENT: may receive what tc assigns to it for foreign ports
     };
     static Result<UdpSocket> bind(Reactor& reactor, const Endpoint& at, Options options);
@@ -75,6 +76,8 @@ public:
     Result<Datagram> try_receive();
     /// EAGAIN when the send buffer is full: datagrams may be lost anyway, nobody waits for them.
     Result<void> send(const Endpoint& to, BytesView data);
+    /// IPv4 only: from this local address, for a socket that is bound to none.
+    Result<void> send_from(const IpAddress& from, const Endpoint& to, BytesView data);
     Endpoint local() const;
     int fd() const { return descriptor_.fd(); }
     void close() { descriptor_.close(); }

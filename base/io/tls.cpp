@@ -210,6 +210,56 @@ Result<TlsContext> TlsContext::client(Verify verify) {
     return TlsContext{std::move(context), verify};
 }
 
+namespace {
+
+using Sha256 = std::array<std::byte, 32>;
+
+bool is_derp_key(X509* certificate) {
+    X509_NAME* subject = X509_get_subject_name(certificate);
+    int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
+    if (at < 0) return false;
+    ASN1_STRING* name = X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at));
+    std::string_view text{reinterpret_cast<const char*>(ASN1_STRING_get0_data(name)),
+                          static_cast<std::size_t>(ASN1_STRING_length(name))};
+    return text.starts_with("derpkey");
+}
+
+int check_pin(X509_STORE_CTX* store, void* pin) {
+    X509* leaf = X509_STORE_CTX_get0_cert(store);
+    if (leaf == nullptr) return 0;
+    auto refuse = [&](int why) {
+        X509_STORE_CTX_set_error(store, why);
+        return 0;
+    };
+    auto* chain = X509_STORE_CTX_get0_untrusted(store);
+    int others = 0;
+    for (int i = 0; chain != nullptr && i < sk_X509_num(chain); ++i) {
+        X509* certificate = sk_X509_value(chain, i);
+        if (X509_cmp(certificate, leaf) != 0 && !is_derp_key(certificate)) ++others;
+    }
+    if (others != 0) return refuse(X509_V_ERR_CERT_CHAIN_TOO_LONG);
+    Sha256 digest{};
+    unsigned length = 0;
+    if (X509_digest(leaf, EVP_sha256(), reinterpret_cast<unsigned char*>(digest.data()), &length) != 1 ||
+        length != digest.size() || digest != *static_cast<const Sha256*>(pin))
+        return refuse(X509_V_ERR_CERT_REJECTED);
+    if (X509_cmp_current_time(X509_get0_notBefore(leaf)) > 0) return refuse(X509_V_ERR_CERT_NOT_YET_VALID);
+    if (X509_cmp_current_time(X509_get0_notAfter(leaf)) < 0) return refuse(X509_V_ERR_CERT_HAS_EXPIRED);
+    return 1;
+}
+
+} // namespace
+
+Result<TlsContext> TlsContext::pinned(const std::array<std::byte, 32>& sha256) {
+    auto made = new_context(TLS_client_method());
+    if (!made) return tls_error("TLS");
+    auto pin = std::make_shared<Sha256>(sha256);
+    std::shared_ptr<SSL_CTX> context{made.get(), [made, pin](SSL_CTX*) {}}; // the callback needs the pin
+    SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER, nullptr);
+    SSL_CTX_set_cert_verify_callback(context.get(), check_pin, pin.get());
+    return TlsContext{std::move(context), Verify::None};
+}
+
 Task<Result<std::unique_ptr<Stream>>> tls_accept(TlsContext context, std::unique_ptr<Stream> socket, Duration timeout) {
     SSL* ssl = SSL_new(context.get());
     if (ssl == nullptr) co_return tls_error("TLS");

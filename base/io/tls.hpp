@@ -2,6 +2,7 @@
 #pragma once
 #include "base/io/stream.hpp"
 
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
@@ -25,6 +26,9 @@ public:
     enum class Verify { Strict, None };
     static Result<TlsContext> server(const TlsIdentity& identity);
     static Result<TlsContext> client(Verify verify);
+    /// Takes a server by the SHA-256 of its certificate (DER) and by nothing else, its validity apart. Certificates
+    /// whose common name begins with "derpkey" may come behind it (derp-disco-paths.md 1.1).
+    static Result<TlsContext> pinned(const std::array<std::byte, 32>& sha256);
 
     ssl_ctx_st* get() const { return context_.get(); }
     Verify verify() const { return verify_; }
