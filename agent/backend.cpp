@@ -13,8 +13,9 @@
 namespace tailrace {
 namespace {
 
-constexpr auto kLookEvery = std::chrono::seconds{2};    // at the device's counters and endpoints
-constexpr auto kPatienceOfUp = std::chrono::seconds{5}; // before `up` is told that control does not answer
+constexpr auto kLookEvery = std::chrono::seconds{2};         // at the device's counters and endpoints
+constexpr auto kLookCloser = std::chrono::milliseconds{200}; // while a path is contested
+constexpr auto kPatienceOfUp = std::chrono::seconds{5};      // before `up` is told that control does not answer
 
 std::string new_profile_id() {
     return hex_encode(random_array<2>());
@@ -189,14 +190,29 @@ SelfReport Backend::report() {
     report.hostinfo = hostinfo_for(machine_info_, prefs_);
     wire::NetInfo net;
     net.os_has_ipv6 = true;
-    net.working_udp = true;
     net.firewall_mode = "nft-forced";
-    if (netmap_.derp_map().regions && !netmap_.derp_map().regions->empty())
-        net.preferred_derp =
-            netmap_.derp_map().regions->begin()->first; // peers want a home for us; nobody is at home there yet
+    if (paths_) {
+        const NetReport& measured = paths_->report();
+        net.working_udp = measured.udp;
+        net.working_ipv6 = measured.ipv6;
+        net.mapping_varies_by_dest_ip = measured.mapping_varies_by_destination;
+        net.preferred_derp = paths_->home();
+        std::map<std::string, double> latency;
+        for (const auto& [region, time] : measured.region_v4_latency)
+            latency[fmt::format("{}-v4", region)] = std::chrono::duration<double>(time).count();
+        for (const auto& [region, time] : measured.region_v6_latency)
+            latency[fmt::format("{}-v6", region)] = std::chrono::duration<double>(time).count();
+        net.derp_latency = std::move(latency);
+        for (const OwnEndpoint& own : paths_->own_endpoints()) {
+            report.endpoints.push_back(own.endpoint);
+            report.endpoint_types.push_back(own.type);
+        }
+    } else {
+        net.working_udp = true;
+        report.endpoints = endpoints_;
+        report.endpoint_types.assign(endpoints_.size(), static_cast<int>(wire::EndpointType::Local));
+    }
     report.hostinfo.net_info = net;
-    report.endpoints = endpoints_;
-    report.endpoint_types.assign(endpoints_.size(), static_cast<int>(wire::EndpointType::Local));
     report.disco_key = disco_key_.public_key();
     return report;
 }
@@ -212,18 +228,20 @@ void Backend::refresh_endpoints() {
         return;
     }
     auto found = own_endpoints(*links, options_.engine.device, options_.engine.port);
-    if (disco_) {
+    if (paths_) {
         std::vector<IpPrefix> attached;
         for (const Link& link : *links)
             if (link.name != options_.engine.device && !link.loopback)
                 for (const InterfaceAddress& address : link.addresses) attached.push_back(address.prefix.masked());
-        disco_->book().set_local_networks(std::move(attached));
+        paths_->book().set_local_networks(std::move(attached));
     }
     if (found == endpoints_) return;
     endpoints_ = std::move(found);
-    if (disco_) {
-        disco_->on_network_change();
-        if (auto steered = engine_.steer(*disco_); !steered) log::warn("steering failed", {{"error", steered.error()}});
+    if (paths_) {
+        paths_->set_local_endpoints(endpoints_);
+        paths_->on_network_change();
+        if (auto steered = engine_.steer(paths_->disco()); !steered)
+            log::warn("steering failed", {{"error", steered.error()}});
     }
     update_report();
     wake_engine();
@@ -278,29 +296,40 @@ EngineConfig Backend::engine_config() {
 }
 
 void Backend::ensure_paths() {
-    if (!disco_) {
-        DiscoLoop::Callbacks callbacks;
-        callbacks.use_endpoints = [this](const std::vector<UseEndpoint>& endpoints) {
-            if (auto used = engine_.use_endpoints(endpoints); !used)
-                log::warn("a peer's endpoint was not set", {{"error", used.error()}});
-        };
-        callbacks.ping_answered = [this](const PingAnswered& answer) {
-            auto found = pending_pings_.find(answer.question);
-            if (found == pending_pings_.end() || found->second->answer) return;
-            found->second->answer = answer;
-            found->second->answered.notify();
-        };
-        callbacks.path_works = [this](const NodeKey& peer) { shake_hands(peer); };
-        auto made = DiscoLoop::create(reactor_, disco_key_, options_.engine.port, Engine::kMark, std::move(callbacks));
-        if (!made) {
-            monitor_trouble_ = made.error().with("direct paths").message();
-            return;
-        }
-        disco_ = std::move(*made);
-        engine_.set_disco(disco_.get());
-        endpoints_.clear();
-        refresh_endpoints();
+    if (paths_) return;
+    Paths::Callbacks callbacks;
+    callbacks.use_endpoints = [this](const std::vector<UseEndpoint>& endpoints) {
+        if (auto used = engine_.use_endpoints(endpoints); !used)
+            log::warn("a peer's endpoint was not set", {{"error", used.error()}});
+    };
+    callbacks.ping_answered = [this](const PingAnswered& answer) {
+        auto found = pending_pings_.find(answer.question);
+        if (found == pending_pings_.end() || found->second->answer) return;
+        found->second->answer = answer;
+        found->second->answered.notify();
+    };
+    callbacks.path_works = [this](const NodeKey& peer) { shake_hands(peer); };
+    callbacks.changed = [this] {
+        if (paths_) update_report(); // else it is being made
+    };
+    Paths::Options options;
+    options.wireguard_port = options_.engine.port;
+    options.mark = Engine::kMark;
+    if (auto device = find_wireguard(options_.engine.device); device && *device)
+        if (auto left = (*device)->read()) options.device = std::move(*left);
+    auto made = Paths::create(reactor_, disco_key_, std::move(options), std::move(callbacks));
+    if (!made) {
+        monitor_trouble_ = made.error().with("paths to peers").message();
+        return;
     }
+    paths_ = std::move(*made);
+    engine_.set_disco(&paths_->disco());
+    endpoints_.clear();
+    refresh_endpoints();
+}
+
+void Backend::park() {
+    if (paths_) paths_->park();
 }
 
 /// A reference client answers a handshake only over paths that it has tried, and without a relay it has none when the
@@ -309,6 +338,7 @@ void Backend::ensure_paths() {
 void Backend::shake_hands(const NodeKey& peer) {
     constexpr std::size_t kSmallTailnet = 64;
     const wire::Node* node = netmap_.find(peer);
+    if (paths_ && paths_->is_relaying()) return; // the relay carries the first handshake
     if (!inner_ping_ || node == nullptr || node->addresses.empty() || netmap_.peers().size() > kSmallTailnet) return;
     for (const WireGuardPeerState& known : wireguard_.peers)
         if (known.public_key == peer.raw() && known.last_handshake) return;
@@ -357,16 +387,17 @@ Task<void> Backend::run_engine() {
             known_down = false;
             ensure_paths();
             EngineConfig config = engine_config();
-            if (disco_) {
-                disco_->set_identity(config.node_key.public_key());
+            if (paths_) {
+                paths_->set_identity(config.node_key);
+                paths_->set_derp_map(netmap_.derp_map());
                 std::vector<PathBook::Peer> peers;
                 for (const WantedPeer& peer : config.wanted.peers)
-                    peers.push_back({peer.key, peer.disco, peer.endpoints});
-                disco_->book().set_peers(reactor_.now(), peers);
+                    peers.push_back({peer.key, peer.disco, peer.endpoints, peer.home_region, std::nullopt});
+                paths_->set_peers(std::move(peers));
             }
             outcome = co_await engine_.reconcile(std::move(config));
             if (!*alive) co_return;
-            if (disco_) disco_->carry_out();
+            if (paths_) paths_->carry_out();
             if (outcome && !inner_ping_) {
                 InnerPing::Callbacks callbacks;
                 callbacks.own_address = [this](bool v6) -> std::optional<IpAddress> {
@@ -377,9 +408,9 @@ Task<void> Backend::run_engine() {
                 };
                 callbacks.disco_key = [this](const IpAddress& from, const DiscoKey& key) {
                     const wire::Node* peer = netmap_.owner_of(from);
-                    if (peer == nullptr || !netmap_.learn_disco_key(peer->id, key, WallTime::now()) || !disco_) return;
-                    disco_->book().set_disco_key(reactor_.now(), peer->key, key);
-                    disco_->carry_out();
+                    if (peer == nullptr || !netmap_.learn_disco_key(peer->id, key, WallTime::now()) || !paths_) return;
+                    paths_->book().set_disco_key(reactor_.now(), peer->key, key);
+                    paths_->carry_out();
                 };
                 auto made = InnerPing::create(reactor_, options_.engine.device, Engine::kMark, std::move(callbacks));
                 if (made)
@@ -450,7 +481,7 @@ Task<void> Backend::run_monitor() {
             }
         }
         if (addresses) refresh_endpoints();
-        if (routes && disco_) disco_->forget_routes();
+        if (routes && paths_) paths_->disco().forget_routes();
         if (repair && engine_up_) wake_engine();
     }
 }
@@ -483,22 +514,23 @@ void Backend::take_device_state(WireGuardState state) {
         bool moved = peer.tx_bytes > (known == before.end() ? 0 : known->second);
         if (moved) last_write_[key] = now;
         announce_disco_key(peer);
-        if (!disco_) continue;
-        if (moved) disco_->book().on_traffic(now, key);
-        if (peer.endpoint) disco_->book().on_kernel_endpoint(now, key, *peer.endpoint);
+        if (!paths_) continue;
+        if (moved) paths_->book().on_traffic(now, key);
+        if (peer.endpoint) paths_->book().on_kernel_endpoint(now, key, *peer.endpoint);
     }
     wireguard_ = std::move(state);
     auto is_gone = [&](const NodeKey& key) { return netmap_.find(key) == nullptr; };
     std::erase_if(announced_, [&](const auto& entry) { return is_gone(entry.first); });
     std::erase_if(last_write_, [&](const auto& entry) { return is_gone(entry.first); });
     std::erase_if(greeted_, is_gone);
-    if (disco_) disco_->carry_out();
+    if (paths_) paths_->carry_out();
 }
 
 Task<void> Backend::run_poll() {
     auto alive = alive_;
     for (;;) {
-        co_await reactor_.sleep(kLookEvery);
+        bool contested = paths_ && paths_->book().is_contested(reactor_.now());
+        co_await reactor_.sleep(contested ? Duration{kLookCloser} : Duration{kLookEvery});
         if (!*alive) co_return;
         if (!engine_up_ || !engine_.has_device()) continue;
         auto now_state = engine_.read();
@@ -862,21 +894,26 @@ Task<PingResult> Backend::ping(std::string address_text, std::string type, Durat
         result.err = fmt::format("pings of type {} are not supported", type);
         co_return result;
     }
-    std::uint64_t question = disco_ ? disco_->book().ask(reactor_.now(), key) : 0;
+    std::uint64_t question = paths_ ? paths_->book().ask(reactor_.now(), key) : 0;
     if (question == 0) {
         result.err = "nothing is known of where this peer is";
         co_return result;
     }
     auto pending = std::make_shared<PendingPing>(reactor_);
     pending_pings_[question] = pending;
-    disco_->carry_out();
+    paths_->carry_out();
     if (!pending->answer) (void)co_await pending->answered.wait_for(timeout);
     pending_pings_.erase(question);
     if (!pending->answer) {
         result.err = "timeout";
         co_return result;
     }
-    result.endpoint = pending->answer->endpoint.text();
+    if (int region = relay_region(pending->answer->endpoint); region != 0) {
+        result.derp_region_id = region;
+        result.derp_region_code = paths_->relays().code_of(region);
+    } else {
+        result.endpoint = pending->answer->endpoint.text();
+    }
     set_latency(pending->answer->round_trip);
     co_return result;
 }

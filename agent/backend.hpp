@@ -4,9 +4,9 @@
 #include "agent/coordination/hostinfo.hpp"
 #include "agent/engine/engine.hpp"
 #include "agent/local/status.hpp"
-#include "agent/path/disco_loop.hpp"
 #include "agent/path/inner_ping.hpp"
 #include "agent/path/own_endpoints.hpp"
+#include "agent/path/paths.hpp"
 #include "agent/store/prefs.hpp"
 #include "agent/store/state_file.hpp"
 #include "netlink/monitor.hpp"
@@ -45,6 +45,8 @@ public:
     void start();
     /// Ends the conversation with control; traffic stays as it is.
     void stop();
+    /// Before the process ends: relayed peers go where they can do without us.
+    void park();
 
     BackendState state() const { return state_; }
     const Prefs& prefs() const { return prefs_; }
@@ -61,6 +63,9 @@ public:
     Result<void> login_interactive();
     Task<Result<void>> logout();
     Task<PingResult> ping(std::string address, std::string type, Duration timeout);
+    /// A new report on our network, as `tailrace netcheck` shows it. JSON.
+    Task<Result<std::string>> netcheck();
+    std::string derp_map_json() const { return wire::write_derp_map(netmap_.derp_map()); }
     /// JSON, or an error with code() 404.
     Result<std::string> whois(std::string_view address) const;
 
@@ -126,9 +131,9 @@ private:
 
     DiscoPrivateKey disco_key_ = DiscoPrivateKey::generate();
     Engine engine_;
-    std::unique_ptr<DiscoLoop> disco_;
+    std::unique_ptr<Paths> paths_;
     std::unique_ptr<InnerPing> inner_ping_;
-    std::vector<Endpoint> endpoints_;
+    std::vector<Endpoint> endpoints_; ///< of our interfaces
     Event engine_wake_;
     bool engine_up_ = false;        ///< what is in the kernel is as we want it
     bool login_pending_ = false;    ///< somebody asked for a login that is not decided yet

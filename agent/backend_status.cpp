@@ -42,6 +42,8 @@ std::vector<std::string> Backend::health() {
         out.push_back(
             fmt::format("The coordination server {} does not answer ({}); the network map in force stays in force.",
                         prefs_.control_url, control_trouble_));
+    if (paths_)
+        for (const std::string& trouble : paths_->relays().troubles()) out.push_back(trouble);
     if (!engine_trouble_.empty()) out.push_back("The data plane is not as it should be: " + engine_trouble_);
     if (!store_trouble_.empty()) out.push_back("The state cannot be saved: " + store_trouble_);
     if (!monitor_trouble_.empty()) out.push_back(monitor_trouble_);
@@ -124,7 +126,7 @@ PeerStatus Backend::peer_status(const wire::Node& node, bool is_self) {
         out.rx_bytes = peer.rx_bytes;
         out.tx_bytes = peer.tx_bytes;
         if (peer.last_handshake) out.last_handshake = *peer.last_handshake;
-        if (peer.endpoint) out.cur_addr = peer.endpoint->text();
+        if (peer.endpoint && !(paths_ && paths_->is_relayed(*peer.endpoint))) out.cur_addr = peer.endpoint->text();
     }
     if (auto wrote = last_write_.find(node.key); wrote != last_write_.end()) {
         Duration ago = reactor_.now() - wrote->second;
@@ -177,18 +179,68 @@ Status Backend::status(bool with_peers) {
 std::string Backend::paths_json() {
     std::string out = "{\"Peers\":[";
     bool first = true;
+    TimePoint now = reactor_.now();
+    auto milliseconds = [](const std::optional<Duration>& time) -> std::string {
+        if (!time) return "null";
+        return fmt::format("{:.3f}", std::chrono::duration<double, std::milli>(*time).count());
+    };
     for (const auto& [id, node] : netmap_.peers()) {
         if (!first) out += ',';
         first = false;
         PathBook::State path;
-        if (disco_) path = disco_->book().state(reactor_.now(), node.key);
+        std::vector<PathBook::CandidateState> candidates;
+        if (paths_) {
+            path = paths_->book().state(now, node.key);
+            candidates = paths_->book().candidates(now, node.key);
+        }
         out += "{\"Name\":";
         json::append_string(out, node.name);
-        out += fmt::format(",\"Endpoint\":\"{}\",\"Validated\":{},\"Active\":{},\"RoundTripMs\":{:.3f}}}",
-                           path.endpoint ? path.endpoint->text() : "", path.validated, path.active,
-                           std::chrono::duration<double, std::milli>(path.round_trip).count());
+        std::string_view why = path.trusted    ? "direct: a pong came within 6.5 s"
+                               : path.relayed  ? (path.active ? "relayed: no direct address answers"
+                                                              : "relayed: nobody talks, the next packet is noticed here")
+                               : path.endpoint ? "direct without proof: there is no relay to fall back to"
+                                               : "none: nothing is known of where it is";
+        out += fmt::format(",\"Endpoint\":\"{}\",\"Why\":\"{}\",\"HomeRegion\":{},\"Validated\":{},\"Trusted\":{},"
+                           "\"Relayed\":{},\"Active\":{},\"RoundTripMs\":{},\"Candidates\":[",
+                           path.endpoint ? path.endpoint->text() : "", why, path.home_region, path.validated,
+                           path.trusted, path.relayed, path.active, milliseconds(path.round_trip));
+        for (std::size_t i = 0; i < candidates.size(); ++i) {
+            const auto& one = candidates[i];
+            out += fmt::format("{}{{\"Endpoint\":\"{}\",\"FromControl\":{},\"FromCallMeMaybe\":{},\"PingedAgoMs\":{},"
+                               "\"PingedUsAgoMs\":{},\"PongAgoMs\":{},\"RoundTripMs\":{}}}",
+                               i == 0 ? "" : ",", one.endpoint.text(), one.from_control, one.from_call,
+                               milliseconds(one.pinged_ago), milliseconds(one.pinged_us_ago),
+                               milliseconds(one.ponged_ago), milliseconds(one.round_trip));
+        }
+        out += "]}";
     }
     return out + "]}";
+}
+
+Task<Result<std::string>> Backend::netcheck() {
+    if (!paths_) co_return Error::make("the tunnel is not up: run \"tailrace up\" first");
+    auto alive = alive_;
+    NetReport report = co_await paths_->measure();
+    if (!*alive) co_return Error::make("tailraced is stopping");
+    auto endpoint = [](const std::optional<Endpoint>& one) { return one ? one->text() : std::string{}; };
+    auto latencies = [](const std::map<int, Duration>& times) {
+        std::string out;
+        for (const auto& [region, time] : times)
+            out += fmt::format("{}\"{}\":{}", out.empty() ? "" : ",", region, time.count());
+        return out;
+    };
+    std::string varies = !report.mapping_varies_by_destination   ? ""
+                         : *report.mapping_varies_by_destination ? "true"
+                                                                 : "false";
+    co_return fmt::format(
+        "{{\"UDP\":{},\"IPv6\":{},\"IPv4\":{},\"IPv6CanSend\":{},\"IPv4CanSend\":{},\"OSHasIPv6\":true,\"ICMPv4\":"
+        "false,"
+        "\"MappingVariesByDestIP\":\"{}\",\"UPnP\":\"\",\"PMP\":\"\",\"PCP\":\"\",\"PreferredDERP\":{},"
+        "\"RegionLatency\":{{{}}},\"RegionV4Latency\":{{{}}},\"RegionV6Latency\":{{{}}},\"GlobalV4\":\"{}\","
+        "\"GlobalV6\":\"{}\",\"CaptivePortal\":\"\"}}",
+        report.udp, report.ipv6, report.ipv4, report.ipv6_can_send, report.ipv4_can_send, varies, report.preferred_derp,
+        latencies(report.region_latency), latencies(report.region_v4_latency), latencies(report.region_v6_latency),
+        endpoint(report.global_v4), endpoint(report.global_v6));
 }
 
 Result<std::string> Backend::whois(std::string_view asked) const {

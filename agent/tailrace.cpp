@@ -165,6 +165,13 @@ int main(int argc, char** argv) {
         command = [&](LocalClient& client) { return ping(client, ping_options); };
     });
 
+    std::string netcheck_format;
+    auto* netcheck_command = app.add_subcommand("netcheck", "Analyse the network that we are in");
+    netcheck_command->add_option("--format", netcheck_format, "json, json-line, or nothing for people")
+        ->check(CLI::IsMember({"json", "json-line", ""}));
+    netcheck_command->callback(
+        [&] { command = [&](LocalClient& client) { return netcheck(client, !netcheck_format.empty()); }; });
+
     std::string whois_address, whois_protocol;
     bool whois_json = false;
     auto* whois_command = app.add_subcommand("whois", "Show the machine and user behind a tailnet IP");

@@ -52,6 +52,7 @@ Task<void> wait_for_end(Reactor& reactor, Backend& backend) {
     int signal = co_await reactor.wait_for_signal();
     log::info("stopping; traffic stays as it is", {{"signal", signal}});
     (void)::sd_notify(0, "STOPPING=1");
+    backend.park();
     backend.stop();
     reactor.stop();
 }

@@ -150,6 +150,7 @@ Wanted compute_wanted(const wire::Node& self, const std::vector<const wire::Node
         if (wanted.allowed_ips.empty() || peer->key.is_zero() || peer->key == self.key) continue;
         wanted.key = peer->key;
         wanted.disco = peer->disco_key;
+        wanted.home_region = peer->is_wireguard_only ? 0 : peer->home_region();
         wanted.endpoints = peer->endpoints;
         wanted.jailed = peer->is_jailed;
         for (const IpPrefix& prefix : peer->addresses) wanted.addresses.push_back(prefix.address());

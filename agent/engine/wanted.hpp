@@ -18,6 +18,7 @@ struct WantedPeer {
     std::vector<IpPrefix> allowed_ips; ///< never empty: who has none does not exist in the device
     std::vector<Endpoint> endpoints;
     std::vector<IpAddress> addresses; ///< its own
+    int home_region = 0;              ///< of its relay; 0: not known
     bool jailed = false;
 };
 

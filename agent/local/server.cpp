@@ -189,6 +189,12 @@ Task<HttpResponse> LocalServer::route(HttpRequest request, bool write) {
         auto result = co_await backend_.ping(std::move(ip), std::move(type), timeout);
         co_return HttpResponse::json(200, write_ping_result(result));
     }
+    if (name == "netcheck") {
+        if (!post) co_return HttpResponse::text(400, "want POST\n");
+        auto report = co_await backend_.netcheck();
+        if (!report) co_return HttpResponse::text(500, report.error().message() + "\n");
+        co_return HttpResponse::json(200, *report);
+    }
     if (name == "watch-ipn-bus") {
         if (!get) co_return HttpResponse::text(405, "want GET\n");
         std::string text = request.query("mask");
@@ -199,7 +205,7 @@ Task<HttpResponse> LocalServer::route(HttpRequest request, bool write) {
         if ((*mask & 65536) != 0) co_return HttpResponse::text(400, "bad mask\n");
         co_return watch_bus(*mask);
     }
-    if (name == "derpmap") co_return HttpResponse::json(200, wire::write_derp_map(backend_.netmap().derp_map()));
+    if (name == "derpmap") co_return HttpResponse::json(200, backend_.derp_map_json());
     if (name == "debug-drops") co_return HttpResponse::json(200, backend_.drops_json());
     if (name == "debug-packet-filter-rules") co_return HttpResponse::json(200, backend_.filter_json());
     if (name == "debug-netmap") co_return HttpResponse::json(200, backend_.netmap_json());

@@ -59,17 +59,26 @@ const DiscoBox* DiscoLoop::box(const DiscoKey& peer) {
     return &boxes_.emplace(peer, std::move(*made)).first->second;
 }
 
+/// Empty for strangers, for what does not open, and for what is no disco.
+std::optional<DiscoMessage> DiscoLoop::open(BytesView packet) {
+    if (!looks_like_disco(packet)) return std::nullopt;
+    DiscoKey sender = disco_sender(packet);
+    if (!book_.node_of(sender)) return std::nullopt;
+    const DiscoBox* opener = box(sender);
+    if (opener == nullptr) return std::nullopt;
+    auto message = opener->open(packet);
+    if (!message) return std::nullopt;
+    return std::move(*message);
+}
+
 void DiscoLoop::handle(const Datagram& datagram) {
-    if (!looks_like_disco(datagram.data)) return;
-    DiscoKey sender = disco_sender(datagram.data);
-    if (!book_.node_of(sender)) {
-        log::debug("disco from a stranger", {{"from", datagram.from}});
+    if (stun::looks_like_stun(datagram.data)) {
+        if (auto response = stun::parse_response(datagram.data)) callbacks_.stun_answer(*response);
         return;
     }
-    const DiscoBox* opener = box(sender);
-    if (opener == nullptr) return;
-    auto message = opener->open(datagram.data);
+    auto message = open(datagram.data);
     if (!message) return;
+    DiscoKey sender = disco_sender(datagram.data);
     TimePoint now = reactor_.now();
     if (const auto* ping = std::get_if<DiscoPing>(&*message)) {
         std::optional<NodeKey> claimed;
@@ -79,7 +88,29 @@ void DiscoLoop::handle(const Datagram& datagram) {
     } else if (const auto* pong = std::get_if<DiscoPong>(&*message)) {
         log::debug("disco pong", {{"from", datagram.from}});
         book_.on_pong(now, sender, pong->tx_id, datagram.from);
-    }
+    } // a CallMeMaybe counts only over a relay, which vouches for its sender
+}
+
+void DiscoLoop::on_relayed(int region, const NodeKey& from, BytesView packet) {
+    auto message = open(packet);
+    if (!message) return;
+    DiscoKey sender = disco_sender(packet);
+    TimePoint now = reactor_.now();
+    if (const auto* ping = std::get_if<DiscoPing>(&*message))
+        (void)book_.on_ping(now, sender, from, ping->tx_id, relay_endpoint(region)); // strangers get no answer
+    else if (const auto* pong = std::get_if<DiscoPong>(&*message))
+        book_.on_pong(now, sender, pong->tx_id, relay_endpoint(region));
+    else if (const auto* call = std::get_if<DiscoCallMeMaybe>(&*message))
+        book_.on_call_me_maybe(now, sender, from, call->endpoints);
+    carry_out();
+}
+
+void DiscoLoop::send_call(const NodeKey& to, const DiscoKey& disco, const std::vector<Endpoint>& own) {
+    const DiscoBox* sealer = box(disco);
+    if (sealer == nullptr || own.empty()) return;
+    DiscoCallMeMaybe message;
+    message.endpoints = own;
+    callbacks_.relay(to, sealer->seal(message));
 }
 
 void DiscoLoop::carry_out() {
@@ -91,6 +122,10 @@ void DiscoLoop::carry_out() {
             DiscoPing message;
             message.tx_id = ping->id;
             message.node_key = self_;
+            if (relay_region(ping->to) != 0) {
+                callbacks_.relay(ping->peer, sealer->seal(message));
+                continue;
+            }
             auto sent = sender_.send(ping->to, sealer->seal(message));
             log::debug(sent ? "disco ping sent" : "disco ping not sent",
                        {{"to", ping->to}, {"error", sent ? std::string{} : sent.error().message()}});
@@ -100,8 +135,14 @@ void DiscoLoop::carry_out() {
             DiscoPong message;
             message.tx_id = pong->id;
             message.seen_from = pong->to;
+            if (relay_region(pong->to) != 0) {
+                if (auto node = book_.node_of(pong->disco)) callbacks_.relay(*node, sealer->seal(message));
+                continue;
+            }
             if (auto sent = sender_.send(pong->to, sealer->seal(message)); !sent)
                 log::debug("disco pong not sent", {{"error", sent.error()}});
+        } else if (const auto* call = std::get_if<SendCallMeMaybe>(&action)) {
+            callbacks_.call_wanted(call->peer, call->disco);
         } else if (const auto* use = std::get_if<UseEndpoint>(&action)) {
             log::info("peer path changed", {{"peer", use->peer.short_text()}, {"via", use->endpoint}});
             endpoints.push_back(*use);

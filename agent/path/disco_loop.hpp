@@ -4,6 +4,7 @@
 #include "agent/path/raw_sender.hpp"
 #include "base/io/socket.hpp"
 #include "proto/disco.hpp"
+#include "proto/stun.hpp"
 
 #include <functional>
 #include <memory>
@@ -18,6 +19,11 @@ public:
         std::function<void(const std::vector<UseEndpoint>&)> use_endpoints;
         std::function<void(const PingAnswered&)> ping_answered;
         std::function<void(const NodeKey&)> path_works;
+        /// A disco packet for a peer that goes over a relay.
+        std::function<void(const NodeKey& to, BytesView packet)> relay;
+        /// Somebody shall be told of our endpoints: call send_call() when they are fresh.
+        std::function<void(const NodeKey& to, const DiscoKey& disco)> call_wanted;
+        std::function<void(const stun::Response&)> stun_answer;
     };
     /// Binds the two sockets to which the steering program hands what arrives on WireGuard's port.
     static Result<std::unique_ptr<DiscoLoop>> create(Reactor& reactor, DiscoPrivateKey key,
@@ -37,11 +43,19 @@ public:
     void set_identity(const NodeKey& node) { self_ = node; }
     void on_network_change();
     void forget_routes() { sender_.forget_routes(); }
+    /// A disco packet that a relay of this region brought from this node.
+    void on_relayed(int region, const NodeKey& from, BytesView packet);
+    void send_call(const NodeKey& to, const DiscoKey& disco, const std::vector<Endpoint>& own);
+    /// Any datagram from WireGuard's port.
+    Result<void> send_raw(const Endpoint& to, BytesView datagram) { return sender_.send(to, datagram); }
+    /// To WireGuard, as if it came from this endpoint (derp-disco-paths.md 6.4, RedirectAs).
+    Result<void> inject(const Endpoint& from, BytesView datagram) { return sender_.inject(from, datagram); }
 
 private:
     DiscoLoop(Reactor& reactor, DiscoPrivateKey key, RawSender sender, Callbacks callbacks);
     static Task<void> receive(std::shared_ptr<bool> alive, DiscoLoop* loop, UdpSocket* socket);
     void handle(const Datagram& datagram);
+    std::optional<DiscoMessage> open(BytesView packet);
     const DiscoBox* box(const DiscoKey& peer);
 
     Reactor& reactor_;

@@ -23,7 +23,21 @@ int address_points(const IpAddress& address) {
     return points;
 }
 
+/// An introduction to every peer is a burst that only a small tailnet should see.
+constexpr std::size_t kSmallTailnet = 64;
+constexpr auto kContestedFor = std::chrono::seconds{15};
+constexpr auto kAnswerPause = std::chrono::milliseconds{10}; // between pings that answer pings
+const IpAddress kRelayMagic = IpAddress::v4(0x7f030328);     // 127.3.3.40
+
 } // namespace
+
+Endpoint relay_endpoint(int region) {
+    return {kRelayMagic, static_cast<std::uint16_t>(region)};
+}
+
+int relay_region(const Endpoint& endpoint) {
+    return endpoint.address == kRelayMagic ? endpoint.port : 0;
+}
 
 bool is_better_path(const Endpoint& a, Duration a_round_trip, const Endpoint& b, Duration b_round_trip) {
     if (a == b) return false;
@@ -56,29 +70,29 @@ void PathBook::set_peers(TimePoint now, const std::vector<Peer>& peers) {
         bool changed = fresh || known.disco != peer.disco || known.from_control != peer.endpoints;
         known.disco = peer.disco;
         known.from_control = peer.endpoints;
-        for (auto it = known.candidates.begin(); it != known.candidates.end();) {
-            it->second.from_control = false;
-            ++it;
-        }
+        known.home_region = peer.home_region;
+        known.relayed = peer.relayed;
+        for (auto& [endpoint, entry] : known.candidates) entry.from_control = false;
         for (const Endpoint& endpoint : peer.endpoints)
             if (endpoint.valid() && endpoint.port != 0) candidate(now, known, endpoint).from_control = true;
         std::erase_if(known.candidates, [&](const auto& entry) {
-            return !entry.second.from_control && !entry.second.last_ping_received && !entry.second.last_pong &&
-                   known.in_force != entry.first;
+            return !entry.second.from_control && !entry.second.from_call && !entry.second.last_ping_received &&
+                   !entry.second.last_pong && known.in_force != entry.first && known.best != entry.first;
         });
         auto placed = kept.emplace(peer.node, std::move(known)).first;
         if (!peer.disco.is_zero()) by_disco_[peer.disco] = peer.node;
-        if (!changed) continue;
         Known& stored = placed->second;
-        stored.introduced_until = now + kIntroduction;
-        if (!stored.in_force || stored.trusted_until < now) {
-            bool was_validated = stored.in_force && stored.candidates.contains(*stored.in_force) &&
-                                 stored.candidates[*stored.in_force].last_pong.has_value();
-            auto plausible = most_plausible(stored);
-            if (plausible && (!stored.in_force || (!was_validated && !stored.candidates.contains(*stored.in_force))))
-                use(peer.node, stored, *plausible);
+        if (auto left = adopted_.find(peer.node); left != adopted_.end()) {
+            stored.in_force = stored.best = left->second;
+            stored.trusted_until = now + kTrustFor;
+            adopted_.erase(left);
+            ping(now, peer.node, stored, *stored.best, 0);
         }
-        round(now, peer.node, stored);
+        settle(now, peer.node, stored);
+        if (!changed) continue;
+        if (peers.size() <= kSmallTailnet) stored.introduced_until = now + kIntroduction;
+        if (is_active(now, stored) || (!can_relay(stored) && peers.size() <= kSmallTailnet))
+            round(now, peer.node, stored, true);
     }
     peers_ = std::move(kept);
     std::erase_if(sent_, [&](const auto& entry) { return !peers_.contains(entry.second.node); });
@@ -91,15 +105,25 @@ void PathBook::set_disco_key(TimePoint now, const NodeKey& node, const DiscoKey&
     found->second.disco = disco;
     by_disco_[disco] = node;
     for (auto& [endpoint, entry] : found->second.candidates) entry.last_ping_sent.reset();
-    round(now, node, found->second);
+    round(now, node, found->second, true);
 }
 
 void PathBook::on_network_change(TimePoint now) {
     for (auto& [node, known] : peers_) {
         known.trusted_until = now;
-        known.introduced_until = now + kIntroduction;
+        if (peers_.size() <= kSmallTailnet) known.introduced_until = now + kIntroduction;
         for (auto& [endpoint, entry] : known.candidates) entry.last_ping_sent.reset();
-        round(now, node, known);
+        settle(now, node, known);
+        if (is_active(now, known) || (!can_relay(known) && peers_.size() <= kSmallTailnet))
+            round(now, node, known, true);
+    }
+}
+
+void PathBook::set_relaying(TimePoint now, bool possible) {
+    if (std::exchange(relaying_, possible) == possible) return;
+    for (auto& [node, known] : peers_) {
+        settle(now, node, known);
+        look(now, node, known);
     }
 }
 
@@ -110,17 +134,28 @@ bool PathBook::on_ping(TimePoint now, const DiscoKey& from, const std::optional<
     const NodeKey node = owner->second;
     if (claimed && !claimed->is_zero() && *claimed != node && peers_.contains(*claimed) &&
         peers_[*claimed].disco != from)
-        return false; // a peer that names another's key
+        return false;                // a peer that names another's key
+    if (relay_region(source) != 0) { // somebody's "ping" command; tells nothing about paths
+        actions_.push_back(SendPong{from, id, source});
+        return true;
+    }
     Known& known = peers_[node];
     Candidate& entry = candidate(now, known, source);
     entry.last_ping_received = now;
+    if (entry.last_ping_id == id) return true; // delivered twice: answered once
+    entry.last_ping_id = id;
     actions_.push_back(SendPong{from, id, source});
-    bool trusted = known.in_force && now < known.trusted_until;
-    if (!trusted) {
+    if (!trusts(now, known)) {
         if (!known.in_force) use(node, known, source); // the peer speaks from there: better than nothing
-        if (!entry.last_ping_sent || now - *entry.last_ping_sent >= kPingEvery) ping(now, node, known, source, 0);
+        // Our last ping may have come before the peer's NAT would let it in; its ping says that now it does.
+        bool lost = entry.last_ping_sent && (!entry.last_pong || *entry.last_pong < *entry.last_ping_sent) &&
+                    (!entry.last_answer || now - *entry.last_answer >= kAnswerPause);
+        if (lost || !entry.last_ping_sent || now - *entry.last_ping_sent >= kPingEvery) {
+            entry.last_answer = now;
+            ping(now, node, known, source, 0);
+        }
         look(now, node, known);
-    } else if (known.in_force != source && !entry.last_ping_sent) {
+    } else if (known.best != source && !entry.last_ping_sent) {
         ping(now, node, known, source, 0);
     }
     return true;
@@ -136,21 +171,56 @@ void PathBook::on_pong(TimePoint now, const DiscoKey& from, const DiscoTxId& id,
     (void)source; // the address that was pinged is what works, whatever address the answer came from
     Known& known = peer->second;
     Duration round_trip = now - sent.at;
+    if (sent.question != 0) actions_.push_back(PingAnswered{sent.question, sent.node, sent.to, round_trip});
+    if (relay_region(sent.to) != 0) return;
     Candidate& entry = candidate(now, known, sent.to);
     entry.last_pong = now;
     entry.round_trip = round_trip;
-    bool trusted = known.in_force && now < known.trusted_until;
-    Duration in_force_round_trip{};
-    if (known.in_force && known.candidates.contains(*known.in_force))
-        in_force_round_trip = known.candidates[*known.in_force].round_trip;
-    if (!trusted || known.in_force == sent.to ||
-        is_better_path(sent.to, round_trip, *known.in_force, in_force_round_trip)) {
-        if (known.in_force != sent.to) use(sent.node, known, sent.to);
+    bool trusted = trusts(now, known);
+    Duration best_round_trip{};
+    if (known.best && known.candidates.contains(*known.best))
+        best_round_trip = known.candidates[*known.best].round_trip;
+    if (!trusted || known.best == sent.to || is_better_path(sent.to, round_trip, *known.best, best_round_trip)) {
+        known.best = sent.to;
         known.trusted_until = now + kTrustFor;
+        settle(now, sent.node, known);
         if (!trusted) actions_.push_back(PathWorks{sent.node});
     }
-    if (sent.question != 0) actions_.push_back(PingAnswered{sent.question, sent.node, sent.to, round_trip});
     look(now, sent.node, known);
+}
+
+void PathBook::on_call_me_maybe(TimePoint now, const DiscoKey& from, const NodeKey& node,
+                                const std::vector<Endpoint>& endpoints) {
+    auto found = peers_.find(node);
+    if (found == peers_.end() || found->second.disco != from || from.is_zero()) return;
+    Known& known = found->second;
+    std::vector<Endpoint> before;
+    for (auto& [endpoint, entry] : known.candidates)
+        if (std::exchange(entry.from_call, false)) before.push_back(endpoint);
+    for (const Endpoint& endpoint : endpoints) {
+        if (!endpoint.valid() || endpoint.port == 0) continue;
+        if (endpoint.address.is_v6() && endpoint.address.is_link_local()) continue;
+        candidate(now, known, endpoint).from_call = true;
+    }
+    for (const Endpoint& endpoint : before)
+        if (!known.candidates[endpoint].from_call) forget_candidate(known, endpoint);
+    for (auto& [endpoint, entry] : known.candidates) entry.last_ping_sent.reset();
+    settle(now, node, known);
+    round(now, node, known, false); // no call back: that would go on for ever
+}
+
+void PathBook::on_relayed_packet(TimePoint now, const NodeKey& node) {
+    auto found = peers_.find(node);
+    if (found == peers_.end()) return;
+    found->second.last_traffic = now;
+    settle(now, node, found->second);
+    look(now, node, found->second);
+}
+
+bool PathBook::is_contested(TimePoint now) const {
+    return std::ranges::any_of(peers_, [&](const auto& entry) {
+        return entry.second.left_direct && now - *entry.second.left_direct < kContestedFor;
+    });
 }
 
 void PathBook::on_traffic(TimePoint now, const NodeKey& node) {
@@ -165,19 +235,38 @@ void PathBook::on_kernel_endpoint(TimePoint now, const NodeKey& node, const Endp
     if (found == peers_.end() || !endpoint.valid()) return;
     Known& known = found->second;
     if (known.in_force == endpoint) return;
-    Candidate& entry = candidate(now, known, endpoint);
-    bool recent = entry.last_pong && now - *entry.last_pong < kTrustFor;
-    bool trusted = known.in_force && now < known.trusted_until;
-    if (recent || !trusted) { // it works, or nothing better is known: follow
+    auto follow = [&] {
         std::erase_if(actions_, [&](const PathAction& action) {
             const auto* use = std::get_if<UseEndpoint>(&action);
             return use != nullptr && use->peer == node;
         });
         known.in_force = endpoint;
+    };
+    if (known.relayed == endpoint) { // an authentic packet came over the relay
+        if (can_relay(known) && !trusts(now, known))
+            follow();
+        else if (known.in_force)
+            use(node, known, Endpoint{*known.in_force});
+        return;
+    }
+    if (known.relayed && known.relayed->address.is_loopback() && endpoint.address.is_loopback() &&
+        !known.candidates.contains(endpoint)) { // an earlier agent's relayed endpoint
+        known.in_force.reset();
+        settle(now, node, known);
+        return;
+    }
+    Candidate& entry = candidate(now, known, endpoint);
+    bool recent = entry.last_pong && now - *entry.last_pong < kTrustFor;
+    bool trusted = trusts(now, known);
+    if (recent || (!trusted && !can_relay(known))) { // it works, or nothing better is known
+        follow();
+        known.best = endpoint;
         known.trusted_until = recent ? *entry.last_pong + kTrustFor : now;
     } else {
-        Endpoint wanted = *known.in_force;
-        use(node, known, wanted);
+        auto wanted = known.in_force;
+        known.in_force = endpoint;
+        if (wanted) use(node, known, *wanted);
+        settle(now, node, known);
     }
     if (!entry.last_ping_sent || now - *entry.last_ping_sent >= kPingEvery) ping(now, node, known, endpoint, 0);
     look(now, node, known);
@@ -185,23 +274,37 @@ void PathBook::on_kernel_endpoint(TimePoint now, const NodeKey& node, const Endp
 
 std::uint64_t PathBook::ask(TimePoint now, const NodeKey& node) {
     auto found = peers_.find(node);
-    if (found == peers_.end() || found->second.disco.is_zero() || found->second.candidates.empty()) return 0;
-    std::uint64_t question = ++last_question_;
+    if (found == peers_.end() || found->second.disco.is_zero()) return 0;
     Known& known = found->second;
+    if (known.candidates.empty() && !can_relay(known)) return 0;
+    std::uint64_t question = ++last_question_;
     known.last_traffic = now;
-    if (known.in_force) ping(now, node, known, *known.in_force, question);
-    if (!known.in_force || now >= known.trusted_until) {
-        std::vector<Endpoint> others;
-        for (const auto& [endpoint, entry] : known.candidates)
-            if (known.in_force != endpoint) others.push_back(endpoint);
-        for (const Endpoint& endpoint : others) ping(now, node, known, endpoint, question);
+    std::vector<Endpoint> targets;
+    if (trusts(now, known)) {
+        targets.push_back(*known.best);
+    } else {
+        for (const auto& [endpoint, entry] : known.candidates) targets.push_back(endpoint);
+        if (can_relay(known)) call(now, node, known);
     }
+    for (const Endpoint& endpoint : targets) ping(now, node, known, endpoint, question);
+    if (can_relay(known) && known.home_region != 0) ping(now, node, known, relay_endpoint(known.home_region), question);
     look(now, node, known);
     return question;
 }
 
 void PathBook::on_timer(TimePoint now) {
-    std::erase_if(sent_, [&](const auto& entry) { return now - entry.second.at > kPingTimeout; });
+    for (auto it = sent_.begin(); it != sent_.end();) {
+        const Sent& sent = it->second;
+        if (now - sent.at <= kPingTimeout) {
+            ++it;
+            continue;
+        }
+        auto peer = peers_.find(sent.node);
+        if (peer != peers_.end() && can_relay(peer->second) && peer->second.best == sent.to &&
+            !trusts(now, peer->second))
+            peer->second.best.reset(); // the relay carries on alone
+        it = sent_.erase(it);
+    }
     for (auto& [node, known] : peers_)
         if (known.next_look <= now) look(now, node, known);
 }
@@ -219,7 +322,10 @@ PathBook::State PathBook::state(TimePoint now, const NodeKey& node) const {
     if (found == peers_.end()) return out;
     const Known& known = found->second;
     out.endpoint = known.in_force;
-    out.active = known.last_traffic && now - *known.last_traffic < kActiveFor;
+    out.active = is_active(now, known);
+    out.home_region = known.home_region;
+    out.relayed = known.relayed && known.in_force == known.relayed;
+    out.trusted = trusts(now, known) && known.in_force == known.best;
     if (known.in_force) {
         auto entry = known.candidates.find(*known.in_force);
         if (entry != known.candidates.end()) {
@@ -242,50 +348,87 @@ std::optional<NodeKey> PathBook::node_of(const DiscoKey& disco) const {
     return found->second;
 }
 
+void PathBook::park(TimePoint now) {
+    relaying_ = false;
+    for (auto& [node, known] : peers_) {
+        std::optional<std::pair<TimePoint, Endpoint>> last;
+        for (const auto& [endpoint, entry] : known.candidates)
+            if (entry.last_pong && (!last || *entry.last_pong > last->first)) last = {*entry.last_pong, endpoint};
+        if (last && !trusts(now, known)) known.best = last->second;
+        settle(now, node, known);
+    }
+}
+
+std::vector<PathBook::CandidateState> PathBook::candidates(TimePoint now, const NodeKey& node) const {
+    std::vector<CandidateState> out;
+    auto found = peers_.find(node);
+    if (found == peers_.end()) return out;
+    auto ago = [&](const std::optional<TimePoint>& when) -> std::optional<Duration> {
+        if (!when) return std::nullopt;
+        return now - *when;
+    };
+    for (const auto& [endpoint, entry] : found->second.candidates)
+        out.push_back({endpoint, entry.from_control, entry.from_call, ago(entry.last_ping_sent),
+                       ago(entry.last_ping_received), ago(entry.last_pong), entry.round_trip});
+    return out;
+}
+
 void PathBook::ping(TimePoint now, const NodeKey& node, Known& known, const Endpoint& to, std::uint64_t question) {
     if (known.disco.is_zero()) return;
-    candidate(now, known, to).last_ping_sent = now;
+    if (relay_region(to) == 0) candidate(now, known, to).last_ping_sent = now;
     DiscoTxId id = new_id_();
     sent_[id] = Sent{node, to, now, question};
     actions_.push_back(SendPing{node, known.disco, id, to});
 }
 
-void PathBook::round(TimePoint now, const NodeKey& node, Known& known) {
+/// After the pings, so that our own firewall is open when the peer's come.
+void PathBook::call(TimePoint now, const NodeKey& node, Known& known) {
+    if (known.disco.is_zero() || (known.last_call && now - *known.last_call < kPingEvery)) return;
+    if (known.home_region == 0) return;
+    known.last_call = now;
+    actions_.push_back(SendCallMeMaybe{node, known.disco});
+}
+
+/// Pings every candidate that is due.
+void PathBook::round(TimePoint now, const NodeKey& node, Known& known, bool with_call) {
     known.last_round = now;
     std::vector<Endpoint> due;
     for (const auto& [endpoint, entry] : known.candidates)
         if (!entry.last_ping_sent || now - *entry.last_ping_sent >= kPingEvery) due.push_back(endpoint);
     for (const Endpoint& endpoint : due) ping(now, node, known, endpoint, 0);
+    if (with_call && can_relay(known) && (!due.empty() || known.candidates.empty())) call(now, node, known);
     look(now, node, known);
 }
 
-/// Pings what is due and says when to look again.
+/// Does what is due for a peer, and says when to look again.
 void PathBook::look(TimePoint now, const NodeKey& node, Known& known) {
     known.next_look = TimePoint::max();
-    if (known.disco.is_zero() || known.candidates.empty()) return;
-    bool trusted = known.in_force && now < known.trusted_until;
+    bool trusted = trusts(now, known);
+    if (!trusted) settle(now, node, known);
     bool active = is_active(now, known);
-    bool introduced = now < known.introduced_until;
-    if (!active && (trusted || !introduced)) return; // silence costs nothing
+    if (!active && can_relay(known)) { // silence costs nothing; the next packet wakes us at the relayed endpoint
+        if (trusted) known.next_look = known.trusted_until;
+        return;
+    }
+    if (known.disco.is_zero() || (known.candidates.empty() && !can_relay(known))) return;
+    if (!active && (trusted || now >= known.introduced_until)) return;
     if (trusted) {
-        Candidate& entry = candidate(now, known, *known.in_force);
+        Candidate& entry = candidate(now, known, *known.best);
         TimePoint beat = entry.last_ping_sent ? *entry.last_ping_sent + kHeartbeat : now;
         if (beat <= now) {
-            ping(now, node, known, *known.in_force, 0);
+            ping(now, node, known, *known.best, 0);
             beat = now + kHeartbeat;
         }
-        known.next_look = beat;
+        known.next_look = std::min(beat, known.trusted_until);
         bool slow = entry.round_trip > kGoodEnough;
-        if (slow && known.last_round && now - *known.last_round >= kUpgradeEvery) {
-            TimePoint after = known.next_look;
-            known.last_round = now;
-            std::vector<Endpoint> others;
-            for (const auto& [endpoint, other] : known.candidates)
-                if (endpoint != *known.in_force && (!other.last_ping_sent || now - *other.last_ping_sent >= kPingEvery))
-                    others.push_back(endpoint);
-            for (const Endpoint& endpoint : others) ping(now, node, known, endpoint, 0);
-            known.next_look = after;
-        }
+        if (!slow || !known.last_round || now - *known.last_round < kUpgradeEvery) return;
+        known.last_round = now;
+        std::vector<Endpoint> others;
+        for (const auto& [endpoint, other] : known.candidates)
+            if (endpoint != *known.best && (!other.last_ping_sent || now - *other.last_ping_sent >= kPingEvery))
+                others.push_back(endpoint);
+        for (const Endpoint& endpoint : others) ping(now, node, known, endpoint, 0);
+        if (can_relay(known)) call(now, node, known);
         return;
     }
     TimePoint next = now + kPingEvery;
@@ -298,12 +441,35 @@ void PathBook::look(TimePoint now, const NodeKey& node, Known& known) {
     }
     for (const Endpoint& endpoint : due) ping(now, node, known, endpoint, 0);
     if (!due.empty()) known.last_round = now;
+    if (can_relay(known) && (!due.empty() || known.candidates.empty())) call(now, node, known);
     known.next_look = next;
+}
+
+/// Where the peer's packets should go now.
+std::optional<Endpoint> PathBook::target(TimePoint now, const Known& known) const {
+    if (trusts(now, known)) return known.best;
+    if (can_relay(known)) return known.relayed;
+    if (known.best) return known.best;
+    if (known.in_force && known.candidates.contains(*known.in_force)) return known.in_force;
+    auto plausible = most_plausible(known);
+    return plausible || known.in_force == known.relayed ? plausible : known.in_force;
+}
+
+void PathBook::settle(TimePoint now, const NodeKey& node, Known& known) {
+    auto wanted = target(now, known);
+    if (!wanted || known.in_force == wanted) return;
+    if (wanted == known.relayed && known.in_force && is_active(now, known)) known.left_direct = now;
+    use(node, known, *wanted);
 }
 
 void PathBook::use(const NodeKey& node, Known& known, const Endpoint& endpoint) {
     known.in_force = endpoint;
     actions_.push_back(UseEndpoint{node, endpoint});
+}
+
+void PathBook::forget_candidate(Known& known, const Endpoint& endpoint) {
+    known.candidates.erase(endpoint);
+    if (known.best == endpoint) known.best.reset();
 }
 
 PathBook::Candidate& PathBook::candidate(TimePoint now, Known& known, const Endpoint& endpoint) {
@@ -312,7 +478,7 @@ PathBook::Candidate& PathBook::candidate(TimePoint now, Known& known, const Endp
     if (known.candidates.size() >= kMaxCandidates) {
         auto deletable = [&](const auto& entry) {
             const Candidate& c = entry.second;
-            return known.in_force != entry.first && !c.from_control &&
+            return known.in_force != entry.first && known.best != entry.first && !c.from_control && !c.from_call &&
                    (!c.last_ping_received || now - *c.last_ping_received > kActiveFor);
         };
         std::erase_if(known.candidates, deletable);
@@ -320,7 +486,7 @@ PathBook::Candidate& PathBook::candidate(TimePoint now, Known& known, const Endp
             auto worst = known.candidates.end();
             auto heard = [](const Candidate& c) { return c.last_pong ? *c.last_pong : TimePoint::min(); };
             for (auto it = known.candidates.begin(); it != known.candidates.end(); ++it) {
-                if (known.in_force == it->first) continue;
+                if (known.in_force == it->first || known.best == it->first) continue;
                 if (worst == known.candidates.end() || heard(it->second) < heard(worst->second)) worst = it;
             }
             if (worst != known.candidates.end()) known.candidates.erase(worst);
@@ -345,7 +511,7 @@ std::optional<Endpoint> PathBook::most_plausible(const Known& known) const {
     return best;
 }
 
-bool PathBook::is_active(TimePoint now, const Known& known) const {
+bool PathBook::is_active(TimePoint now, const Known& known) {
     return known.last_traffic && now - *known.last_traffic < kActiveFor;
 }
 

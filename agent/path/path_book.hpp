@@ -28,6 +28,11 @@ struct SendPong {
     DiscoTxId id{};
     Endpoint to; ///< also what the pong says we saw
 };
+/// Ask a peer, over its relay, to ping us at all our addresses now.
+struct SendCallMeMaybe {
+    NodeKey peer;
+    DiscoKey disco;
+};
 /// WireGuard shall send this peer's packets here from now on.
 struct UseEndpoint {
     NodeKey peer;
@@ -44,11 +49,19 @@ struct PingAnswered {
 struct PathWorks {
     NodeKey peer;
 };
-using PathAction = std::variant<SendPing, SendPong, UseEndpoint, PingAnswered, PathWorks>;
+using PathAction = std::variant<SendPing, SendPong, SendCallMeMaybe, UseEndpoint, PingAnswered, PathWorks>;
+
+/// How disco writes "over the relay of this region": 127.3.3.40 and the region for a port.
+Endpoint relay_endpoint(int region);
+/// The region, 0 for an endpoint that is a real one.
+int relay_region(const Endpoint& endpoint);
 
 /// Pure: it is told what happens and when, and never sends; the caller carries out take_actions().
-/// Direct paths only: an address becomes the peer's path when a pong came from it; before the first pong the most
-/// plausible address of the netmap stands in. Constants are the reference client's (derp-disco-paths.md 4).
+///
+/// A direct address becomes the peer's path when a pong came from it, and is trusted for kTrustFor. Without trust the
+/// peer is relayed, if there is a relay for it; else the last direct address, or the most plausible one of the netmap,
+/// stands in. A peer that is not talked to is relayed too: the first packet to it wakes us there. Constants are the
+/// reference client's (derp-disco-paths.md 4).
 class PathBook {
 public:
     /// A direct path counts as alive this long after its last pong. Source: tailscale wgengine/magicsock/magicsock.go.
@@ -67,10 +80,14 @@ public:
         NodeKey node;
         DiscoKey disco;
         std::vector<Endpoint> endpoints; ///< as control names them
+        int home_region = 0;             ///< of its relay; 0: not known
+        std::optional<Endpoint> relayed; ///< where WireGuard sends what we shall relay
     };
 
     explicit PathBook(std::function<DiscoTxId()> new_id);
 
+    /// Where an earlier agent left a peer in the device: taken for good until it proves otherwise. Before set_peers().
+    void adopt(const NodeKey& node, const Endpoint& endpoint) { adopted_[node] = endpoint; }
     /// The whole list. Peers that are not in it are forgotten; what is known of the others stays.
     void set_peers(TimePoint now, const std::vector<Peer>& peers);
     void set_local_networks(std::vector<IpPrefix> networks) { local_networks_ = std::move(networks); }
@@ -78,11 +95,21 @@ public:
     void set_disco_key(TimePoint now, const NodeKey& node, const DiscoKey& disco);
     /// Our own addresses changed: what was validated may be so no more.
     void on_network_change(TimePoint now);
+    /// Whether packets can be relayed at all, as far as is known.
+    void set_relaying(TimePoint now, bool possible);
 
     /// True when the sender is a peer; others are not answered. `claimed` is the node key inside the ping.
     bool on_ping(TimePoint now, const DiscoKey& from, const std::optional<NodeKey>& claimed, const DiscoTxId& id,
                  const Endpoint& source);
     void on_pong(TimePoint now, const DiscoKey& from, const DiscoTxId& id, const Endpoint& source);
+    /// Came over a relay, from this node. Ignored when the disco key is not the node's.
+    void on_call_me_maybe(TimePoint now, const DiscoKey& from, const NodeKey& node,
+                          const std::vector<Endpoint>& endpoints);
+    /// WireGuard sent something for the peer to its relayed endpoint.
+    void on_relayed_packet(TimePoint now, const NodeKey& node);
+    /// Some peer has just lost its direct path. Reference clients send twice then, directly too, and WireGuard follows
+    /// what arrives, back to the path that is dead one way: look at the device more often.
+    bool is_contested(TimePoint now) const;
     /// WireGuard sent something to the peer.
     void on_traffic(TimePoint now, const NodeKey& node);
     /// Where WireGuard sends now: it follows the source of every authenticated packet.
@@ -97,7 +124,10 @@ public:
 
     struct State {
         std::optional<Endpoint> endpoint; ///< in force
-        bool validated = false;           ///< a pong came from it and is recent
+        bool validated = false;           ///< it is direct, and a pong came from it
+        bool trusted = false;             ///< and that was within kTrustFor
+        bool relayed = false;
+        int home_region = 0;
         bool active = false;
         Duration round_trip{};
     };
@@ -105,19 +135,37 @@ public:
     /// What WireGuard should start with for a peer that it does not know.
     std::optional<Endpoint> endpoint(const NodeKey& node) const;
     std::optional<NodeKey> node_of(const DiscoKey& disco) const;
+    /// Before we go away: each peer to the last direct address that worked, for nobody will relay.
+    void park(TimePoint now);
+
+    /// For people: every candidate of a peer.
+    struct CandidateState {
+        Endpoint endpoint;
+        bool from_control = false, from_call = false;
+        std::optional<Duration> pinged_ago, pinged_us_ago, ponged_ago;
+        Duration round_trip{};
+    };
+    std::vector<CandidateState> candidates(TimePoint now, const NodeKey& node) const;
 
 private:
     struct Candidate {
         bool from_control = false;
+        bool from_call = false;                ///< named by the last CallMeMaybe
+        std::optional<DiscoTxId> last_ping_id; ///< that we answered
         std::optional<TimePoint> last_ping_sent, last_ping_received, last_pong;
+        std::optional<TimePoint> last_answer; ///< our ping because of one of theirs
         Duration round_trip{};
     };
     struct Known {
         DiscoKey disco;
         std::map<Endpoint, Candidate> candidates;
         std::vector<Endpoint> from_control; ///< in control's order
-        std::optional<Endpoint> in_force;
-        TimePoint trusted_until{};
+        int home_region = 0;
+        std::optional<Endpoint> relayed;
+        std::optional<Endpoint> in_force; ///< what WireGuard has
+        std::optional<Endpoint> best;     ///< the direct address that worked last
+        TimePoint trusted_until{};        ///< of `best`
+        std::optional<TimePoint> last_call, left_direct;
         TimePoint introduced_until{};
         std::optional<TimePoint> last_traffic, last_round;
         TimePoint next_look = TimePoint::max();
@@ -130,20 +178,28 @@ private:
     };
 
     void ping(TimePoint now, const NodeKey& node, Known& known, const Endpoint& to, std::uint64_t question);
-    void round(TimePoint now, const NodeKey& node, Known& known);
+    void round(TimePoint now, const NodeKey& node, Known& known, bool with_call);
+    void call(TimePoint now, const NodeKey& node, Known& known);
     void look(TimePoint now, const NodeKey& node, Known& known);
+    void settle(TimePoint now, const NodeKey& node, Known& known);
     void use(const NodeKey& node, Known& known, const Endpoint& endpoint);
+    void forget_candidate(Known& known, const Endpoint& endpoint);
     Candidate& candidate(TimePoint now, Known& known, const Endpoint& endpoint);
     std::optional<Endpoint> most_plausible(const Known& known) const;
-    bool is_active(TimePoint now, const Known& known) const;
+    std::optional<Endpoint> target(TimePoint now, const Known& known) const;
+    bool can_relay(const Known& known) const { return relaying_ && known.relayed; }
+    static bool trusts(TimePoint now, const Known& known) { return known.best && now < known.trusted_until; }
+    static bool is_active(TimePoint now, const Known& known);
 
     std::function<DiscoTxId()> new_id_;
     std::map<NodeKey, Known> peers_;
     std::map<DiscoKey, NodeKey> by_disco_;
+    std::map<NodeKey, Endpoint> adopted_;
     std::map<DiscoTxId, Sent> sent_;
     std::vector<IpPrefix> local_networks_;
     std::vector<PathAction> actions_;
     std::uint64_t last_question_ = 0;
+    bool relaying_ = false;
 };
 
 /// Is `a` worth leaving `b` for? Source: tailscale wgengine/magicsock/endpoint.go, betterAddr

@@ -32,30 +32,45 @@ Result<RawSender> RawSender::open(std::uint16_t port, std::uint32_t mark) {
     return sender;
 }
 
-Result<void> RawSender::send(const Endpoint& to, BytesView payload) {
+Result<IpAddress> RawSender::source_towards(const IpAddress& to) {
+    auto known = sources_.find(to);
+    if (known == sources_.end()) {
+        auto route = lookup_.find(to, mark_);
+        if (!route) return route.error();
+        if (!route->source) return Error::from_errno(ENETUNREACH, "reach {}", to.text());
+        if (sources_.size() >= kMostRemembered) sources_.clear();
+        known = sources_.emplace(to, *route->source).first;
+    }
+    return known->second;
+}
+
+Result<void> RawSender::write(const Endpoint& from, const Endpoint& to, BytesView payload) {
     bool is_v6 = to.address.is_v6();
     const Fd& fd = is_v6 ? v6_ : v4_;
     if (!fd) return Error::from_errno(EAFNOSUPPORT, "send to {}", to.text());
-    auto known = sources_.find(to.address);
-    if (known == sources_.end()) {
-        auto route = lookup_.find(to.address, mark_);
-        if (!route) return route.error();
-        if (!route->source) return Error::from_errno(ENETUNREACH, "send to {}", to.text());
-        if (sources_.size() >= kMostRemembered) sources_.clear();
-        known = sources_.emplace(to.address, *route->source).first;
-    }
-    Bytes packet = build_udp_packet(Endpoint{known->second, port_}, to, payload);
+    Bytes packet = build_udp_packet(from, to, payload);
     sockaddr_storage address{};
     Endpoint target = to;
     if (is_v6) target.port = 0; // raw IPv6 sockets want none
     socklen_t length = target.to_sockaddr(address);
     if (::sendto(fd.get(), packet.data(), packet.size(), MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&address),
-                 length) < 0) {
-        int problem = errno;
-        sources_.erase(to.address);
-        return Error::from_errno(problem, "send to {}", to.text());
-    }
+                 length) < 0)
+        return Error::from_errno(errno, "send to {}", to.text());
     return {};
+}
+
+Result<void> RawSender::send(const Endpoint& to, BytesView payload) {
+    auto source = source_towards(to.address);
+    if (!source) return source.error();
+    auto sent = write({*source, port_}, to, payload);
+    if (!sent) sources_.erase(to.address);
+    return sent;
+}
+
+Result<void> RawSender::inject(const Endpoint& from, BytesView payload) {
+    auto own = source_towards(from.address);
+    if (!own) return own.error();
+    return write(from, {*own, port_}, payload);
 }
 
 } // namespace tailrace

@@ -17,6 +17,8 @@ public:
     static Result<RawSender> open(std::uint16_t port, std::uint32_t mark);
 
     Result<void> send(const Endpoint& to, BytesView payload);
+    /// To our own port, with a foreign source: over loopback to the address that we use towards `from`.
+    Result<void> inject(const Endpoint& from, BytesView payload);
     /// A route or an address changed.
     void forget_routes() { sources_.clear(); }
     void set_port(std::uint16_t port) { port_ = port; }
@@ -24,6 +26,8 @@ public:
 private:
     RawSender(std::uint16_t port, std::uint32_t mark, RouteLookup lookup)
         : port_(port), mark_(mark), lookup_(std::move(lookup)) {}
+    Result<IpAddress> source_towards(const IpAddress& to);
+    Result<void> write(const Endpoint& from, const Endpoint& to, BytesView payload);
 
     std::uint16_t port_;
     std::uint32_t mark_;

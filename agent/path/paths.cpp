@@ -1,0 +1,323 @@
+#include "agent/path/paths.hpp"
+#include "base/log.hpp"
+#include "base/random.hpp"
+
+#include <algorithm>
+
+namespace tailrace {
+namespace {
+
+constexpr std::byte kInitiation{1}; // first byte of a WireGuard handshake initiation
+constexpr std::size_t kInitiationBytes = 148;
+constexpr std::uint16_t kStunPort = 3478;
+constexpr auto kHeardLately = std::chrono::seconds{8};
+
+/// Between measurements while there is traffic: keeps NAT mappings younger than 30 s.
+Duration measuring_pause() {
+    return std::chrono::milliseconds{20'000 + random_below(6'000)};
+}
+
+} // namespace
+
+Paths::Paths(Reactor& reactor, Options options, Callbacks callbacks)
+    : reactor_(reactor), options_(std::move(options)), callbacks_(std::move(callbacks)),
+      relays_(reactor, options_.mark,
+              {[this](int region, const NodeKey& from, BytesView packet) { from_relay(region, from, packet); },
+               [this](int region, bool connected) { on_relay_changed(region, connected); }}),
+      measured_event_(reactor), measure_wanted_(reactor) {}
+
+Paths::~Paths() {
+    *alive_ = false;
+    measure_wanted_.notify();
+}
+
+Result<std::unique_ptr<Paths>> Paths::create(Reactor& reactor, DiscoPrivateKey key, Options options,
+                                             Callbacks callbacks) {
+    std::unique_ptr<Paths> paths{new Paths(reactor, std::move(options), std::move(callbacks))};
+    Paths* self = paths.get();
+    DiscoLoop::Callbacks disco;
+    disco.use_endpoints = [self](const std::vector<UseEndpoint>& endpoints) {
+        self->callbacks_.use_endpoints(endpoints);
+        for (const UseEndpoint& use : endpoints) {
+            auto begun = self->initiations_.find(use.peer);
+            if (begun == self->initiations_.end() || self->is_relayed(use.endpoint)) continue;
+            if (self->reactor_.now() - begun->second.at < std::chrono::seconds{5})
+                (void)self->disco_->send_raw(use.endpoint, begun->second.datagram); // WireGuard tries again later
+            self->initiations_.erase(begun);
+        }
+    };
+    disco.ping_answered = [self](const PingAnswered& answer) { self->callbacks_.ping_answered(answer); };
+    disco.path_works = [self](const NodeKey& peer) { self->callbacks_.path_works(peer); };
+    disco.relay = [self](const NodeKey& to, BytesView packet) {
+        auto home = self->home_of_.find(to);
+        self->relays_.send(home == self->home_of_.end() ? 0 : home->second, to, packet);
+    };
+    disco.call_wanted = [self](const NodeKey& to, const DiscoKey& peer) { self->call(to, peer); };
+    disco.stun_answer = [self](const stun::Response& response) {
+        if (self->check_ && self->check_->on_answer(self->reactor_.now(), response)) self->measured_event_.notify();
+    };
+    auto loop = DiscoLoop::create(reactor, std::move(key), self->options_.wireguard_port, self->options_.mark,
+                                  std::move(disco));
+    if (!loop) return loop.error();
+    self->disco_ = std::move(*loop);
+
+    std::uint16_t wished = 0;
+    if (self->options_.device)
+        for (const WireGuardPeerState& peer : self->options_.device->peers)
+            if (peer.endpoint && RelayAddresses::range().contains(peer.endpoint->address)) wished = peer.endpoint->port;
+    auto from_kernel = [self](const NodeKey& to, const Bytes& datagram) { self->from_kernel(to, datagram); };
+    auto port = RelayPort::open(reactor, self->options_.wireguard_port, wished, from_kernel);
+    if (!port) return port.error();
+    self->port_ = std::move(*port);
+    if (self->options_.device)
+        for (const WireGuardPeerState& peer : self->options_.device->peers)
+            if (peer.endpoint)
+                (void)self->port_->addresses().adopt(NodeKey{peer.public_key},
+                                                     peer.endpoint->address); // else a new one
+    spawn(reactor, "netcheck", keep_measuring(self->alive_, self));
+    return paths;
+}
+
+void Paths::set_identity(const NodePrivateKey& node) {
+    self_ = node.public_key();
+    disco_->set_identity(self_);
+    relays_.set_identity(node);
+}
+
+void Paths::set_derp_map(const wire::DerpMap& map) {
+    if (map == map_) return;
+    map_ = map;
+    relay_failed_ = false;
+    relays_.set_map(map_);
+    update_relaying();
+    want_measurement();
+}
+
+void Paths::on_relay_changed(int region, bool connected) {
+    if (region != home_.home()) return;
+    relay_failed_ = !connected && !relays_.troubles().empty();
+    if (!connected) want_measurement();
+    update_relaying();
+    callbacks_.changed();
+}
+
+void Paths::update_relaying() {
+    bool any = map_.regions && !map_.regions->empty();
+    book().set_relaying(reactor_.now(), any && !relay_failed_);
+    carry_out();
+}
+
+void Paths::set_peers(std::vector<PathBook::Peer> peers) {
+    std::set<NodeKey> keys;
+    home_of_.clear();
+    for (PathBook::Peer& peer : peers) {
+        keys.insert(peer.node);
+        home_of_[peer.node] = peer.home_region;
+        if (peer.home_region != 0 || !peer.disco.is_zero()) peer.relayed = port_->endpoint_of(peer.node);
+        auto begun = initiations_.find(peer.node); // it had nowhere to go before
+        if (peer.home_region != 0 && begun != initiations_.end() && !begun->second.relayed) {
+            begun->second.relayed = true;
+            relays_.send(peer.home_region, peer.node, begun->second.datagram);
+        }
+    }
+    port_->addresses().keep_only(keys);
+    std::erase_if(initiations_, [&](const auto& entry) { return !keys.contains(entry.first); });
+    bool first = peers_.empty() && !peers.empty();
+    peers_ = std::move(peers);
+    book().set_peers(reactor_.now(), peers_);
+    if (first) want_measurement();
+}
+
+void Paths::set_local_endpoints(std::vector<Endpoint> local) {
+    local_ = std::move(local);
+    update_own();
+}
+
+void Paths::on_network_change() {
+    disco_->on_network_change();
+    measured_.reset();
+    want_measurement();
+}
+
+void Paths::park() {
+    book().park(reactor_.now());
+    carry_out();
+}
+
+// -- packets
+
+void Paths::from_kernel(const NodeKey& to, const Bytes& datagram) {
+    auto found = home_of_.find(to);
+    int home = found == home_of_.end() ? 0 : found->second;
+    if (datagram.size() == kInitiationBytes && datagram[0] == kInitiation)
+        initiations_[to] = {datagram, reactor_.now(), home != 0};
+    book().on_relayed_packet(reactor_.now(), to);
+    auto path = book().state(reactor_.now(), to);
+    // WireGuard has not heard yet of the direct path that there is.
+    bool sent = path.trusted && disco_->send_raw(*path.endpoint, datagram);
+    if (!sent) relays_.send(home, to, datagram);
+    carry_out();
+}
+
+void Paths::from_relay(int region, const NodeKey& from, BytesView packet) {
+    if (!home_of_.contains(from)) return; // a stranger
+    if (looks_like_disco(packet)) {
+        disco_->on_relayed(region, from, packet);
+        return;
+    }
+    auto state = book().state(reactor_.now(), from);
+    Result<void> injected;
+    if (state.trusted && state.endpoint) {
+        injected = disco_->inject(*state.endpoint, packet); // else WireGuard would go back to the relay
+        if (!injected) injected = port_->inject(from, packet);
+    } else {
+        injected = port_->inject(from, packet);
+    }
+    if (!injected) log::debug("a relayed packet was lost", {{"error", injected.error()}});
+}
+
+void Paths::call(const NodeKey& to, const DiscoKey& disco) {
+    if (measured_ && reactor_.now() - *measured_ <= kFreshEnough) {
+        std::vector<Endpoint> endpoints;
+        for (const OwnEndpoint& own : own_) endpoints.push_back(own.endpoint);
+        disco_->send_call(to, disco, endpoints);
+        return;
+    }
+    waiting_calls_[to] = disco;
+    want_measurement();
+}
+
+// -- our own network
+
+void Paths::want_measurement() {
+    if (measuring_)
+        measure_again_ = true;
+    else
+        measure_wanted_.notify();
+}
+
+bool Paths::anybody_active() const {
+    TimePoint now = reactor_.now();
+    return std::ranges::any_of(peers_, [&](const auto& peer) { return disco_->book().state(now, peer.node).active; });
+}
+
+Task<void> Paths::keep_measuring(std::shared_ptr<bool> alive, Paths* self) {
+    for (;;) {
+        bool wanted = co_await self->measure_wanted_.wait_for(measuring_pause());
+        if (!*alive) co_return;
+        if (!wanted && !self->anybody_active()) continue;
+        do {
+            self->measure_again_ = false;
+            co_await measure_now(alive, self);
+            if (!*alive) co_return;
+        } while (self->measure_again_);
+    }
+}
+
+Task<std::vector<NetCheck::Server>> Paths::servers() {
+    std::vector<NetCheck::Server> out;
+    auto map = map_;
+    if (!map.regions) co_return out;
+    for (const auto& [number, region] : *map.regions) {
+        if (!region || region->no_measure_no_home) continue;
+        for (const wire::DerpNode& node : region->nodes) {
+            if (node.stun_port < 0) continue;
+            auto port = static_cast<std::uint16_t>(node.stun_port == 0 ? kStunPort : node.stun_port);
+            std::vector<std::string> literals{node.ipv4, node.ipv6};
+            if (!node.stun_test_ip.empty()) literals = {node.stun_test_ip};
+            bool needs_name = true;
+            for (const std::string& literal : literals) {
+                auto address = IpAddress::parse(literal);
+                if (!address || !address->valid()) continue;
+                needs_name = false;
+                out.push_back({number, {*address, port}});
+            }
+            if (!needs_name) continue;
+            auto found = co_await resolve(reactor_, node.host_name);
+            if (!found) continue;
+            for (bool v6 : {false, true})
+                for (const IpAddress& address : *found)
+                    if (address.is_v6() == v6) {
+                        out.push_back({number, {address, port}});
+                        break;
+                    }
+        }
+    }
+    co_return out;
+}
+
+Task<void> Paths::measure_now(std::shared_ptr<bool> alive, Paths* self) {
+    self->measuring_ = true;
+    auto servers = co_await self->servers();
+    if (!*alive) co_return;
+    TimePoint now = self->reactor_.now();
+    self->check_.emplace(now, std::move(servers));
+    while (!self->check_->is_done(now)) {
+        for (const NetCheck::Probe& probe : self->check_->due(now)) {
+            auto sent = self->disco_->send_raw(probe.to, stun::write_request(probe.id));
+            self->check_->on_sent(probe, static_cast<bool>(sent));
+        }
+        now = self->reactor_.now();
+        if (self->check_->is_done(now)) break;
+        (void)co_await self->measured_event_.wait_for(self->check_->next_look(now) - now); // an answer, or time
+        if (!*alive) co_return;
+        now = self->reactor_.now();
+    }
+    NetReport report = self->check_->report();
+    self->check_.reset();
+    self->measuring_ = false;
+    self->take_report(std::move(report));
+}
+
+void Paths::take_report(NetReport report) {
+    TimePoint now = reactor_.now();
+    measured_ = now;
+    auto heard = relays_.last_heard(home_.home());
+    int before = home_.home();
+    report.preferred_derp = home_.choose(now, report, map_, heard && now - *heard < kHeardLately);
+    bool news = report.preferred_derp != report_.preferred_derp || report.udp != report_.udp ||
+                report.mapping_varies_by_destination != report_.mapping_varies_by_destination;
+    report_ = std::move(report);
+    if (home_.home() != before) {
+        log::info("home relay chosen", {{"region", home_.home()}, {"code", relays_.code_of(home_.home())}});
+        relay_failed_ = false;
+        relays_.set_home(home_.home());
+        update_relaying();
+    }
+    auto own = own_;
+    update_own();
+    auto calls = std::exchange(waiting_calls_, {});
+    for (const auto& [to, disco] : calls) call(to, disco);
+    carry_out();
+    if (news && own == own_) callbacks_.changed(); // update_own() has told otherwise
+}
+
+void Paths::update_own() {
+    std::vector<OwnEndpoint> own;
+    auto add = [&](const Endpoint& endpoint, int type) {
+        bool known = std::ranges::any_of(own, [&](const OwnEndpoint& one) { return one.endpoint == endpoint; });
+        if (!known) own.push_back({endpoint, type});
+    };
+    if (report_.global_v4) add(*report_.global_v4, 2);
+    if (report_.global_v6) add(*report_.global_v6, 2);
+    for (const Endpoint& endpoint : report_.other_globals) add(endpoint, 2);
+    if (report_.global_v4 && report_.mapping_varies_by_destination == true) // perhaps somebody forwards our port
+        add({report_.global_v4->address, options_.wireguard_port}, 4);
+    for (const Endpoint& endpoint : local_) add(endpoint, 1);
+    if (own == own_) return;
+    own_ = std::move(own);
+    callbacks_.changed();
+}
+
+Task<NetReport> Paths::measure() {
+    auto alive = alive_;
+    want_measurement();
+    auto since = reactor_.now();
+    for (int i = 0; i < 100 && (!measured_ || *measured_ < since); ++i) {
+        co_await reactor_.sleep(std::chrono::milliseconds{50});
+        if (!*alive) co_return NetReport{};
+    }
+    co_return report_;
+}
+
+} // namespace tailrace

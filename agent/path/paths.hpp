@@ -1,0 +1,119 @@
+// agent/path/paths.hpp - how peers are reached: direct addresses (PathBook, disco), relays, and what STUN says of our
+// own network, put together.
+#pragma once
+#include "agent/path/disco_loop.hpp"
+#include "agent/path/net_report.hpp"
+#include "agent/relay/derp_client.hpp"
+#include "agent/relay/relay_port.hpp"
+#include "netlink/wireguard.hpp"
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace tailrace {
+
+/// An address that others may try, and how we know it (control-protocol.md 6, EndpointType: 1 local, 2 STUN, 4 a STUN
+/// address with our own port).
+struct OwnEndpoint {
+    Endpoint endpoint;
+    int type = 1;
+    bool operator==(const OwnEndpoint&) const = default;
+};
+
+class Paths {
+public:
+    /// Own endpoints older than this are measured again before a peer is told to try them.
+    static constexpr auto kFreshEnough = std::chrono::seconds{27};
+
+    struct Callbacks {
+        std::function<void(const std::vector<UseEndpoint>&)> use_endpoints;
+        std::function<void(const PingAnswered&)> ping_answered;
+        std::function<void(const NodeKey&)> path_works;
+        /// own_endpoints(), report() or the home relay changed: control wants to know.
+        std::function<void()> changed;
+    };
+    struct Options {
+        std::uint16_t wireguard_port = 0;
+        std::uint32_t mark = 0;
+        /// What an earlier agent left in the device: relayed endpoints are given to the same peers again.
+        std::optional<WireGuardState> device;
+    };
+    static Result<std::unique_ptr<Paths>> create(Reactor& reactor, DiscoPrivateKey key, Options options,
+                                                 Callbacks callbacks);
+    ~Paths();
+
+    DiscoLoop& disco() { return *disco_; }
+    PathBook& book() { return disco_->book(); }
+    void carry_out() { disco_->carry_out(); }
+
+    void set_identity(const NodePrivateKey& node);
+    void set_derp_map(const wire::DerpMap& map);
+    void set_peers(std::vector<PathBook::Peer> peers);
+    /// Our interfaces' addresses, with the port: what is tried on a LAN.
+    void set_local_endpoints(std::vector<Endpoint> local);
+    void on_network_change();
+    /// A last step before the agent ends in good order.
+    void park();
+
+    const std::vector<OwnEndpoint>& own_endpoints() const { return own_; }
+    const NetReport& report() const { return report_; }
+    int home() const { return home_.home(); }
+    bool is_relaying() const { return relays_.is_connected(home_.home()); }
+    const DerpClient& relays() const { return relays_; }
+    bool is_relayed(const Endpoint& endpoint) const { return port_->is_ours(endpoint); }
+    /// A new measurement, waited for.
+    Task<NetReport> measure();
+
+private:
+    Paths(Reactor& reactor, Options options, Callbacks callbacks);
+    static Task<void> keep_measuring(std::shared_ptr<bool> alive, Paths* self);
+    static Task<void> measure_now(std::shared_ptr<bool> alive, Paths* self);
+    void want_measurement();
+    void on_relay_changed(int region, bool connected);
+    void update_relaying();
+    Task<std::vector<NetCheck::Server>> servers();
+    void take_report(NetReport report);
+    void update_own();
+    void from_kernel(const NodeKey& to, const Bytes& datagram);
+    void from_relay(int region, const NodeKey& from, BytesView packet);
+    void call(const NodeKey& to, const DiscoKey& disco);
+    bool anybody_active() const;
+
+    Reactor& reactor_;
+    Options options_;
+    Callbacks callbacks_;
+    std::unique_ptr<DiscoLoop> disco_;
+    std::unique_ptr<RelayPort> port_;
+    DerpClient relays_;
+    wire::DerpMap map_;
+    NodeKey self_;
+    std::vector<PathBook::Peer> peers_;
+    std::map<NodeKey, int> home_of_;
+    /// The last handshake that WireGuard began over the relay: it is sent again to an address that turns out to work,
+    /// for WireGuard itself would wait five seconds (derp-disco-paths.md 6.5).
+    struct Initiation {
+        Bytes datagram;
+        TimePoint at;
+        bool relayed = false;
+    };
+    std::map<NodeKey, Initiation> initiations_;
+    std::map<NodeKey, DiscoKey> waiting_calls_; ///< until our endpoints are fresh
+
+    std::vector<Endpoint> local_;
+    std::vector<OwnEndpoint> own_;
+    NetReport report_;
+    HomeChooser home_;
+    std::optional<NetCheck> check_;
+    std::optional<TimePoint> measured_;
+    bool measuring_ = false, measure_again_ = false;
+    bool relay_failed_ = false; ///< the home relay cannot be reached; else we believe that it can
+    Event measured_event_, measure_wanted_;
+    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+} // namespace tailrace

@@ -1,0 +1,58 @@
+// agent/relay/derp_link.hpp - one connection to a relay: dialled, logged in, then frames both ways
+// (derp-disco-paths.md 1.1 to 1.5).
+#pragma once
+#include "base/io/stream.hpp"
+#include "proto/control/derp_map.hpp"
+#include "proto/derp.hpp"
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace tailrace {
+
+/// Tries the region's nodes in their order until one lets us in; 10 s for all of it.
+Task<Result<std::unique_ptr<Stream>>> dial_derp(Reactor& reactor, wire::DerpRegion region, NodePrivateKey identity,
+                                                std::uint32_t mark);
+
+/// A connection that has logged in.
+class DerpLink {
+public:
+    /// Packets that wait for the connection; the oldest gives way, for fresh ones are worth more.
+    static constexpr std::size_t kQueued = 128;
+    /// A relay says something at least this often. Source: tailscale derp/derp_client.go.
+    static constexpr auto kSilence = std::chrono::seconds{120};
+
+    struct Callbacks {
+        std::function<void(const NodeKey& from, BytesView packet)> packet;
+        std::function<void(const derp::PeerGone& gone)> gone;
+        std::function<void(std::string trouble)> health; ///< empty: healthy again
+    };
+
+    DerpLink(std::unique_ptr<Stream> stream, Callbacks callbacks);
+
+    void send_packet(const NodeKey& to, BytesView packet);
+    void send(derp::FrameType type, BytesView payload);
+    /// Carries frames until the connection ends, and says why it did. Once only; keep the link alive meanwhile.
+    Task<Error> run();
+    void close();
+
+    TimePoint last_packet_sent() const { return last_packet_sent_; }
+    TimePoint last_heard() const { return last_heard_; }
+    std::uint64_t dropped() const { return dropped_; }
+
+private:
+    Task<void> write();
+    Result<void> take(derp::FrameType type, BytesView payload);
+
+    std::unique_ptr<Stream> stream_;
+    Callbacks callbacks_;
+    std::deque<Bytes> queue_;
+    Event more_, written_;
+    bool over_ = false;
+    TimePoint last_packet_sent_, last_heard_;
+    std::uint64_t dropped_ = 0;
+};
+
+} // namespace tailrace

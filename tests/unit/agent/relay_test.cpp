@@ -1,0 +1,293 @@
+#include "agent/path/net_report.hpp"
+#include "agent/path/path_book.hpp"
+#include "agent/relay/relay_addresses.hpp"
+
+#include <gmock/gmock.h>
+
+namespace tailrace {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+TimePoint at(Duration since_start) {
+    return TimePoint{} + 1h + since_start;
+}
+
+NodeKey key(int number) {
+    return NodeKey{std::array<std::byte, 32>{std::byte(number), std::byte(number >> 8)}};
+}
+
+const NodeKey kAlice = key(1);
+const DiscoKey kAliceDisco{std::array<std::byte, 32>{std::byte{2}}};
+const Endpoint kPublic = *Endpoint::parse("203.0.113.9:41641");
+const Endpoint kOther = *Endpoint::parse("198.51.100.7:41641");
+const Endpoint kRelayed = *Endpoint::parse("127.64.0.9:50000");
+
+/// A book with one peer, whose home is region 900.
+class RelayedPath : public testing::Test {
+protected:
+    RelayedPath()
+        : book_([this] {
+              DiscoTxId id{};
+              id[0] = static_cast<std::byte>(++last_id_);
+              return id;
+          }) {
+        book_.set_relaying(at(0s), true);
+        book_.set_peers(at(0s), {{kAlice, kAliceDisco, {kPublic}, 900, kRelayed}});
+        take();
+    }
+    void take() {
+        pings_.clear();
+        calls_ = 0;
+        for (const PathAction& action : book_.take_actions()) {
+            if (const auto* ping = std::get_if<SendPing>(&action)) pings_.emplace_back(*ping);
+            if (std::holds_alternative<SendCallMeMaybe>(action)) ++calls_;
+            if (const auto* use = std::get_if<UseEndpoint>(&action)) in_force_ = use->endpoint;
+        }
+    }
+    std::vector<Endpoint> pinged() const {
+        std::vector<Endpoint> out;
+        for (const SendPing& ping : pings_) out.push_back(ping.to);
+        return out;
+    }
+    void pong_all(Duration when) {
+        auto pings = pings_;
+        for (const SendPing& ping : pings) book_.on_pong(at(when), kAliceDisco, ping.id, ping.to);
+        take();
+    }
+    void tick(Duration when) {
+        book_.on_timer(at(when));
+        take();
+    }
+    /// Traffic at 0 s, an answered ping at 0.1 s: direct.
+    void go_direct() {
+        book_.on_relayed_packet(at(0s), kAlice);
+        take();
+        pong_all(100ms);
+    }
+
+    int last_id_ = 0;
+    PathBook book_;
+    std::vector<SendPing> pings_;
+    int calls_ = 0;
+    std::optional<Endpoint> in_force_;
+};
+
+TEST_F(RelayedPath, AnIdlePeerIsRelayedAndCostsNothing) {
+    EXPECT_EQ(in_force_, kRelayed);
+    EXPECT_THAT(pinged(), IsEmpty());
+    EXPECT_EQ(book_.next_timer(), std::nullopt);
+}
+
+TEST_F(RelayedPath, TheFirstPacketStartsASearchAndACall) {
+    book_.on_relayed_packet(at(1s), kAlice);
+    take();
+    EXPECT_THAT(pinged(), ElementsAre(kPublic));
+    EXPECT_EQ(calls_, 1);
+    EXPECT_EQ(in_force_, kRelayed);
+    book_.on_relayed_packet(at(2s), kAlice);
+    take();
+    EXPECT_THAT(pinged(), IsEmpty());
+    EXPECT_EQ(calls_, 0) << "not with every packet";
+}
+
+TEST_F(RelayedPath, APongMakesItDirectAndItsAbsenceRelayedAgain) {
+    go_direct();
+    EXPECT_EQ(in_force_, kPublic);
+    for (Duration now = 3s; now < 10s; now += 100ms) {
+        book_.on_traffic(at(now), kAlice);
+        tick(now);
+        if (now < 100ms + PathBook::kTrustFor)
+            EXPECT_EQ(in_force_, kPublic) << now.count();
+        else
+            EXPECT_EQ(in_force_, kRelayed) << now.count();
+    }
+    EXPECT_TRUE(book_.is_contested(at(10s)));
+}
+
+TEST_F(RelayedPath, HeartbeatsKeepItDirectWhileThereIsTraffic) {
+    go_direct();
+    for (Duration now = 1s; now < 60s; now += 500ms) {
+        book_.on_traffic(at(now), kAlice);
+        tick(now);
+        pong_all(now + 10ms);
+        EXPECT_EQ(in_force_, kPublic);
+    }
+    for (Duration now = 60s; now < 120s; now += 500ms) {
+        tick(now);
+        pong_all(now + 10ms);
+    }
+    EXPECT_EQ(in_force_, kRelayed) << "45 s after the last packet nobody pings any more";
+    EXPECT_EQ(book_.next_timer(), std::nullopt);
+}
+
+TEST_F(RelayedPath, TheKernelIsNotLeftOnAPathThatNoPongProved) {
+    book_.on_relayed_packet(at(0s), kAlice);
+    take();
+    book_.on_kernel_endpoint(at(1s), kAlice, kOther);
+    take();
+    EXPECT_EQ(in_force_, kRelayed);
+    EXPECT_THAT(pinged(), ElementsAre(kOther));
+    pong_all(1100ms);
+    EXPECT_EQ(in_force_, kOther);
+}
+
+TEST_F(RelayedPath, AStragglerOfTheRelayDoesNotTakeTheKernelBack) {
+    go_direct();
+    book_.on_kernel_endpoint(at(1s), kAlice, kRelayed);
+    take();
+    EXPECT_EQ(in_force_, kPublic);
+}
+
+TEST_F(RelayedPath, ACallIsAnsweredByPingsToAllItNamesAndByNoCall) {
+    book_.on_call_me_maybe(at(1s), kAliceDisco, kAlice, {kOther});
+    take();
+    EXPECT_THAT(pinged(), testing::UnorderedElementsAre(kPublic, kOther));
+    EXPECT_EQ(calls_, 0);
+    book_.on_call_me_maybe(at(2s), kAliceDisco, kAlice, {kPublic});
+    take();
+    EXPECT_THAT(pinged(), ElementsAre(kPublic)) << "what the last call named and this one does not is gone";
+    book_.on_call_me_maybe(at(3s), DiscoKey{}, kAlice, {kOther});
+    book_.on_call_me_maybe(at(3s), kAliceDisco, key(7), {kOther});
+    take();
+    EXPECT_THAT(pinged(), IsEmpty()) << "a call by another key, or for another node";
+}
+
+TEST_F(RelayedPath, APingThatComesBeforeOurLostOneIsAnsweredByAnother) {
+    book_.on_relayed_packet(at(0s), kAlice);
+    take();
+    ASSERT_THAT(pinged(), ElementsAre(kPublic));
+    book_.on_ping(at(2ms), kAliceDisco, kAlice, DiscoTxId{}, kPublic);
+    take();
+    EXPECT_THAT(pinged(), ElementsAre(kPublic));
+}
+
+TEST_F(RelayedPath, TheSamePingTwiceIsAnsweredOnce) {
+    auto pongs = [&] {
+        int count = 0;
+        for (const PathAction& action : book_.take_actions()) count += std::holds_alternative<SendPong>(action);
+        return count;
+    };
+    book_.on_ping(at(1s), kAliceDisco, kAlice, DiscoTxId{std::byte{9}}, kOther);
+    book_.on_ping(at(1s), kAliceDisco, kAlice, DiscoTxId{std::byte{9}}, kOther);
+    EXPECT_EQ(pongs(), 1);
+}
+
+TEST_F(RelayedPath, WithoutARelayTheLastDirectAddressStandsIn) {
+    go_direct();
+    book_.on_timer(at(60s));
+    take();
+    ASSERT_EQ(in_force_, kRelayed);
+    book_.set_relaying(at(61s), false);
+    take();
+    EXPECT_EQ(in_force_, kPublic);
+}
+
+TEST_F(RelayedPath, ParkingLeavesEveryPeerWhereItLastAnswered) {
+    go_direct();
+    book_.on_timer(at(60s));
+    take();
+    book_.park(at(61s));
+    take();
+    EXPECT_EQ(in_force_, kPublic);
+}
+
+TEST(RelayAddressesTest, AreTheSameEachTimeAndNeverShared) {
+    RelayAddresses first, second;
+    std::set<IpAddress> seen;
+    for (int i = 0; i < 5000; ++i) {
+        IpAddress address = first.of(key(i));
+        EXPECT_TRUE(RelayAddresses::range().contains(address));
+        EXPECT_TRUE(seen.insert(address).second);
+        EXPECT_EQ(first.peer_at(address), key(i));
+        EXPECT_EQ(second.of(key(i)), address);
+    }
+    first.keep_only({key(3)});
+    EXPECT_EQ(first.peer_at(second.of(key(4))), std::nullopt);
+}
+
+TEST(RelayAddressesTest, WhatAnEarlierAgentGaveComesFirst) {
+    RelayAddresses addresses;
+    IpAddress wished = RelayAddresses{}.of(kAlice);
+    EXPECT_TRUE(addresses.adopt(key(2), wished));
+    EXPECT_FALSE(addresses.adopt(key(3), wished));
+    EXPECT_FALSE(addresses.adopt(key(3), *IpAddress::parse("127.0.0.1")));
+    EXPECT_NE(addresses.of(kAlice), wished);
+    EXPECT_EQ(addresses.of(key(2)), wished);
+}
+
+NetCheck::Server server(int region, const char* address) {
+    return {region, *Endpoint::parse(address)};
+}
+
+TEST(NetCheckTest, AsksEveryRegionUntilItAnswers) {
+    NetCheck check{at(0s), {server(1, "192.0.2.1:3478"), server(2, "192.0.2.2:3478")}};
+    auto probes = check.due(at(0s));
+    ASSERT_EQ(probes.size(), 2u);
+    for (const auto& probe : probes) check.on_sent(probe, true);
+    EXPECT_TRUE(check.on_answer(at(20ms), {probes[0].id, kPublic}));
+    EXPECT_FALSE(check.on_answer(at(20ms), {probes[0].id, kPublic})) << "an answer counts once";
+    auto again = check.due(at(100ms));
+    ASSERT_EQ(again.size(), 1u);
+    EXPECT_NE(again[0].to, probes[0].to);
+    EXPECT_FALSE(check.is_done(at(200ms)));
+    EXPECT_TRUE(check.on_answer(at(130ms), {again[0].id, kOther}));
+    EXPECT_TRUE(check.is_done(at(130ms)));
+    NetReport report = check.report();
+    EXPECT_TRUE(report.udp && report.ipv4 && report.ipv4_can_send);
+    EXPECT_EQ(report.global_v4, kPublic);
+    EXPECT_EQ(report.mapping_varies_by_destination, true);
+    EXPECT_EQ(report.region_latency.size(), 2u);
+}
+
+TEST(NetCheckTest, EndsAfterItsWindowWhenNobodyAnswers) {
+    NetCheck check{at(0s), {server(1, "192.0.2.1:3478")}};
+    check.due(at(0s));
+    EXPECT_FALSE(check.is_done(at(2s)));
+    EXPECT_TRUE(check.is_done(at(3s)));
+    EXPECT_FALSE(check.report().udp);
+    EXPECT_TRUE(NetCheck(at(0s), {}).is_done(at(0s)));
+}
+
+wire::DerpMap regions(std::initializer_list<int> numbers) {
+    wire::DerpMap map;
+    map.regions.emplace();
+    for (int number : numbers) {
+        wire::DerpRegion region;
+        region.region_id = number;
+        region.nodes.resize(1);
+        (*map.regions)[number] = region;
+    }
+    return map;
+}
+
+NetReport measured(std::map<int, Duration> latencies) {
+    NetReport report;
+    report.region_latency = std::move(latencies);
+    return report;
+}
+
+TEST(HomeChooserTest, MovesOnlyWhenItIsWorthIt) {
+    auto map = regions({1, 2});
+    HomeChooser chooser;
+    EXPECT_EQ(chooser.choose(at(0s), measured({{1, 100ms}, {2, 120ms}}), map, false), 1);
+    EXPECT_EQ(chooser.choose(at(400s), measured({{1, 100ms}, {2, 95ms}}), map, false), 1) << "less than 10 ms";
+    EXPECT_EQ(chooser.choose(at(800s), measured({{1, 100ms}, {2, 70ms}}), map, false), 1) << "above two thirds";
+    EXPECT_EQ(chooser.choose(at(1200s), measured({{1, 100ms}, {2, 60ms}}), map, false), 2);
+    EXPECT_EQ(chooser.choose(at(1600s), measured({{1, 55ms}}), map, false), 1) << "home does not answer";
+}
+
+TEST(HomeChooserTest, WithoutAnyAnswerKeepsHomeOrTakesTheFirst) {
+    auto map = regions({3, 4});
+    HomeChooser chooser;
+    EXPECT_EQ(chooser.choose(at(0s), measured({}), map, false), 3);
+    EXPECT_EQ(chooser.choose(at(1s), measured({{4, 1ms}}), map, true), 4) << "home was never measured";
+    EXPECT_EQ(chooser.choose(at(400s), measured({}), map, false), 4);
+    EXPECT_EQ(chooser.choose(at(401s), measured({}), regions({3}), false), 3) << "home is gone from the map";
+    EXPECT_EQ(chooser.choose(at(402s), measured({}), regions({}), false), 0);
+}
+
+} // namespace
+} // namespace tailrace
