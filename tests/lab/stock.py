@@ -31,13 +31,18 @@ class Derper:
 
     def __init__(self, host: Host):
         self.host = host
-        folder = host.directory / "derper"
-        folder.mkdir(exist_ok=True)
-        self.program = host.start("derper", [
-            binary("derper"), "-a", ":443", "-http-port", "80", "-stun-port", "3478", "-certmode", "manual", "-certdir", folder,
-            "-hostname", host.address, "-c", folder / "derper.key"])
+        self._folder = host.directory / "derper"
+        self._folder.mkdir(exist_ok=True)
+        self.program = None
+        self.start()
+
+    def start(self) -> None:
+        """A second start finds its key and certificate again."""
+        self.program = self.host.start("derper", [
+            binary("derper"), "-a", ":443", "-http-port", "80", "-stun-port", "3478", "-certmode", "manual", "-certdir", self._folder,
+            "-hostname", self.host.address, "-c", self._folder / "derper.key"])
         found = self.program.wait_for_output(r'\\?"CertName\\?":\s*\\?"(sha256-raw:[0-9a-f]+)', 20)
-        self.derp_map = derp_map(host.address, cert_name=found[1])
+        self.derp_map = derp_map(self.host.address, cert_name=found[1])
 
 
 class Headscale:

@@ -28,6 +28,11 @@ class Ping:
     def unanswered(self) -> int:
         return self._program.output()[self._from:].count("no answer yet")
 
+    def stop(self) -> None:
+        """Whatever was lost."""
+        self._program.signal(signal.SIGINT)
+        self._program.wait(15)
+
     def finish(self) -> int:
         """Stops it and returns how many it sent. Fails when one was lost; those still on their way at the end don't count."""
         self._program.signal(signal.SIGINT)

@@ -78,9 +78,9 @@ class Tailnet:
         return self.agents["gateway"]
 
 
-def transfers(host, url: str):
+def transfers(host, url: str, timeout: float = 5):
     """(bytes, seconds) of a transfer that is complete, else None."""
-    got = fetch(host, url)
+    got = fetch(host, url, timeout)
     return got if got and got[0] == PAYLOAD_BYTES else None
 
 

@@ -1,0 +1,56 @@
+"""Two nodes behind NATs, a coordination server, and a stock relay.
+
+      control 203.0.113.1    relay 203.0.113.2
+             |                     |
+    ---------+---------------------+------------+-----------------+------ the internet
+                                                |                 |
+                                             nat-a             nat-b        easy, hard, or none
+                                                |                 |
+                                              alice              bob
+"""
+from ..stock import Derper
+from ..tailrace import Agent, TailraceControl
+from ..traffic import ping
+from ..wait import wait_for
+
+# For the box of a NAT: nothing but the relay's UDP comes in.
+CUT = """
+table ip cut {
+    chain in {
+        type filter hook prerouting priority -500
+        iifname "eth0" ip protocol udp ip saddr != 203.0.113.2 drop
+    }
+}
+"""
+
+
+class Net:
+    def __init__(self, lab, alice: str, bob: str, bob_is=Agent):
+        self.lab = lab
+        lab.internet()
+        self.relay = Derper(lab.host("relay", address="203.0.113.2"))
+        self.control = TailraceControl(lab.host("control", address="203.0.113.1"), self.relay.derp_map)
+        self.control.create_user("us")
+        self.nats = {}
+        self.hosts = {name: lab.host(name, self._behind(name, kind)) for name, kind in (("alice", alice), ("bob", bob))}
+        self.alice, self.bob = Agent(self.hosts["alice"]), bob_is(self.hosts["bob"])
+        for node in (self.alice, self.bob):
+            node.up(self.control.url, self.control.create_key("us"))
+        wait_for(lambda: self.relay_clients() == 2, 5, "both are connected to the relay")
+
+    def relay_clients(self) -> int:
+        shown = self.relay.host.run("ss -Htn state established sport = :443").stdout
+        return len(shown.splitlines())
+
+    def _behind(self, name: str, kind: str):
+        if kind == "public":
+            return None
+        self.nats[name] = self.lab.nat(f"nat-{name}", self.lab.internet(), kind)
+        return self.nats[name].lan
+
+    def reaches(self, timeout: float = 10) -> None:
+        wait_for(lambda: ping(self.hosts["alice"], self.bob.ip(), timeout=1), timeout, "alice pings bob")
+
+    def relayed(self) -> bool:
+        peer = self.alice.peer("bob")
+        return peer["Relay"] == "lab" and not peer["CurAddr"]

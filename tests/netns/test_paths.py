@@ -1,0 +1,108 @@
+"""Every pair of nodes finds each other, as directly as their networks allow. Picture: lab/scenarios/paths.py"""
+import time
+
+import pytest
+
+from lab.scenarios.paths import CUT, Net
+from lab.stock import StockClient
+from lab.traffic import Ping, WebServer, fetch, ping
+from lab.wait import wait_for
+
+pytestmark = pytest.mark.needs("derper")
+DIRECT_WITHIN = 1.5
+
+
+@pytest.mark.parametrize("alice, bob", [("public", "public"), ("public", "easy"), ("easy", "public"), ("public", "hard"), ("easy", "easy")])
+def test_who_can_be_direct_is(lab, programs, alice, bob):
+    net = Net(lab, alice, bob)
+    started = time.monotonic()
+    pings = Ping(net.hosts["alice"], net.bob.ip(), interval=0.02)
+    wait_for(lambda: net.alice.direct_to("bob").startswith("203.0.113."), 10, "the path is direct")
+    assert time.monotonic() - started < DIRECT_WITHIN + 1, "with what the test itself takes"
+    time.sleep(1)
+    pings.finish() # from the first packet on, over the relay and the change to the direct path
+    pong = net.alice.cli("ping", "-c", "3", "bob").stdout
+    assert "via 203.0.113." in pong.splitlines()[-1], pong
+
+
+@pytest.mark.parametrize("alice, bob", [("easy", "hard"), ("hard", "hard")])
+def test_who_cannot_is_relayed(lab, programs, alice, bob):
+    net = Net(lab, alice, bob)
+    net.reaches()
+    WebServer(net.hosts["bob"], (80,), 1_000_000)
+    wait_for(lambda: fetch(net.hosts["alice"], f"http://{net.bob.ip()}:80/payload"), 20, "alice fetches from bob over the relay")
+    assert net.relayed(), net.alice.peer("bob")
+    done = net.alice.cli("ping", "-c", "2", "bob", check=False)
+    assert done.returncode == 1 and "via DERP(lab)" in done.stdout and "direct connection not established" in done.stderr
+
+
+@pytest.mark.needs("tailscaled", "tailscale")
+@pytest.mark.parametrize("bob", ["easy", "hard"])
+def test_a_stock_client_behind_a_nat(lab, programs, bob):
+    net = Net(lab, "easy", bob, bob_is=StockClient)
+    net.reaches(20)
+    wait_for(lambda: ping(net.hosts["bob"], net.alice.ip(), timeout=1), 10, "bob pings alice")
+    if bob == "hard":
+        assert net.relayed()
+        return
+
+    def both_direct():
+        ping(net.hosts["alice"], net.bob.ip(), timeout=1)
+        return net.alice.direct_to("bob").startswith("203.0.113.") and net.bob.direct_to("alice").startswith("203.0.113.")
+    wait_for(both_direct, 20, "both are on a direct path")
+
+
+def test_a_lost_path_costs_no_more_than_its_trust(lab, programs):
+    net = Net(lab, "easy", "easy")
+    net.reaches()
+    wait_for(lambda: net.alice.direct_to("bob"), 10, "the path is direct")
+    bob = net.bob.ip()
+    for side in ("alice", "bob"): # one direction at a time
+        pings = Ping(net.hosts["alice"], bob, interval=0.1)
+        pings.wait_for_reply()
+        box = net.nats[side].box
+        box.nft(CUT)
+        time.sleep(1)
+        wait_for(lambda: ping(net.hosts["alice"], bob, timeout=1), 10, "packets flow over the relay")
+        assert net.relayed()
+        lost = pings.unanswered()
+        assert lost < 75, f"{lost} pings lost at ten a second"
+        pings.stop()
+        box.run("nft delete table ip cut")
+        wait_for(lambda: ping(net.hosts["alice"], bob, timeout=1) and net.alice.direct_to("bob"), 20, "the path is direct again")
+
+
+def test_a_relay_that_starts_over_is_found_again(lab, programs):
+    net = Net(lab, "hard", "hard")
+    net.reaches()
+    net.relay.program.kill()
+    net.relay.start()
+    wait_for(lambda: ping(net.hosts["alice"], net.bob.ip(), timeout=1), 5.5, "packets flow again")
+
+
+def test_the_agent_killed_costs_relayed_peers_three_seconds(lab, programs):
+    net = Net(lab, "hard", "hard")
+    net.reaches()
+    pings = Ping(net.hosts["alice"], net.bob.ip(), interval=0.05)
+    pings.wait_for_reply()
+    net.alice.program.kill()
+    net.alice.start()
+    before = pings.unanswered()
+    wait_for(lambda: ping(net.hosts["alice"], net.bob.ip(), timeout=1), 3.5, "packets flow again")
+    assert pings.unanswered() - before < 60
+    pings.stop()
+
+
+def test_an_orderly_stop_parks_idle_peers_where_they_can_do_without_us(lab, programs):
+    net = Net(lab, "public", "easy")
+    net.reaches()
+    wait_for(lambda: net.alice.direct_to("bob"), 10, "the path is direct")
+    time.sleep(1)
+    net.alice.program.stop()
+    assert ping(net.hosts["alice"], net.bob.ip(), timeout=2), "without the agent"
+
+
+def test_netcheck_tells_what_stun_says(lab, programs):
+    net = Net(lab, "easy", "hard")
+    text = net.alice.cli("netcheck").stdout
+    assert "UDP: true" in text and f"IPv4: yes, {net.nats['alice'].box.address}:" in text and "Nearest DERP: Lab" in text

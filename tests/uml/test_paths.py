@@ -1,0 +1,60 @@
+"""Relaying and finding direct paths on kernel WireGuard, which follows the source of what it receives by itself.
+Picture: lab/scenarios/paths.py"""
+import time
+
+import pytest
+
+from lab.scenarios.paths import CUT, Net
+from lab.traffic import Ping, ping
+from lab.wait import wait_for
+
+pytestmark = pytest.mark.needs("derper")
+
+
+@pytest.mark.guest(mem="2G", timeout=240)
+def test_from_the_relay_to_a_direct_path_and_back(lab, programs):
+    net = Net(lab, "easy", "easy")
+    pings = Ping(net.hosts["alice"], net.bob.ip(), interval=0.05)
+    wait_for(lambda: net.alice.direct_to("bob").startswith("203.0.113."), 15, "the path is direct")
+    assert net.alice.device_kind() == "kernel WireGuard"
+    pings.finish() # none lost, from the first one on
+    for side in ("alice", "bob"):
+        pings = Ping(net.hosts["alice"], net.bob.ip(), interval=0.1)
+        pings.wait_for_reply()
+        net.nats[side].box.nft(CUT)
+        wait_for(net.relayed, 12, "the relay carries on")
+        wait_for(lambda: ping(net.hosts["alice"], net.bob.ip(), timeout=1), 10, "packets flow over the relay")
+        assert pings.unanswered() < 80
+        pings.stop()
+        net.nats[side].box.run("nft delete table ip cut")
+        wait_for(lambda: ping(net.hosts["alice"], net.bob.ip(), timeout=1) and net.alice.direct_to("bob"), 20, "the path is direct again")
+
+
+@pytest.mark.guest(mem="2G", timeout=240)
+def test_relayed_peers_survive_a_kill_of_the_agent(lab, programs):
+    net = Net(lab, "hard", "hard")
+    net.reaches()
+    assert net.relayed()
+    pings = Ping(net.hosts["alice"], net.bob.ip(), interval=0.05)
+    pings.wait_for_reply()
+    net.alice.program.kill()
+    net.alice.start()
+    wait_for(lambda: ping(net.hosts["alice"], net.bob.ip(), timeout=1), 5, "packets flow again")
+    assert pings.unanswered() < 70
+    pings.stop()
+
+
+@pytest.mark.time_travel
+@pytest.mark.guest(mem="2G", timeout=300)
+def test_a_quiet_hour_costs_nothing_and_a_packet_wakes_the_peer(lab, programs):
+    net = Net(lab, "easy", "easy")
+    net.reaches()
+    time.sleep(120)
+
+    def sent() -> int:
+        return int(net.hosts["alice"].run("cat /sys/class/net/eth0/statistics/tx_packets").stdout)
+    before = sent()
+    time.sleep(3600)
+    assert sent() - before < 700, "what control and the relay need to know that we live, and nothing for the peer"
+    assert net.relayed()
+    net.reaches(5)
