@@ -10,6 +10,7 @@
 #include "control/cli/table.hpp"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 
 #include <cstdio>
 #include <iostream>
@@ -296,6 +297,21 @@ int run_command_line(int argc, char** argv, const ServeFunction& serve) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& problem) {
+        // CLI11 says of an unknown word that a subcommand is missing.
+        const CLI::App* at = &app;
+        for (int i = 1; i < argc; ++i) {
+            std::string_view word = argv[i];
+            if (word == "--socket") ++i;
+            if (word.starts_with('-')) continue;
+            auto known = at->get_subcommands([](const CLI::App*) { return true; });
+            if (known.empty()) break;
+            auto named = std::ranges::find(known, word, [](const CLI::App* one) { return one->get_name(); });
+            if (named == known.end()) {
+                fmt::print(stderr, "tailrace-control: unknown subcommand: {}; see --help\n", word);
+                return 2;
+            }
+            at = *named;
+        }
         return app.exit(problem) == 0 ? 0 : 2;
     }
     if (serving) return serve(words.config);
