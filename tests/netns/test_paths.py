@@ -4,11 +4,10 @@ import time
 import pytest
 
 from lab.scenarios.paths import CUT, Net
-from lab.stock import StockClient
+from lab.stock import Derper, StockClient
 from lab.traffic import Ping, WebServer, fetch, ping
 from lab.wait import wait_for
 
-pytestmark = pytest.mark.needs("derper")
 DIRECT_WITHIN = 1.5
 
 
@@ -50,6 +49,17 @@ def test_a_stock_client_behind_a_nat(lab, programs, bob):
         ping(net.hosts["alice"], net.bob.ip(), timeout=1)
         return net.alice.direct_to("bob").startswith("203.0.113.") and net.bob.direct_to("alice").startswith("203.0.113.")
     wait_for(both_direct, 20, "both are on a direct path")
+
+
+@pytest.mark.needs("derper")
+@pytest.mark.parametrize("bob", ["easy", "hard"])
+def test_with_a_stock_relay(lab, programs, bob):
+    net = Net(lab, "easy", bob, relay_is=Derper)
+    net.reaches()
+    if bob == "hard":
+        assert net.relayed()
+    else:
+        wait_for(lambda: net.alice.direct_to("bob").startswith("203.0.113."), 10, "the path is direct")
 
 
 def test_a_lost_path_costs_no_more_than_its_trust(lab, programs):

@@ -8,8 +8,6 @@ from lab.scenarios.paths import CUT, Net
 from lab.traffic import Ping, ping
 from lab.wait import wait_for
 
-pytestmark = pytest.mark.needs("derper")
-
 
 @pytest.mark.guest(mem="2G", timeout=240)
 def test_from_the_relay_to_a_direct_path_and_back(lab, programs):

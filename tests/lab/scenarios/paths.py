@@ -1,4 +1,4 @@
-"""Two nodes behind NATs, a coordination server, and a stock relay.
+"""Two nodes behind NATs, a coordination server, and a relay.
 
       control 203.0.113.1    relay 203.0.113.2
              |                     |
@@ -8,8 +8,7 @@
                                                 |                 |
                                               alice              bob
 """
-from ..stock import Derper
-from ..tailrace import Agent, TailraceControl
+from ..tailrace import Agent, TailraceControl, TailraceRelay
 from ..traffic import ping
 from ..wait import wait_for
 
@@ -25,10 +24,10 @@ table ip cut {
 
 
 class Net:
-    def __init__(self, lab, alice: str, bob: str, bob_is=Agent):
+    def __init__(self, lab, alice: str, bob: str, bob_is=Agent, relay_is=TailraceRelay):
         self.lab = lab
         lab.internet()
-        self.relay = Derper(lab.host("relay", address="203.0.113.2"))
+        self.relay = relay_is(lab.host("relay", address="203.0.113.2"))
         self.control = TailraceControl(lab.host("control", address="203.0.113.1"), self.relay.derp_map)
         self.control.create_user("us")
         self.nats = {}

@@ -1,11 +1,11 @@
-"""The main job of tailrace on one machine: a tailnet of a control server, a gateway and two clients.
+"""The main job of tailrace on one machine: a tailnet of a control server, a relay, a gateway and two clients.
 
-      control 203.0.113.1        gateway        alice          bob
-             |                      |             |             |
-    ---------+----------------------+-------------+-------------+---- the internet, 203.0.113.0/24
+      control 203.0.113.1    relay 203.0.113.2    gateway     alice       bob
+             |                      |                |          |          |
+    ---------+----------------------+----------------+----------+----------+---- the internet, 203.0.113.0/24
 """
 from ..lab import Lab
-from ..tailrace import Agent, TailraceControl
+from ..tailrace import Agent, TailraceControl, TailraceRelay
 from ..traffic import WebServer, fetch, tcp_opens
 from ..wait import wait_for
 
@@ -39,13 +39,16 @@ class Tailnet:
         self.lab = lab
         lab.internet()
         self.control_host = lab.host("control", address="203.0.113.1")
+        self.relay_host = lab.host("relay", address="203.0.113.2")
         self.hosts = {name: lab.host(name) for name in ("gateway", "alice", "bob")}
+        self.relay = None
         self.wireguard = wireguard
         self.control = None
         self.agents = {}
 
     def start_control(self) -> None:
-        self.control = TailraceControl(self.control_host, policy=FIRST_POLICY)
+        self.relay = TailraceRelay(self.relay_host)
+        self.control = TailraceControl(self.control_host, self.relay.derp_map, policy=FIRST_POLICY)
         for user in (OPS, ALICE, BOB):
             self.control.create_user(user)
 
@@ -91,9 +94,9 @@ def refused(host, address: str, port: int) -> bool:
 def run(lab: Lab, tell, wireguard: str = "auto") -> Tailnet:
     """The whole story. `tell` gets (sentence) before each step and `tell.show(text)` what there is to see; a step that does not hold raises."""
     net = Tailnet(lab, wireguard)
-    tell("A small internet: control, gateway, alice and bob, each in its own network namespace")
+    tell("A small internet: control, relay, gateway, alice, bob, in network namespaces")
     net.start_control()
-    tell("tailrace-control serves the tailnet", f"{net.control.url}, SQLite store, base domain tail.lab")
+    tell("tailrace-control and tailrace-relay serve the tailnet", f"{net.control.url}, SQLite store, base domain tail.lab")
     net.join()
     tell("gateway, alice and bob joined by auth key", f"data plane: {net.gateway.device_kind()} with the policy in eBPF")
     net.serve_web()
