@@ -505,18 +505,22 @@ Task<void> Backend::run_nft_watch() {
 
 /// Looks at the device: who talks, and where WireGuard sends. It says neither by itself.
 void Backend::take_device_state(WireGuardState state) {
-    std::map<WireGuardKey, std::uint64_t> before;
-    for (const WireGuardPeerState& peer : wireguard_.peers) before[peer.public_key] = peer.tx_bytes;
+    struct Bytes {
+        std::uint64_t sent = 0, received = 0;
+    };
+    std::map<WireGuardKey, Bytes> before;
+    for (const WireGuardPeerState& peer : wireguard_.peers) before[peer.public_key] = {peer.tx_bytes, peer.rx_bytes};
     TimePoint now = reactor_.now();
     for (const WireGuardPeerState& peer : state.peers) {
         NodeKey key{peer.public_key};
-        auto known = before.find(peer.public_key);
-        bool moved = peer.tx_bytes > (known == before.end() ? 0 : known->second);
+        Bytes known = before[peer.public_key];
+        bool moved = peer.tx_bytes > known.sent;
         if (moved) last_write_[key] = now;
         announce_disco_key(peer);
         if (!paths_) continue;
         if (moved) paths_->book().on_traffic(now, key);
         if (peer.endpoint) paths_->book().on_kernel_endpoint(now, key, *peer.endpoint);
+        if (peer.endpoint && peer.rx_bytes > known.received) paths_->book().on_data(now, key, *peer.endpoint);
     }
     wireguard_ = std::move(state);
     auto is_gone = [&](const NodeKey& key) { return netmap_.find(key) == nullptr; };

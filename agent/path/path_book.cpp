@@ -25,6 +25,7 @@ int address_points(const IpAddress& address) {
 
 /// An introduction to every peer is a burst that only a small tailnet should see.
 constexpr std::size_t kSmallTailnet = 64;
+constexpr auto kHeardLately = std::chrono::seconds{2};
 constexpr auto kContestedFor = std::chrono::seconds{15};
 constexpr auto kAnswerPause = std::chrono::milliseconds{10}; // between pings that answer pings
 const IpAddress kRelayMagic = IpAddress::v4(0x7f030328);     // 127.3.3.40
@@ -140,6 +141,7 @@ bool PathBook::on_ping(TimePoint now, const DiscoKey& from, const std::optional<
         return true;
     }
     Known& known = peers_[node];
+    known.last_disco = now;
     Candidate& entry = candidate(now, known, source);
     entry.last_ping_received = now;
     if (entry.last_ping_id == id) return true; // delivered twice: answered once
@@ -173,6 +175,7 @@ void PathBook::on_pong(TimePoint now, const DiscoKey& from, const DiscoTxId& id,
     Duration round_trip = now - sent.at;
     if (sent.question != 0) actions_.push_back(PingAnswered{sent.question, sent.node, sent.to, round_trip});
     if (relay_region(sent.to) != 0) return;
+    known.last_disco = now;
     Candidate& entry = candidate(now, known, sent.to);
     entry.last_pong = now;
     entry.round_trip = round_trip;
@@ -207,6 +210,27 @@ void PathBook::on_call_me_maybe(TimePoint now, const DiscoKey& from, const NodeK
     for (auto& [endpoint, entry] : known.candidates) entry.last_ping_sent.reset();
     settle(now, node, known);
     round(now, node, known, false); // no call back: that would go on for ever
+}
+
+void PathBook::on_relayed_arrival(TimePoint now, const NodeKey& node) {
+    if (auto found = peers_.find(node); found != peers_.end()) found->second.last_relayed_arrival = now;
+}
+
+void PathBook::on_data(TimePoint now, const NodeKey& node, const Endpoint& endpoint) {
+    auto found = peers_.find(node);
+    if (found == peers_.end() || found->second.best != endpoint || is_heard_otherwise(now, found->second)) return;
+    found->second.trusted_until = std::max(found->second.trusted_until, now + kTrustFor);
+    settle(now, node, found->second);
+    look(now, node, found->second);
+}
+
+std::optional<Endpoint> PathBook::direct_guess(const NodeKey& node) const {
+    auto found = peers_.find(node);
+    if (found == peers_.end()) return std::nullopt;
+    std::optional<std::pair<TimePoint, Endpoint>> last;
+    for (const auto& [endpoint, entry] : found->second.candidates)
+        if (entry.last_pong && (!last || *entry.last_pong > last->first)) last = {*entry.last_pong, endpoint};
+    return last ? last->second : most_plausible(found->second);
 }
 
 void PathBook::on_relayed_packet(TimePoint now, const NodeKey& node) {
@@ -258,10 +282,12 @@ void PathBook::on_kernel_endpoint(TimePoint now, const NodeKey& node, const Endp
     Candidate& entry = candidate(now, known, endpoint);
     bool recent = entry.last_pong && now - *entry.last_pong < kTrustFor;
     bool trusted = trusts(now, known);
-    if (recent || (!trusted && !can_relay(known))) { // it works, or nothing better is known
+    bool only_there = can_relay(known) && !is_heard_otherwise(now, known);
+    if (recent || (!trusted && (only_there || !can_relay(known)))) {
+        // It works, or the peer is heard nowhere else, or nothing better is known.
         follow();
         known.best = endpoint;
-        known.trusted_until = recent ? *entry.last_pong + kTrustFor : now;
+        known.trusted_until = recent ? *entry.last_pong + kTrustFor : only_there ? now + kTrustFor : now;
     } else {
         auto wanted = known.in_force;
         known.in_force = endpoint;
@@ -509,6 +535,11 @@ std::optional<Endpoint> PathBook::most_plausible(const Known& known) const {
     for (const Endpoint& endpoint : known.from_control)
         if (endpoint.valid() && endpoint.port != 0 && (!best || score(endpoint) > score(*best))) best = endpoint;
     return best;
+}
+
+bool PathBook::is_heard_otherwise(TimePoint now, const Known& known) {
+    return (known.last_relayed_arrival && now - *known.last_relayed_arrival < kHeardLately) ||
+           (known.last_disco && now - *known.last_disco < kHeartbeat + kHeardLately);
 }
 
 bool PathBook::is_active(TimePoint now, const Known& known) {

@@ -105,6 +105,14 @@ public:
     /// Came over a relay, from this node. Ignored when the disco key is not the node's.
     void on_call_me_maybe(TimePoint now, const DiscoKey& from, const NodeKey& node,
                           const std::vector<Endpoint>& endpoints);
+    /// A WireGuard packet of the peer came over a relay.
+    void on_relayed_arrival(TimePoint now, const NodeKey& node);
+    /// WireGuard received something from where it sends to, and what it received is authentic. As good as a pong from a
+    /// peer that says nothing in disco nor over a relay: its agent is away, and it shall stay reachable. (One that
+    /// pings us and answers no pings has a path that is dead in our direction.)
+    void on_data(TimePoint now, const NodeKey& node, const Endpoint& endpoint);
+    /// Where a handshake may be tried beside the relay: what answered last, else the most plausible address.
+    std::optional<Endpoint> direct_guess(const NodeKey& node) const;
     /// WireGuard sent something for the peer to its relayed endpoint.
     void on_relayed_packet(TimePoint now, const NodeKey& node);
     /// Some peer has just lost its direct path. Reference clients send twice then, directly too, and WireGuard follows
@@ -165,7 +173,7 @@ private:
         std::optional<Endpoint> in_force; ///< what WireGuard has
         std::optional<Endpoint> best;     ///< the direct address that worked last
         TimePoint trusted_until{};        ///< of `best`
-        std::optional<TimePoint> last_call, left_direct;
+        std::optional<TimePoint> last_call, left_direct, last_relayed_arrival, last_disco;
         TimePoint introduced_until{};
         std::optional<TimePoint> last_traffic, last_round;
         TimePoint next_look = TimePoint::max();
@@ -190,6 +198,7 @@ private:
     bool can_relay(const Known& known) const { return relaying_ && known.relayed; }
     static bool trusts(TimePoint now, const Known& known) { return known.best && now < known.trusted_until; }
     static bool is_active(TimePoint now, const Known& known);
+    static bool is_heard_otherwise(TimePoint now, const Known& known);
 
     std::function<DiscoTxId()> new_id_;
     std::map<NodeKey, Known> peers_;

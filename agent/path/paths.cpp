@@ -149,8 +149,11 @@ void Paths::park() {
 void Paths::from_kernel(const NodeKey& to, const Bytes& datagram) {
     auto found = home_of_.find(to);
     int home = found == home_of_.end() ? 0 : found->second;
-    if (datagram.size() == kInitiationBytes && datagram[0] == kInitiation)
+    if (datagram.size() == kInitiationBytes && datagram[0] == kInitiation) {
         initiations_[to] = {datagram, reactor_.now(), home != 0};
+        // A peer whose agent is away hears nothing over its relay. Where two copies arrive, the second is a replay.
+        if (auto guess = book().direct_guess(to)) (void)disco_->send_raw(*guess, datagram);
+    }
     book().on_relayed_packet(reactor_.now(), to);
     auto path = book().state(reactor_.now(), to);
     // WireGuard has not heard yet of the direct path that there is.
@@ -165,6 +168,7 @@ void Paths::from_relay(int region, const NodeKey& from, BytesView packet) {
         disco_->on_relayed(region, from, packet);
         return;
     }
+    book().on_relayed_arrival(reactor_.now(), from);
     auto state = book().state(reactor_.now(), from);
     Result<void> injected;
     if (state.trusted && state.endpoint) {

@@ -126,12 +126,27 @@ TEST_F(RelayedPath, HeartbeatsKeepItDirectWhileThereIsTraffic) {
 TEST_F(RelayedPath, TheKernelIsNotLeftOnAPathThatNoPongProved) {
     book_.on_relayed_packet(at(0s), kAlice);
     take();
+    book_.on_relayed_arrival(at(900ms), kAlice); // a peer that sends twice, for it trusts no path either
     book_.on_kernel_endpoint(at(1s), kAlice, kOther);
     take();
     EXPECT_EQ(in_force_, kRelayed);
     EXPECT_THAT(pinged(), ElementsAre(kOther));
     pong_all(1100ms);
     EXPECT_EQ(in_force_, kOther);
+}
+
+TEST_F(RelayedPath, APeerWhoseAgentIsAwayStaysWhereItIsHeard) {
+    book_.on_relayed_packet(at(0s), kAlice);
+    EXPECT_EQ(book_.direct_guess(kAlice), kPublic);
+    book_.on_kernel_endpoint(at(1s), kAlice, kPublic); // it answered the handshake there
+    for (Duration now = 1s; now < 30s; now += 1s) {
+        book_.on_traffic(at(now), kAlice);
+        book_.on_data(at(now), kAlice, kPublic);
+        tick(now); // no pong, ever
+        EXPECT_EQ(book_.state(at(now), kAlice).endpoint, kPublic) << now.count();
+    }
+    tick(37s);
+    EXPECT_EQ(in_force_, kRelayed) << "silence ends the trust";
 }
 
 TEST_F(RelayedPath, AStragglerOfTheRelayDoesNotTakeTheKernelBack) {
