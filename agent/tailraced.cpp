@@ -5,9 +5,9 @@
 #include "base/file.hpp"
 #include "base/io/reactor.hpp"
 #include "base/log.hpp"
+#include "base/service.hpp"
 
 #include <CLI/CLI.hpp>
-#include <systemd/sd-daemon.h>
 
 #include <cerrno>
 #include <csignal>
@@ -51,7 +51,7 @@ Result<void> check_port(const EngineOptions& options) {
 Task<void> wait_for_end(Reactor& reactor, Backend& backend) {
     int signal = co_await reactor.wait_for_signal();
     log::info("stopping; traffic stays as it is", {{"signal", signal}});
-    (void)::sd_notify(0, "STOPPING=1");
+    notify_service_manager("STOPPING=1");
     backend.park();
     backend.stop();
     reactor.stop();
@@ -125,7 +125,7 @@ int main(int argc, char** argv) {
     (*backend)->start();
     spawn(reactor, "local API", server.run(*listener));
     spawn(reactor, "signals", wait_for_end(reactor, **backend));
-    (void)::sd_notify(0, "READY=1");
+    notify_service_manager("READY=1");
     log::info("tailraced is ready", {{"version", kVersion}, {"socket", socket}, {"device", options.engine.device}});
     reactor.run();
     return 0;

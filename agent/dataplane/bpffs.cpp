@@ -83,7 +83,11 @@ std::vector<std::string> PinDirectory::names() const {
 }
 
 void PinDirectory::remove_if_empty() const {
-    (void)::rmdir(path_.c_str()); // best effort: fails when something is left
+    std::string path = path_; // BPFFS/tailrace/vN/DEVICE
+    for (int level = 0; level < 3; ++level) {
+        if (::rmdir(path.c_str()) != 0) return; // something is left, of ours or of another device
+        path.resize(path.rfind('/'));
+    }
 }
 
 namespace {

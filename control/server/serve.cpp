@@ -3,6 +3,7 @@
 #include "base/file.hpp"
 #include "base/io/http1.hpp"
 #include "base/io/socket.hpp"
+#include "base/service.hpp"
 #include "control/admin/admin_api.hpp"
 #include "control/server/coordinator.hpp"
 #include "control/server/public_api.hpp"
@@ -16,28 +17,10 @@
 #include <optional>
 #include <sys/file.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 namespace tailrace {
 
 namespace {
-
-/// Tells systemd how we are (Type=notify). Source: sd_notify(3).
-void notify_service_manager(std::string_view state) {
-    const char* path = std::getenv("NOTIFY_SOCKET");
-    if (path == nullptr || *path == 0) return;
-    sockaddr_un to{};
-    to.sun_family = AF_UNIX;
-    std::string name{path};
-    if (name.size() >= sizeof to.sun_path) return;
-    name.copy(to.sun_path, name.size());
-    if (name.front() == '@') to.sun_path[0] = 0;
-    Fd socket{::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)};
-    auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size());
-    (void)::sendto(socket.get(), state.data(), state.size(), MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&to),
-                   length); // nobody to tell that nobody listens
-}
 
 class Server final : public AdminBackend {
 public:
