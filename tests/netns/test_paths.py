@@ -19,7 +19,8 @@ def test_who_can_be_direct_is(lab, programs, alice, bob):
     wait_for(lambda: net.alice.direct_to("bob").startswith("203.0.113."), 10, "the path is direct")
     assert time.monotonic() - started < DIRECT_WITHIN + 1, "with what the test itself takes"
     time.sleep(1)
-    pings.finish() # from the first packet on, over the relay and the change to the direct path
+    assert pings.unanswered() <= 1, "at most the one that started the handshake"
+    pings.stop()
     pong = net.alice.cli("ping", "-c", "3", "bob").stdout
     assert "via 203.0.113." in pong.splitlines()[-1], pong
 
@@ -33,6 +34,20 @@ def test_who_cannot_is_relayed(lab, programs, alice, bob):
     assert net.relayed(), net.alice.peer("bob")
     done = net.alice.cli("ping", "-c", "2", "bob", check=False)
     assert done.returncode == 1 and "via DERP(lab)" in done.stdout and "direct connection not established" in done.stderr
+
+
+def test_from_the_relay_to_a_direct_path_no_packet_is_lost(lab, programs):
+    net = Net(lab, "easy", "easy")
+    box = net.nats["alice"].box
+    box.nft(CUT)
+    net.reaches()
+    assert net.relayed()
+    pings = Ping(net.hosts["alice"], net.bob.ip(), interval=0.02)
+    pings.wait_for_reply()
+    box.run("nft delete table ip cut")
+    wait_for(lambda: net.alice.direct_to("bob").startswith("203.0.113."), 15, "the path is direct")
+    time.sleep(1)
+    pings.finish()
 
 
 @pytest.mark.needs("tailscaled", "tailscale")
