@@ -4,7 +4,9 @@
 #include <bpf/libbpf.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <thread>
 
 namespace tailrace {
 namespace {
@@ -96,8 +98,16 @@ Result<void> attach_tcx(const PinDirectory& pins, const Hook& hook, int program)
     bpf_link_create_opts options{};
     options.sz = sizeof options;
     options.flags = kBefore;
-    Fd link{::bpf_link_create(program, static_cast<int>(hook.interface_index),
-                              static_cast<bpf_attach_type>(tcx_type(hook)), &options)};
+    auto create = [&] {
+        return Fd{::bpf_link_create(program, static_cast<int>(hook.interface_index),
+                                    static_cast<bpf_attach_type>(tcx_type(hook)), &options)};
+    };
+    Fd link = create();
+    // A link whose pin was taken away goes a moment later, and holds the place of this program until then.
+    for (int tries = 0; !link && errno == EEXIST && tries < 50; ++tries) {
+        std::this_thread::sleep_for(std::chrono::milliseconds{2});
+        link = create();
+    }
     if (!link) return Error::from_errno(errno, "attach to interface {}", hook.interface_index);
     return pins.pin(link.get(), hook.pin);
 }
