@@ -1,7 +1,8 @@
 """Builds and runs the test rooms. Started by scripts/test, which has installed the packages.
 
-A room is done when all of its suites wrote their result in JUnit's form; what is counted and listed at the end comes from
-those files. A suite that ends without one (it crashed, it hung) counts as one failure.
+A room is made of suites: test programs, or files of tests for pytest. Suites run side by side, one a core; each has a
+network, processes and a kernel of its own where it needs them. A suite writes its result in JUnit's form, and what is
+counted and listed at the end comes from those files. One that ends without (it crashed, it hung) counts as one failure.
 """
 import argparse
 import dataclasses
@@ -21,11 +22,12 @@ BUILD = PROJECT / os.environ.get("BUILD_DIR", "build")
 # Pure code is tested in a build of its own, by clang and under its sanitizers; programs run as they are shipped.
 SANITIZED = PROJECT / "build-sanitized"
 RESULTS = BUILD / "test-results"
-ROOMS = ["bpf", "netns", "uml", "vm", "interop", "unit", "sim", "fuzz"] # in the order in which they run
+ROOMS = ["bpf", "vm", "uml", "netns", "interop", "unit", "sim", "fuzz"] # in the order in which their suites start
 SANITIZED_ROOMS = {"unit", "sim", "fuzz"}
 PYTEST_ROOMS = {"netns", "uml", "vm", "interop"}
 FUZZ_SECONDS = 20
 SUITE_TIMEOUT = {"unit": 600, "sim": 300, "bpf": 300, "fuzz": 120, "netns": 600, "uml": 900, "vm": 600, "interop": 900}
+CORES = os.cpu_count() or 1
 
 
 @dataclasses.dataclass
@@ -74,21 +76,6 @@ class Suite:
         self._command = command
         self._environment = {**os.environ, **(environment or {})}
 
-    @staticmethod
-    def run_several(suites: list, at_once: int) -> Outcome:
-        """Runs suites side by side."""
-        total, waiting, running = Outcome(), list(suites), []
-        while waiting or running:
-            while waiting and len(running) < at_once:
-                suite = waiting.pop(0)
-                suite.start()
-                running.append(suite)
-            for suite in [s for s in running if s.ended()]:
-                running.remove(suite)
-                total.add(suite.judge())
-            time.sleep(0.05)
-        return total
-
     def start(self) -> None:
         for old in (self.junit, self.log):
             if old is not None:
@@ -96,7 +83,13 @@ class Suite:
         self._started = time.monotonic()
         with open(self.log, "wb") as log:
             self._process = subprocess.Popen([str(word) for word in self._command], cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=log,
-                                             stderr=subprocess.STDOUT, env=self._environment, start_new_session=True)
+                                             stderr=subprocess.STDOUT, env=self._environment, start_new_session=True,
+                                             preexec_fn=self._in_the_child)
+
+    def _in_the_child(self) -> None:
+        die_with_parent()
+        if self.room == "fuzz": # takes its time whatever runs beside it, and must not take it from a test that looks at the clock
+            os.nice(19)
 
     def ended(self) -> bool:
         if self._process.poll() is not None:
@@ -126,6 +119,23 @@ class Suite:
             sys.stdout.write("".join(f"    {line}\n" for line in self.log.read_text(errors="replace").splitlines()[-150:]))
         say(f"{self.name}: {outcome.passed} passed, {outcome.failed} failed, {outcome.skipped} skipped, {seconds:.1f} s")
         return outcome
+
+
+def run_all(waiting: list, ready) -> Outcome:
+    """Runs suites side by side, in their order; those of a room that is not ready(room) wait. Fuzz targets run beside the others."""
+    total, running = Outcome(), []
+    while waiting or running:
+        for suite in [s for s in running if s.ended()]:
+            running.remove(suite)
+            total.add(suite.judge())
+        for suite in list(waiting):
+            beside = sum((other.room == "fuzz") == (suite.room == "fuzz") for other in running)
+            if beside < CORES and ready(suite.room):
+                waiting.remove(suite)
+                suite.start()
+                running.append(suite)
+        time.sleep(0.05)
+    return total
 
 
 def run(*command, environment=None) -> None:
@@ -159,15 +169,6 @@ def start_sanitized_build() -> subprocess.Popen:
                             stderr=subprocess.STDOUT, preexec_fn=die_with_parent)
 
 
-def wait_for_sanitized_build(build: subprocess.Popen) -> None:
-    if build.poll() is None:
-        say("waiting for the build with sanitizers")
-        subprocess.run(["renice", "-n", "0", "-p", str(build.pid)], capture_output=True)
-    if build.wait() != 0:
-        sys.stdout.write((RESULTS / "build-sanitized.log").read_text(encoding="utf-8")[-6000:])
-        sys.exit("error: the build with sanitizers failed")
-
-
 SANITIZER_OPTIONS = {"ASAN_OPTIONS": "abort_on_error=0:detect_leaks=1", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
 
 
@@ -190,7 +191,34 @@ def suites_of(room: str) -> list:
                                              f"-artifact_prefix={RESULTS}/{name}.", found, *([corpus] if corpus.is_dir() else [])],
                                 SANITIZER_OPTIONS, junit=False))
         return suites
-    return [Suite(room, room, ["/usr/bin/python3", "-m", "pytest", f"tests/{room}", "-v", "--tb=short", "-rs", f"--junitxml={RESULTS}/{room}.xml"])]
+    files = sorted((PROJECT / "tests" / room).glob("test_*.py"), key=lambda file: -file.read_text().count("@pytest.mark.parametrize"))
+    return [Suite(room, f"{room}_{file.stem.removeprefix('test_')}",
+                  ["/usr/bin/python3", "-m", "pytest", file.relative_to(PROJECT), "-v", "--tb=short", "-rs",
+                   f"--junitxml={RESULTS}/{room}_{file.stem.removeprefix('test_')}.xml"]) for file in files]
+
+
+class Preparation:
+    """A program that must have ended well before some of the rooms can begin."""
+
+    def __init__(self, what: str, rooms: set, process: subprocess.Popen, log: pathlib.Path):
+        self.rooms = rooms
+        self._what = what
+        self._process = process
+        self._log = log
+
+    def done(self) -> bool:
+        if self._process.poll() is None:
+            return False
+        if self._process.returncode != 0:
+            sys.stdout.write(self._log.read_text(encoding="utf-8", errors="replace")[-6000:])
+            sys.exit(f"error: {self._what} failed")
+        return True
+
+
+def start_kernel_build() -> subprocess.Popen:
+    """Five minutes on a new machine, so it begins first and runs beside our own build."""
+    with open(RESULTS / "build-kernel.log", "w", encoding="utf-8") as log:
+        return subprocess.Popen(["nice", PROJECT / "tests/uml/build-kernel"], stdout=log, stderr=subprocess.STDOUT, preexec_fn=die_with_parent)
 
 
 def main() -> int:
@@ -201,26 +229,18 @@ def main() -> int:
     rooms = [room for room in ROOMS if room in (parser.parse_args().room or ROOMS)]
     started = time.monotonic()
 
-    kernel = None
-    if "uml" in rooms: # five minutes on a new machine, so it begins first and runs beside our own build
-        kernel = subprocess.Popen(["nice", str(PROJECT / "tests/uml/build-kernel")], stdout=subprocess.DEVNULL)
     RESULTS.mkdir(parents=True, exist_ok=True)
+    preparations = []
+    if "uml" in rooms:
+        preparations.append(Preparation("the build of the user-mode Linux kernel", {"uml"}, start_kernel_build(), RESULTS / "build-kernel.log"))
     if set(rooms) - SANITIZED_ROOMS:
         run(PROJECT / "scripts/build")
-    sanitized = start_sanitized_build() if SANITIZED_ROOMS & set(rooms) else None
-
-    total = Outcome()
-    for room in rooms:
-        if room == "uml" and kernel is not None:
-            if kernel.poll() is None:
-                say("waiting for the user-mode Linux kernel")
-            if kernel.wait() != 0:
-                sys.exit("error: the user-mode Linux kernel could not be built")
-        if room in SANITIZED_ROOMS:
-            wait_for_sanitized_build(sanitized)
-        suites = suites_of(room)
-        say(f"room {room}: {len(suites)} suites")
-        total.add(Suite.run_several(suites, 1 if room in PYTEST_ROOMS or room == "bpf" else os.cpu_count() or 1))
+    suites = [suite for room in rooms if room not in SANITIZED_ROOMS for suite in suites_of(room)]
+    if SANITIZED_ROOMS & set(rooms):
+        preparations.append(Preparation("the build with sanitizers", SANITIZED_ROOMS, start_sanitized_build(), RESULTS / "build-sanitized.log"))
+        suites += [suite for room in rooms if room in SANITIZED_ROOMS for suite in suites_of(room)]
+    say(f"{len(suites)} suites of the rooms {', '.join(rooms)}")
+    total = run_all(suites, lambda room: all(preparation.done() for preparation in preparations if room in preparation.rooms))
 
     print()
     for note in total.notes:
