@@ -101,9 +101,10 @@ class Host:
         """Starts a program that runs on; its output goes to DIRECTORY/NAME.log (appended when started again)."""
         log = self.directory / f"{name}.log"
         with open(log, "ab") as sink:
+            begins_at = sink.tell()
             process = self.popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT,
                                  start_new_session=True)
-        return Program(f"{self.name}/{name}", process, log)
+        return Program(f"{self.name}/{name}", process, log, begins_at)
 
     def ip(self, *commands: str) -> None:
         """Several `ip` commands in one go, in this host's network namespace."""

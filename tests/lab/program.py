@@ -12,17 +12,18 @@ class CommandFailed(AssertionError):
 
 
 class Program:
-    def __init__(self, name: str, process: subprocess.Popen, log: pathlib.Path):
+    def __init__(self, name: str, process: subprocess.Popen, log: pathlib.Path, log_begins_at: int = 0):
         self.name = name
         self.pid = process.pid # as seen from outside the lab
         self.log = log
         self._process = process
+        self._log_begins_at = log_begins_at # bytes; before it stands what an earlier program of that name wrote
 
     def alive(self) -> bool:
         return self._process.poll() is None
 
     def output(self) -> str:
-        return self.log.read_text(errors="replace")
+        return self.log.read_bytes()[self._log_begins_at:].decode(errors="replace")
 
     def signal(self, number: int) -> None:
         self._process.send_signal(number)

@@ -88,9 +88,8 @@ class TailraceRelay:
         self.start()
 
     def start(self, *more) -> None:
-        before = len(self.program.output()) if self.program else 0
         self.program = self.host.start("tailrace-relay", [*self._words, *more])
-        wait_for(lambda: "ready" in self.program.output()[before:], 15, "tailrace-relay is ready")
+        wait_for(lambda: "ready" in self.program.output(), 15, "tailrace-relay is ready")
         found = self.program.wait_for_output(r'"CertName":"(sha256-raw:[0-9a-f]{64})"', 5)
         self.cert_name = found[1]
         self.derp_map = derp_map(self.host.address, cert_name=self.cert_name)

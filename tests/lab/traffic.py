@@ -20,13 +20,12 @@ class Ping:
     def __init__(self, host, target: str, interval: float = 0.01):
         self.interval = interval
         self._program: Program = host.start(f"ping-{target.replace(':', '.')}", ["ping", "-n", "-i", str(interval), "-O", target])
-        self._from = len(self._program.output())
 
     def wait_for_reply(self, timeout: float = 10) -> None:
-        wait_for(lambda: "bytes from" in self._program.output()[self._from:], timeout, f"{self._program.name} gets a reply")
+        wait_for(lambda: "bytes from" in self._program.output(), timeout, f"{self._program.name} gets a reply")
 
     def unanswered(self) -> int:
-        return self._program.output()[self._from:].count("no answer yet")
+        return self._program.output().count("no answer yet")
 
     def stop(self) -> None:
         """Whatever was lost."""
@@ -37,7 +36,7 @@ class Ping:
         """Stops it and returns how many it sent. Fails when one was lost; those still on their way at the end don't count."""
         self._program.signal(signal.SIGINT)
         self._program.wait(15)
-        text = self._program.output()[self._from:]
+        text = self._program.output()
         counted = re.search(r"(\d+) packets transmitted", text)
         if counted is None:
             raise CommandFailed(f"{self._program.name} printed no statistics:\n{text[-1000:]}")
@@ -113,7 +112,8 @@ class Transfer:
         return self.client.alive()
 
     def finish(self) -> dict:
-        """Its result: bits_per_second on the receiver's side, and of each second (seconds without data stand out)."""
+        """Its result: bits_per_second on the receiver's side, and of each second (seconds without data stand out). A machine
+        that stood still makes iperf3 tell of several seconds at once, the later ones of no length: those are left out."""
         status = self.client.wait(self.seconds + 30)
         self._server.stop()
         try:
@@ -123,7 +123,7 @@ class Transfer:
         if status != 0 or "error" in report:
             raise CommandFailed(f"iperf3 failed: {report.get('error')}")
         return {"bits_per_second": report["end"]["sum_received"]["bits_per_second"],
-                "each_second": [round(i["sum"]["bits_per_second"]) for i in report["intervals"]]}
+                "each_second": [round(i["sum"]["bits_per_second"]) for i in report["intervals"] if i["sum"]["seconds"] > 0.5]}
 
 
 _COUNT_DATAGRAMS = """
