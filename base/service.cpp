@@ -1,10 +1,12 @@
 #include "base/service.hpp"
 
-#include "base/fd.hpp"
+#include "base/text.hpp"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdlib>
 #include <string>
@@ -24,6 +26,28 @@ void notify_service_manager(std::string_view state) {
     auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size());
     (void)::sendto(socket.get(), state.data(), state.size(), MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&to),
                    length); // nobody to tell that nobody listens
+}
+
+std::vector<Fd> take_inherited_sockets() {
+    constexpr int kFirst = 3, kMost = 64;
+    const char* process = std::getenv("LISTEN_PID");
+    const char* number = std::getenv("LISTEN_FDS");
+    auto meant = parse_number<pid_t>(process != nullptr ? process : "");
+    auto count = parse_number<int>(number != nullptr ? number : "");
+    bool ours = meant && count && *meant == ::getpid();
+    ::unsetenv("LISTEN_PID");
+    ::unsetenv("LISTEN_FDS");
+    ::unsetenv("LISTEN_FDNAMES");
+    std::vector<Fd> sockets;
+    if (!ours) return sockets;
+    for (int fd = kFirst; fd < kFirst + std::clamp(*count, 0, kMost); ++fd) {
+        int flags = ::fcntl(fd, F_GETFL);
+        if (flags < 0) continue; // not even open
+        ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+        ::fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+        sockets.emplace_back(fd);
+    }
+    return sockets;
 }
 
 } // namespace tailrace

@@ -2,7 +2,8 @@
 //
 // A Task starts when it is awaited, or through spawn() (base/io/reactor.hpp). It must not be destroyed while it waits,
 // except by its Reactor's end. Coroutines take their arguments by value. Name temporaries before a co_await: g++ 12
-// destroys braced temporaries in co_await expressions twice.
+// destroys braced temporaries in co_await expressions twice. Name its result before an if, too: of
+// `if (co_await x) co_return;` in a Task<void> g++ 12 makes a coroutine whose body never runs.
 #pragma once
 #include <coroutine>
 #include <exception>

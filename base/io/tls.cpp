@@ -1,6 +1,7 @@
 #include "base/io/tls.hpp"
 
 #include "base/random.hpp"
+#include "base/text.hpp"
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
@@ -177,6 +178,20 @@ Result<TlsIdentity> make_self_signed(const std::vector<std::string>& names) {
         [&](BIO* bio) { return PEM_write_bio_PrivateKey(bio, key.get(), nullptr, nullptr, 0, nullptr, nullptr); });
     if (!key_pem) return key_pem.error();
     return TlsIdentity{*certificate_pem, *key_pem};
+}
+
+Result<std::string> certificate_pin(const X509* certificate) {
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned size = 0;
+    if (X509_digest(certificate, EVP_sha256(), digest, &size) != 1) return tls_error("hash the TLS certificate");
+    return "sha256-raw:" + hex_encode(std::as_bytes(std::span{digest, size}));
+}
+
+Result<std::string> certificate_pin(std::string_view pem) {
+    OwnedBio bio{BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size()))};
+    OwnedCertificate leaf{PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr)};
+    if (!leaf) return tls_error("read the TLS certificate");
+    return certificate_pin(leaf.get());
 }
 
 Result<TlsContext> TlsContext::server(const TlsIdentity& identity) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 struct ssl_ctx_st;
+struct x509_st;
 
 namespace tailrace {
 
@@ -18,6 +19,11 @@ struct TlsIdentity {
 };
 /// ECDSA P-256, ten years, for names and literal addresses.
 Result<TlsIdentity> make_self_signed(const std::vector<std::string>& names);
+
+/// "sha256-raw:<hex>" of a certificate: what a DERP map node's CertName says about one that no authority vouches for
+/// (derp-disco-paths.md 1.1). Of PEM text the first certificate.
+Result<std::string> certificate_pin(std::string_view pem);
+Result<std::string> certificate_pin(const x509_st* certificate);
 
 class TlsContext {
 public:

@@ -84,6 +84,19 @@ Result<IpPrefix> check_prefix(std::string_view text, const IpPrefix& within) {
     return prefix->masked();
 }
 
+Result<bool> check_relay(std::string_view text) {
+    if (text == "embedded") return true;
+    if (text == "none" || text.empty()) return false;
+    return Error::make("\"{}\" is neither \"embedded\" nor \"none\"", text);
+}
+
+Result<int> check_port(std::string_view text) {
+    auto port = parse_number<int>(text);
+    if (!port || *port < -1 || *port == 0 || *port > 65535)
+        return Error::make("\"{}\" is not a port from 1 to 65535, or -1 for none", text);
+    return *port;
+}
+
 void read_all(const YAML::Node& root, ControlConfig& config) {
     read_map(
         root, "the file",
@@ -125,6 +138,14 @@ void read_all(const YAML::Node& root, ControlConfig& config) {
                                 config.prefix_v6 =
                                     checked(check_prefix(scalar(n, "v6"), tailscale_ula_prefix()), n, "v6");
                             }}});
+             }},
+            {"relay",
+             [&](const YAML::Node& n) {
+                 config.embedded_relay = checked(check_relay(scalar(n, "relay")), n, "relay");
+             }},
+            {"relay_stun_port",
+             [&](const YAML::Node& n) {
+                 config.relay_stun_port = checked(check_port(scalar(n, "relay_stun_port")), n, "relay_stun_port");
              }},
             {"derp_map_file", [&](const YAML::Node& n) { config.derp_map_file = scalar(n, "derp_map_file"); }},
             {"policy_file", [&](const YAML::Node& n) { config.policy_file = scalar(n, "policy_file"); }},
@@ -200,6 +221,8 @@ Result<ControlConfig> parse_config(std::string_view yaml, const std::string& nam
         return Error::make("{}: tls_certificate and tls_key go together: set both or neither", name);
     if (!config.listen.enabled && !config.listen_tls.enabled)
         return Error::make("{}: listen and listen_tls are both empty, so nobody could connect", name);
+    if (config.embedded_relay && !config.listen_tls.enabled && config.server_url.starts_with("http://"))
+        return Error::make("{}: relay: embedded needs TLS, which its clients want: set listen_tls", name);
     return config;
 }
 

@@ -34,8 +34,10 @@ struct ControlConfig {
     std::string base_domain; ///< names are HOST.base_domain
     IpPrefix prefix_v4;
     IpPrefix prefix_v6;
-    std::string derp_map_file; ///< wire JSON; empty: one region that names this host
-    std::string policy_file;   ///< empty: the policy lives in the store
+    std::string derp_map_file; ///< wire JSON; empty: no region but that of the embedded relay
+    bool embedded_relay = false;
+    int relay_stun_port = 3478; ///< of the embedded relay; -1: no STUN
+    std::string policy_file;    ///< empty: the policy lives in the store
     Duration ephemeral_timeout{};
     log::Level log_level = log::Level::Info;
     log::Format log_format = log::Format::Text;

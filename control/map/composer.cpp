@@ -41,6 +41,22 @@ bool contains(const CompiledPolicy::NodeList& list, NodeId id) {
 constexpr std::size_t kMaxViews = 64;
 constexpr std::size_t kMaxFrames = 4096;
 
+/// Source: policy.md, derpMap: its regions stand above the operator's, a null one takes the operator's away.
+wire::DerpMap merged_derp_map(const wire::DerpMap& base, const std::string& policy_json) {
+    if (policy_json.empty()) return base;
+    auto wanted = wire::parse_derp_map(policy_json);
+    if (!wanted) return base; // the policy's check has refused it
+    wire::DerpMap merged = base;
+    if (!merged.regions || wanted->omit_default_regions) merged.regions.emplace();
+    for (auto& [id, region] : wanted->regions.value_or(std::map<int, std::optional<wire::DerpRegion>>{})) {
+        if (region)
+            (*merged.regions)[id] = std::move(region);
+        else
+            merged.regions->erase(id);
+    }
+    return merged.regions->empty() ? base : merged; // without any region clients do not even start
+}
+
 } // namespace
 
 void MapViewer::note(NodeId node, NodeChange change) {
@@ -79,6 +95,8 @@ News news_of(const NodeEvent& event) {
 void MapComposer::set_policy(std::shared_ptr<const CompiledPolicy> policy) {
     policy_ = std::move(policy);
     ++generation_;
+    std::string derp_map = wire::write_derp_map(merged_derp_map(fixed_.derp_map, policy_->document().derp_map));
+    if (!derp_map_ || *derp_map_ != derp_map) derp_map_ = shared(std::move(derp_map));
     looks_depend_on_viewer_ = !policy_->document().node_attributes.empty() || policy_->document().disable_ipv4;
     routers_.clear();
     for (const TailnetNode& node : policy_->tailnet().nodes)
@@ -246,6 +264,7 @@ FramePieces MapComposer::full(MapViewer& viewer, const WallTime& now) {
     viewer.self_changed = false;
     viewer.view = policy_->view_of(viewer.id);
     viewer.generation = generation_;
+    viewer.derp_map = derp_map_;
     viewer.filter = filter_text(viewer.id);
     viewer.ssh_rules = ssh_rules_text(viewer.id);
     viewer.special.clear();
@@ -262,7 +281,7 @@ FramePieces MapComposer::full(MapViewer& viewer, const WallTime& now) {
     NodeView own = look(viewer.id, *self);
     std::string head =
         fmt::format(R"({{"ControlTime":"{}","Node":{},"DERPMap":{},"DNSConfig":{},"Domain":)", now.text(),
-                    self_json(*self, tailnet_.fqdn(*self), own, now), fixed_.derp_map_json, fixed_.dns_json);
+                    self_json(*self, tailnet_.fqdn(*self), own, now), *viewer.derp_map, fixed_.dns_json);
     json::append_string(head, fixed_.domain);
     head += fmt::format(R"(,"PacketFilters":{{"base":{}}},"SSHPolicy":{{"rules":{}}},"UserProfiles":[{}])",
                         *viewer.filter, viewer.ssh_rules, profiles);
@@ -355,6 +374,10 @@ FramePieces MapComposer::delta(MapViewer& viewer, const WallTime& now) {
             for (NodeId id : *viewer.view) check(id);
         else
             for (NodeId id : routers_) check(id);
+        if (viewer.derp_map != derp_map_) {
+            viewer.derp_map = derp_map_;
+            out += R"(,"DERPMap":)" + *derp_map_;
+        }
         if (SharedText filter = filter_text(viewer.id); filter != viewer.filter) {
             viewer.filter = filter;
             out += fmt::format(R"(,"PacketFilters":{{"base":{}}})", *filter);

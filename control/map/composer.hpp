@@ -4,6 +4,7 @@
 #include "control/map/wire_json.hpp"
 #include "control/tailnet/tailnet_state.hpp"
 #include "policy/compile.hpp"
+#include "proto/control/derp_map.hpp"
 #include "proto/map_frame.hpp"
 
 #include <functional>
@@ -31,6 +32,7 @@ struct MapViewer {
 
     CompiledPolicy::NodeList view; ///< as told
     std::uint64_t generation = 0;  ///< of the policy that was told
+    SharedText derp_map;
     SharedText filter;
     std::string ssh_rules;
     std::map<NodeId, SharedText> special; ///< peers whose look depends on the viewer
@@ -54,7 +56,7 @@ News news_of(const NodeEvent& event);
 class MapComposer {
 public:
     struct Fixed {
-        std::string derp_map_json;
+        wire::DerpMap derp_map; ///< of the operator; the policy may add to it and take from it
         std::string dns_json;
         std::string domain;
     };
@@ -123,6 +125,7 @@ private:
 
     const TailnetState& tailnet_;
     Fixed fixed_;
+    SharedText derp_map_; // JSON, as the policy wants it
     std::shared_ptr<const CompiledPolicy> policy_;
     std::uint64_t generation_ = 0;
     bool looks_depend_on_viewer_ = false; // node attributes are in force

@@ -126,8 +126,17 @@ HttpResponse route(const HttpRequest& request, Coordinator& coordinator, const N
 
 } // namespace
 
-HttpHandler public_handler(Coordinator& coordinator, const NoiseServer& noise) {
-    return [&coordinator, &noise](HttpRequest request) -> Task<HttpResponse> {
+HttpHandler verify_handler(Coordinator& coordinator) {
+    return [&coordinator](HttpRequest request) -> Task<HttpResponse> {
+        bool right = request.path() == "/verify" && request.method == "POST";
+        co_return right ? on_verify(request, coordinator) : plain(404, "not found");
+    };
+}
+
+HttpHandler public_handler(Coordinator& coordinator, const NoiseServer& noise, EmbeddedRelay* relay) {
+    return [&coordinator, &noise, relay](HttpRequest request) -> Task<HttpResponse> {
+        if (relay != nullptr && EmbeddedRelay::is_for_relay(request))
+            co_return co_await relay->forward(std::move(request));
         HttpResponse response = route(request, coordinator, noise);
         if (response.status != 101) {
             response.headers.add("X-Content-Type-Options", "nosniff");

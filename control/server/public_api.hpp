@@ -2,12 +2,15 @@
 #pragma once
 #include "base/io/http.hpp"
 #include "control/server/coordinator.hpp"
+#include "control/server/embedded_relay.hpp"
 #include "proto/noise.hpp"
 
 namespace tailrace {
 
-/// Both references outlive the handler.
-HttpHandler public_handler(Coordinator& coordinator, const NoiseServer& noise);
+/// What it is given outlives the handler. `relay` may be null.
+HttpHandler public_handler(Coordinator& coordinator, const NoiseServer& noise, EmbeddedRelay* relay);
+/// What the embedded relay may ask: /verify alone.
+HttpHandler verify_handler(Coordinator& coordinator);
 /// /metrics and /health, for the address that only the operator's network reaches.
 HttpHandler metrics_handler(Coordinator& coordinator);
 

@@ -40,12 +40,15 @@ private:
     Task<void> accept_loop(std::shared_ptr<Listener> listener, Serve serve);
     Result<void> listen_tcp(const std::string& name, const ListenAddress& at, Serve serve);
     Result<void> listen_admin();
+    Result<void> start_relay();
+    HttpHandler public_api() { return public_handler(*coordinator_, noise_, relay_.get()); }
     Task<void> serve_tls(std::unique_ptr<Stream> stream);
 
     Reactor& reactor_;
     std::unique_ptr<Coordinator> coordinator_;
     NoiseServer noise_;
     std::optional<TlsContext> tls_;
+    std::unique_ptr<EmbeddedRelay> relay_;
     std::vector<std::shared_ptr<Listener>> listeners_;
 };
 
@@ -81,7 +84,7 @@ Result<void> Server::listen_tcp(const std::string& name, const ListenAddress& at
 Task<void> Server::serve_tls(std::unique_ptr<Stream> stream) {
     auto secured = co_await tls_accept(*tls_, std::move(stream), std::chrono::seconds{10});
     if (!secured) co_return; // a port scan, or a client that went
-    co_await serve_http1(std::move(*secured), public_handler(*coordinator_, noise_), Http1ServerOptions{});
+    co_await serve_http1(std::move(*secured), public_api(), Http1ServerOptions{});
 }
 
 Result<void> Server::listen_admin() {
@@ -111,6 +114,32 @@ Result<void> Server::listen_admin() {
     return {};
 }
 
+Result<void> Server::start_relay() {
+    const ControlConfig& config = coordinator_->config();
+    auto verify = Listener::tcp(reactor_, Endpoint{IpAddress::v4(0x7f000001), 0});
+    if (!verify) return verify.error().with("relay: embedded");
+    auto shared = std::make_shared<Listener>(std::move(*verify));
+    listeners_.push_back(shared);
+    spawn(reactor_, "questions of the relay", accept_loop(shared, [this](std::unique_ptr<Stream> stream) {
+              return serve_http1(std::move(stream), verify_handler(*coordinator_), Http1ServerOptions{});
+          }));
+    EmbeddedRelay::Options options;
+    options.executable = find_relay_executable();
+    if (options.executable.empty())
+        return Error::make(
+            "relay: embedded: there is no tailrace-relay beside tailrace-control or in the PATH: install "
+            "it, or set relay: none");
+    options.state_dir = config.state_dir + "/relay";
+    options.hostname = config.server_host();
+    options.stun_port = config.relay_stun_port;
+    options.verify_url = fmt::format("http://{}/verify", shared->local().text());
+    options.log_level = config.log_level;
+    auto relay = EmbeddedRelay::start(reactor_, std::move(options));
+    if (!relay) return relay.error().with("relay: embedded");
+    relay_ = std::move(*relay);
+    return {};
+}
+
 Result<void> Server::listen() {
     const ControlConfig& config = coordinator_->config();
     auto serve_plain = [](HttpHandler handler) -> Serve {
@@ -119,8 +148,9 @@ Result<void> Server::listen() {
         };
     };
     if (auto done = listen_admin(); !done) return done;
+    if (auto done = config.embedded_relay ? start_relay() : Result<void>{}; !done) return done;
     if (config.listen.enabled) {
-        auto done = listen_tcp("listen", config.listen, serve_plain(public_handler(*coordinator_, noise_)));
+        auto done = listen_tcp("listen", config.listen, serve_plain(public_api()));
         if (!done) return done;
     }
     if (config.metrics_listen.enabled) {
@@ -135,7 +165,7 @@ Result<void> Server::listen() {
     tls_ = std::move(*context);
     auto done = listen_tcp("listen_tls", config.listen_tls,
                            [this](std::unique_ptr<Stream> stream) { return serve_tls(std::move(stream)); });
-    if (done || !config.listen_tls_is_default) return done;
+    if (done || !config.listen_tls_is_default || config.embedded_relay) return done;
     log::warn("not serving TLS: clients of a public http:// address will not find back after a restart",
               {{"error", done.error()}});
     return {};
@@ -149,6 +179,7 @@ Task<void> Server::run_until_signal() {
     }
     notify_service_manager("STOPPING=1");
     for (auto& listener : listeners_) listener->close();
+    if (relay_) co_await relay_->stop();
     co_await coordinator_->stop();
     reactor_.stop();
 }

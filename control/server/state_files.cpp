@@ -1,6 +1,7 @@
 #include "control/server/state_files.hpp"
 
 #include "base/file.hpp"
+#include "base/io/http.hpp"
 #include "base/json/json.hpp"
 #include "base/text.hpp"
 #include "proto/control/derp_map.hpp"
@@ -43,26 +44,60 @@ Result<TlsIdentity> load_tls_identity(const ControlConfig& config) {
 
 namespace {
 
+constexpr int kEmbeddedRegion = 900; // 900 to 999 are for self-hosted relays
+
+/// Clients reach the embedded relay where they reach us by TLS.
+Result<wire::DerpRegion> embedded_region(const ControlConfig& config) {
+    wire::DerpNode node;
+    node.name = "900a";
+    node.region_id = kEmbeddedRegion;
+    node.host_name = config.server_host();
+    node.stun_port = config.relay_stun_port;
+    node.can_port_80 = config.listen.enabled && config.listen.endpoint.port == 80;
+    bool https = config.server_url.starts_with("https://"); // else they are not told of our TLS port in any other way
+    auto port = https ? Url::parse(config.server_url)->port : config.listen_tls.endpoint.port;
+    node.derp_port = port == 443 ? 0 : port;
+    if (config.tls_certificate.empty() && config.listen_tls.enabled) {
+        auto identity = load_tls_identity(config);
+        if (!identity) return identity.error();
+        auto pin = certificate_pin(identity->certificate);
+        if (!pin) return pin.error();
+        node.cert_name = *pin;
+    }
+    wire::DerpRegion region;
+    region.region_id = kEmbeddedRegion;
+    region.region_code = "embedded";
+    region.region_name = "Embedded relay of the control server";
+    region.nodes = {node};
+    return region;
+}
+
 /// Clients start only when some region is named, whether it works or not (control-protocol.md 8.3).
 wire::DerpMap placeholder_derp_map(const std::string& host) {
     wire::DerpNode node;
     node.name = "900a";
-    node.region_id = 900;
+    node.region_id = kEmbeddedRegion;
     node.host_name = host;
     wire::DerpRegion region;
-    region.region_id = 900;
+    region.region_id = kEmbeddedRegion;
     region.region_code = "none";
     region.region_name = "No relay configured";
     region.nodes = {node};
     wire::DerpMap map;
-    map.regions.emplace()[900] = region;
+    map.regions.emplace()[kEmbeddedRegion] = region;
     map.omit_default_regions = true;
     return map;
 }
 
-Result<wire::DerpMap> load_derp_map(const ControlConfig& config) {
+Result<wire::DerpMap> load_derp_map_file(const ControlConfig& config) {
+    if (config.derp_map_file.empty() && config.embedded_relay) {
+        wire::DerpMap map;
+        map.regions.emplace();
+        map.omit_default_regions = true;
+        return map;
+    }
     if (config.derp_map_file.empty()) {
-        log::warn("no derp_map_file: nodes without a direct path can't reach each other");
+        log::warn("neither derp_map_file nor \"relay: embedded\": nodes without a direct path can't reach each other");
         return placeholder_derp_map(config.server_host());
     }
     auto text = read_file(config.derp_map_file, 4 << 20);
@@ -85,13 +120,24 @@ Result<wire::DerpMap> load_derp_map(const ControlConfig& config) {
     return map;
 }
 
+Result<wire::DerpMap> load_derp_map(const ControlConfig& config) {
+    auto map = load_derp_map_file(config);
+    if (!map || !config.embedded_relay) return map;
+    auto region = embedded_region(config);
+    if (!region) return region.error();
+    if (!map->regions->emplace(kEmbeddedRegion, *region).second)
+        return Error::make("DERP map {}: region {} is the embedded relay's: give yours another number",
+                           config.derp_map_file, kEmbeddedRegion);
+    return map;
+}
+
 } // namespace
 
 Result<MapComposer::Fixed> load_fixed_parts(const ControlConfig& config) {
     auto derp = load_derp_map(config);
     if (!derp) return derp.error();
     MapComposer::Fixed fixed;
-    fixed.derp_map_json = wire::write_derp_map(*derp);
+    fixed.derp_map = std::move(*derp);
     fixed.dns_json = json::write(magic_dns(config.base_domain));
     fixed.domain = config.base_domain.empty() ? config.server_host() : config.base_domain;
     return fixed;

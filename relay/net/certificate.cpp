@@ -4,7 +4,6 @@
 #include "relay/net/tls_records.hpp"
 
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
@@ -22,9 +21,7 @@ struct Deleter {
 };
 using OwnedCertificate = std::unique_ptr<X509, Deleter<X509_free>>;
 using OwnedKey = std::unique_ptr<EVP_PKEY, Deleter<EVP_PKEY_free>>;
-using OwnedBio = std::unique_ptr<BIO, Deleter<BIO_free_all>>;
 
-constexpr std::string_view kPinPrefix = "sha256-raw:";
 constexpr std::string_view kMetaPrefix = "derpkey";
 constexpr long kSecondsInDay = 24L * 3600;
 constexpr int kMetaDays = 30; // before and after the start; clients do not look
@@ -34,13 +31,6 @@ Error tls_error(std::string_view what) {
     const char* reason = code == 0 ? nullptr : ERR_reason_error_string(code);
     ERR_clear_error();
     return Error::make("{}: {}", what, reason != nullptr ? reason : "unknown TLS error");
-}
-
-Result<std::string> pin_of(X509* certificate) {
-    unsigned char digest[EVP_MAX_MD_SIZE];
-    unsigned size = 0;
-    if (X509_digest(certificate, EVP_sha256(), digest, &size) != 1) return tls_error("hash the TLS certificate");
-    return std::string{kPinPrefix} + hex_encode(std::as_bytes(std::span{digest, size}));
 }
 
 Result<OwnedCertificate> make_meta_certificate(const NodeKey& key) {
@@ -80,13 +70,6 @@ bool is_meta(X509* certificate) {
 }
 
 } // namespace
-
-Result<std::string> certificate_pin(std::string_view pem) {
-    OwnedBio bio{BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size()))};
-    OwnedCertificate leaf{PEM_read_bio_X509(bio.get(), nullptr, nullptr, nullptr)};
-    if (!leaf) return tls_error("read the TLS certificate");
-    return pin_of(leaf.get());
-}
 
 Result<TlsContext> relay_tls(const TlsIdentity& identity, const NodeKey& key) {
     auto context = TlsContext::server(identity);
@@ -131,7 +114,7 @@ Result<void> check_certificate(ssl_st* ssl, const ExpectedCertificate& expected)
     if (X509_cmp_current_time(X509_get0_notBefore(leaf.get())) > 0 ||
         X509_cmp_current_time(X509_get0_notAfter(leaf.get())) < 0)
         return Error::make("its certificate is not valid now");
-    auto pin = pin_of(leaf.get());
+    auto pin = certificate_pin(leaf.get());
     if (!pin) return pin.error();
     if (*pin != to_lower(expected.pin)) return Error::make("its certificate is {}, not the one expected", *pin);
     return {};

@@ -10,10 +10,6 @@ struct ssl_st;
 
 namespace tailrace::relay {
 
-/// "sha256-raw:<hex>" of the first certificate in the text: what a DERP map node's CertName says about a certificate
-/// that no authority vouches for (derp-disco-paths.md 1.1).
-Result<std::string> certificate_pin(std::string_view pem);
-
 /// A server context for the identity, with a last certificate whose name tells clients the DERP key before the first
 /// byte of DERP, which saves them a round trip (derp-disco-paths.md 1.2).
 Result<TlsContext> relay_tls(const TlsIdentity& identity, const NodeKey& key);

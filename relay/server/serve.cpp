@@ -145,6 +145,9 @@ Result<void> Relay::make_cores() {
 // Before the cores' threads start: nobody else uses core 0 yet.
 Result<void> Relay::listen() {
     Core& front = *shared_.cores.front();
+    auto inherited = take_inherited_sockets();
+    if (inherited.size() > 1)
+        return Error::make("{} sockets were passed to the relay, which takes one, for DERP", inherited.size());
     struct Wanted {
         const std::optional<Endpoint>& at;
         Door door;
@@ -154,7 +157,8 @@ Result<void> Relay::listen() {
          {Wanted{config_.listen, Door::Derp, tls_.has_value()}, Wanted{config_.listen_http, Door::HttpOnly, false},
           Wanted{config_.metrics_listen, Door::Metrics, false}}) {
         if (!wanted.at) continue;
-        auto socket = listen_tcp(*wanted.at);
+        auto socket = wanted.door == Door::Derp && !inherited.empty() ? Result<Fd>{std::move(inherited.front())}
+                                                                      : listen_tcp(*wanted.at);
         if (!socket) return socket.error();
         Endpoint at = local_endpoint(socket->get());
         if (auto added = front.add_listener(std::move(*socket), wanted.door, wanted.tls); !added) return added;

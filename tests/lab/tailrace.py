@@ -30,6 +30,8 @@ class TailraceControl:
         self.folder.mkdir(exist_ok=True)
         self._config = self.folder / "config.yaml"
         (self.folder / "derp.json").write_text(json.dumps(relays or derp_map()))
+        if settings.get("relay") == "embedded" and relays is None:
+            settings["derp_map_file"] = ""
         lines = {"server_url": self.url, "listen": "0.0.0.0:8080", "listen_tls": "0.0.0.0:443", "metrics_listen": "127.0.0.1:9090",
                  "state_dir": str(self.folder / "state"), "socket": CONTROL_SOCKET, "base_domain": BASE_DOMAIN,
                  "derp_map_file": str(self.folder / "derp.json"), **settings}

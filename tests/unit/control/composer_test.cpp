@@ -19,10 +19,26 @@ constexpr const char* kTwoIslands = R"({
 })";
 
 struct Composer : TailnetFixture {
-    MapComposer composer{tailnet, {R"({"Regions":{}})", R"({"Proxied":true})", "tail.lab"}};
+    MapComposer composer{tailnet, {two_regions(), R"({"Proxied":true})", "tail.lab"}};
     std::vector<Machine> machines;
     std::shared_ptr<const CompiledPolicy> last;
 
+    static wire::DerpMap two_regions() {
+        wire::DerpMap map;
+        map.regions.emplace();
+        for (int id : {900, 901}) {
+            wire::DerpRegion region;
+            region.region_id = id;
+            region.nodes.emplace_back().region_id = id;
+            (*map.regions)[id] = region;
+        }
+        return map;
+    }
+    static std::vector<int> region_ids(const wire::MapResponse& map) {
+        std::vector<int> out;
+        for (const auto& [id, region] : *map.derp_map->regions) out.push_back(region ? id : -id);
+        return out;
+    }
     void join_some(int count) {
         std::string key = reusable_key();
         for (int i = 0; i < count; ++i) {
@@ -91,6 +107,25 @@ TEST_F(Composer, AFullMapHasEverythingButTheViewerAmongItsPeers) {
             EXPECT_EQ(map.user_profiles.size(), 1u);
             EXPECT_TRUE(map.packet_filters && map.ssh_policy && map.derp_map && map.dns_config && map.control_time);
         }
+}
+
+TEST_F(Composer, ThePolicyAddsRegionsAndTakesThemAway) {
+    constexpr const char* kMore = R"({"derpMap": {"Regions": {
+        "901": null,
+        "902": {"RegionID": 902, "Nodes": [{"Name": "a", "RegionID": 902, "HostName": "relay.example.com"}]}}}})";
+    constexpr const char* kOnlyTheirs = R"({"derpMap": {"OmitDefaultRegions": true, "Regions": {
+        "7": {"RegionID": 7, "Nodes": [{"Name": "a", "RegionID": 7, "HostName": "relay.example.com"}]}}}})";
+    join_some(2);
+    use_policy("");
+    MapViewer viewer = this->viewer(1);
+    EXPECT_THAT(region_ids(read(composer.full(viewer, at(now)))), ElementsAre(900, 901));
+    use_policy(kMore);
+    EXPECT_THAT(region_ids(read(composer.delta(viewer, at(now)))), ElementsAre(900, 902));
+    EXPECT_TRUE(composer.delta(viewer, at(now)).empty());
+    use_policy(kOnlyTheirs);
+    EXPECT_THAT(region_ids(read(composer.delta(viewer, at(now)))), ElementsAre(7));
+    use_policy(R"({"derpMap": {"OmitDefaultRegions": true}})"); // without a region clients would not start
+    EXPECT_THAT(region_ids(read(composer.delta(viewer, at(now)))), ElementsAre(900, 901));
 }
 
 TEST_F(Composer, SerialisesANodeOnceForAllViewers) {

@@ -29,6 +29,8 @@ base_domain: tail.lab
 prefixes:
   v4: 100.64.0.0/16
   v6: fd7a:115c:a1e0::/64
+relay: embedded
+relay_stun_port: -1
 derp_map_file: /tmp/derp.json
 policy_file: /tmp/policy.hujson
 ephemeral_timeout: 90s
@@ -43,6 +45,8 @@ log:
     EXPECT_FALSE(config->listen_tls_is_default);
     EXPECT_FALSE(config->metrics_listen.enabled);
     EXPECT_EQ(config->prefix_v4.text(), "100.64.0.0/16");
+    EXPECT_TRUE(config->embedded_relay);
+    EXPECT_EQ(config->relay_stun_port, -1);
     EXPECT_EQ(config->ephemeral_timeout, std::chrono::seconds{90});
     EXPECT_EQ(config->log_format, log::Format::Json);
 }
@@ -57,9 +61,10 @@ TEST(ControlConfig, NamesTheLineOfAnUnknownKey) {
 }
 
 TEST(ControlConfig, NamesTheLineOfABadValue) {
-    for (const char* text : {"listen: nowhere", "server_url: ftp://x", "prefixes: {v4: 10.0.0.0/8}",
-                             "prefixes: {v6: fd00::/48}", "log: {level: loud}", "listen: [1]", "base_domain: a..b",
-                             "listen: :80\nlisten: :81", "a: [", "tls_key: /x"}) {
+    for (const char* text :
+         {"listen: nowhere", "server_url: ftp://x", "prefixes: {v4: 10.0.0.0/8}", "prefixes: {v6: fd00::/48}",
+          "log: {level: loud}", "listen: [1]", "base_domain: a..b", "listen: :80\nlisten: :81", "a: [", "tls_key: /x",
+          "relay: yes", "relay_stun_port: 0", "relay: embedded\nlisten_tls: \"\""}) {
         auto config = parse_config(text, "control.yaml");
         ASSERT_FALSE(config) << text;
         EXPECT_THAT(config.error().message(), HasSubstr("control.yaml")) << text;
