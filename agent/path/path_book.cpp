@@ -27,6 +27,7 @@ int address_points(const IpAddress& address) {
 constexpr std::size_t kSmallTailnet = 64;
 constexpr auto kHeardLately = std::chrono::seconds{2};
 constexpr auto kContestedFor = std::chrono::seconds{15};
+constexpr auto kCallPause = std::chrono::milliseconds{4500}; // reference clients call every 5 s at most
 constexpr auto kAnswerPause = std::chrono::milliseconds{10}; // between pings that answer pings
 const IpAddress kRelayMagic = IpAddress::v4(0x7f030328);     // 127.3.3.40
 
@@ -207,7 +208,12 @@ void PathBook::on_call_me_maybe(TimePoint now, const DiscoKey& from, const NodeK
     }
     for (const Endpoint& endpoint : before)
         if (!known.candidates[endpoint].from_call) forget_candidate(known, endpoint);
-    for (auto& [endpoint, entry] : known.candidates) entry.last_ping_sent.reset();
+    // Everything is tried again at once, for the peer's NAT is open now; but not again and again by many calls.
+    bool due = !known.last_called || now - *known.last_called >= kCallPause;
+    if (due) {
+        known.last_called = now;
+        for (auto& [endpoint, entry] : known.candidates) entry.last_ping_sent.reset();
+    }
     settle(now, node, known);
     round(now, node, known, false); // no call back: that would go on for ever
 }
@@ -401,10 +407,20 @@ std::vector<PathBook::CandidateState> PathBook::candidates(TimePoint now, const 
 
 void PathBook::ping(TimePoint now, const NodeKey& node, Known& known, const Endpoint& to, std::uint64_t question) {
     if (known.disco.is_zero()) return;
+    if (question == 0 && known.best != to && !take_from_budget(now)) return;
     if (relay_region(to) == 0) candidate(now, known, to).last_ping_sent = now;
     DiscoTxId id = new_id_();
     sent_[id] = Sent{node, to, now, question};
     actions_.push_back(SendPing{node, known.disco, id, to});
+}
+
+bool PathBook::take_from_budget(TimePoint now) {
+    double seconds = std::chrono::duration<double>(now - budget_filled_).count();
+    ping_budget_ = std::min(kPingBurst, ping_budget_ + seconds * kPingsPerSecond);
+    budget_filled_ = now;
+    if (ping_budget_ < 1) return false;
+    ping_budget_ -= 1;
+    return true;
 }
 
 /// After the pings, so that our own firewall is open when the peer's come.

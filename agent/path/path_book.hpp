@@ -75,6 +75,9 @@ public:
     /// A peer that we have just heard of is probed this long without traffic.
     static constexpr auto kIntroduction = std::chrono::seconds{30};
     static constexpr std::size_t kMaxCandidates = 100;
+    /// Pings that we think of ourselves, to all peers together: what a flood of wishes can make us send.
+    static constexpr double kPingsPerSecond = 1000;
+    static constexpr double kPingBurst = 4000;
 
     struct Peer {
         NodeKey node;
@@ -173,7 +176,7 @@ private:
         std::optional<Endpoint> in_force; ///< what WireGuard has
         std::optional<Endpoint> best;     ///< the direct address that worked last
         TimePoint trusted_until{};        ///< of `best`
-        std::optional<TimePoint> last_call, left_direct, last_relayed_arrival, last_disco;
+        std::optional<TimePoint> last_call, last_called, left_direct, last_relayed_arrival, last_disco;
         TimePoint introduced_until{};
         std::optional<TimePoint> last_traffic, last_round;
         TimePoint next_look = TimePoint::max();
@@ -186,6 +189,7 @@ private:
     };
 
     void ping(TimePoint now, const NodeKey& node, Known& known, const Endpoint& to, std::uint64_t question);
+    bool take_from_budget(TimePoint now);
     void round(TimePoint now, const NodeKey& node, Known& known, bool with_call);
     void call(TimePoint now, const NodeKey& node, Known& known);
     void look(TimePoint now, const NodeKey& node, Known& known);
@@ -207,6 +211,8 @@ private:
     std::map<DiscoTxId, Sent> sent_;
     std::vector<IpPrefix> local_networks_;
     std::vector<PathAction> actions_;
+    double ping_budget_ = kPingBurst;
+    TimePoint budget_filled_{};
     std::uint64_t last_question_ = 0;
     bool relaying_ = false;
 };

@@ -155,6 +155,30 @@ TEST_F(PathBookTest, BoundsTheCandidates) {
     EXPECT_LE(pinged().size(), PathBook::kMaxCandidates);
 }
 
+TEST_F(PathBookTest, AFloodOfCallsMakesNoFloodOfPings) {
+    add_alice();
+    (void)pinged();
+    std::vector<Endpoint> many;
+    for (std::uint32_t i = 0; i < 100'000; ++i)
+        many.push_back({IpAddress::v4(0xc6336400u + i), static_cast<std::uint16_t>(1 + i % 60000)});
+    std::size_t sent = 0;
+    for (auto when = 0ms; when < 10s; when += 10ms) {
+        std::span<const Endpoint> some{many.data() + (when / 10ms) * 100, 100};
+        book_.on_call_me_maybe(at(when), kAliceDisco, kAlice, {some.begin(), some.end()});
+        sent += pinged().size();
+    }
+    EXPECT_LE(sent, static_cast<std::size_t>(PathBook::kPingBurst + 10 * PathBook::kPingsPerSecond));
+    EXPECT_LE(book_.candidates(at(10s), kAlice).size(), PathBook::kMaxCandidates);
+    // The same call many times: each address is asked once in five seconds.
+    sent = 0;
+    for (auto when = 60s; when < 64s; when += 1s) {
+        book_.on_call_me_maybe(at(when), kAliceDisco, kAlice, {many.begin(), many.begin() + 50});
+        sent += pinged().size();
+    }
+    EXPECT_LE(sent, 60u);
+    EXPECT_GE(sent, 50u);
+}
+
 TEST_F(PathBookTest, AnswersAQuestionOnce) {
     add_alice({kPublic});
     pinged();
