@@ -97,6 +97,7 @@ void PathBook::set_peers(TimePoint now, const std::vector<Peer>& peers) {
             round(now, peer.node, stored, true);
     }
     peers_ = std::move(kept);
+    std::erase_if(looks_, [&](const auto& entry) { return !peers_.contains(entry.second); });
     std::erase_if(sent_, [&](const auto& entry) { return !peers_.contains(entry.second.node); });
 }
 
@@ -324,28 +325,30 @@ std::uint64_t PathBook::ask(TimePoint now, const NodeKey& node) {
     return question;
 }
 
-void PathBook::on_timer(TimePoint now) {
-    for (auto it = sent_.begin(); it != sent_.end();) {
-        const Sent& sent = it->second;
-        if (now - sent.at <= kPingTimeout) {
-            ++it;
-            continue;
-        }
-        auto peer = peers_.find(sent.node);
-        if (peer != peers_.end() && can_relay(peer->second) && peer->second.best == sent.to &&
+void PathBook::forget_old_pings(TimePoint now) {
+    while (!sent_in_order_.empty() && now - sent_in_order_.front().first > kPingTimeout) {
+        auto it = sent_.find(sent_in_order_.front().second);
+        sent_in_order_.pop_front();
+        if (it == sent_.end()) continue;
+        auto peer = peers_.find(it->second.node);
+        if (peer != peers_.end() && can_relay(peer->second) && peer->second.best == it->second.to &&
             !trusts(now, peer->second))
             peer->second.best.reset(); // the relay carries on alone
-        it = sent_.erase(it);
+        sent_.erase(it);
     }
-    for (auto& [node, known] : peers_)
-        if (known.next_look <= now) look(now, node, known);
+}
+
+void PathBook::on_timer(TimePoint now) {
+    forget_old_pings(now);
+    std::vector<NodeKey> due;
+    for (auto it = looks_.begin(); it != looks_.end() && it->first <= now; ++it) due.push_back(it->second);
+    for (const NodeKey& node : due)
+        if (auto peer = peers_.find(node); peer != peers_.end()) look(now, node, peer->second);
 }
 
 std::optional<TimePoint> PathBook::next_timer() const {
-    TimePoint next = TimePoint::max();
-    for (const auto& [node, known] : peers_) next = std::min(next, known.next_look);
-    if (next == TimePoint::max()) return std::nullopt;
-    return next;
+    if (looks_.empty()) return std::nullopt;
+    return looks_.begin()->first;
 }
 
 PathBook::State PathBook::state(TimePoint now, const NodeKey& node) const {
@@ -411,6 +414,7 @@ void PathBook::ping(TimePoint now, const NodeKey& node, Known& known, const Endp
     if (relay_region(to) == 0) candidate(now, known, to).last_ping_sent = now;
     DiscoTxId id = new_id_();
     sent_[id] = Sent{node, to, now, question};
+    sent_in_order_.emplace_back(now, id);
     actions_.push_back(SendPing{node, known.disco, id, to});
 }
 
@@ -442,18 +446,24 @@ void PathBook::round(TimePoint now, const NodeKey& node, Known& known, bool with
     look(now, node, known);
 }
 
-/// Does what is due for a peer, and says when to look again.
 void PathBook::look(TimePoint now, const NodeKey& node, Known& known) {
-    known.next_look = TimePoint::max();
+    TimePoint next = do_what_is_due(now, node, known);
+    if (next == known.next_look) return;
+    if (known.next_look != TimePoint::max()) looks_.erase({known.next_look, node});
+    if (next != TimePoint::max()) looks_.emplace(next, node);
+    known.next_look = next;
+}
+
+TimePoint PathBook::do_what_is_due(TimePoint now, const NodeKey& node, Known& known) {
+    constexpr TimePoint kNever = TimePoint::max();
     bool trusted = trusts(now, known);
     if (!trusted) settle(now, node, known);
     bool active = is_active(now, known);
     if (!active && can_relay(known)) { // silence costs nothing; the next packet wakes us at the relayed endpoint
-        if (trusted) known.next_look = known.trusted_until;
-        return;
+        return trusted ? known.trusted_until : kNever;
     }
-    if (known.disco.is_zero() || (known.candidates.empty() && !can_relay(known))) return;
-    if (!active && (trusted || now >= known.introduced_until)) return;
+    if (known.disco.is_zero() || (known.candidates.empty() && !can_relay(known))) return kNever;
+    if (!active && (trusted || now >= known.introduced_until)) return kNever;
     if (trusted) {
         Candidate& entry = candidate(now, known, *known.best);
         TimePoint beat = entry.last_ping_sent ? *entry.last_ping_sent + kHeartbeat : now;
@@ -461,9 +471,9 @@ void PathBook::look(TimePoint now, const NodeKey& node, Known& known) {
             ping(now, node, known, *known.best, 0);
             beat = now + kHeartbeat;
         }
-        known.next_look = std::min(beat, known.trusted_until);
+        TimePoint next = std::min(beat, known.trusted_until);
         bool slow = entry.round_trip > kGoodEnough;
-        if (!slow || !known.last_round || now - *known.last_round < kUpgradeEvery) return;
+        if (!slow || !known.last_round || now - *known.last_round < kUpgradeEvery) return next;
         known.last_round = now;
         std::vector<Endpoint> others;
         for (const auto& [endpoint, other] : known.candidates)
@@ -471,7 +481,7 @@ void PathBook::look(TimePoint now, const NodeKey& node, Known& known) {
                 others.push_back(endpoint);
         for (const Endpoint& endpoint : others) ping(now, node, known, endpoint, 0);
         if (can_relay(known)) call(now, node, known);
-        return;
+        return next;
     }
     TimePoint next = now + kPingEvery;
     std::vector<Endpoint> due;
@@ -484,7 +494,7 @@ void PathBook::look(TimePoint now, const NodeKey& node, Known& known) {
     for (const Endpoint& endpoint : due) ping(now, node, known, endpoint, 0);
     if (!due.empty()) known.last_round = now;
     if (can_relay(known) && (!due.empty() || known.candidates.empty())) call(now, node, known);
-    known.next_look = next;
+    return next;
 }
 
 /// Where the peer's packets should go now.

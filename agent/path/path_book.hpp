@@ -7,9 +7,12 @@
 
 #include <array>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -192,7 +195,10 @@ private:
     bool take_from_budget(TimePoint now);
     void round(TimePoint now, const NodeKey& node, Known& known, bool with_call);
     void call(TimePoint now, const NodeKey& node, Known& known);
+    /// Does what is due for a peer, and says when to look again.
     void look(TimePoint now, const NodeKey& node, Known& known);
+    TimePoint do_what_is_due(TimePoint now, const NodeKey& node, Known& known);
+    void forget_old_pings(TimePoint now);
     void settle(TimePoint now, const NodeKey& node, Known& known);
     void use(const NodeKey& node, Known& known, const Endpoint& endpoint);
     void forget_candidate(Known& known, const Endpoint& endpoint);
@@ -209,6 +215,8 @@ private:
     std::map<DiscoKey, NodeKey> by_disco_;
     std::map<NodeKey, Endpoint> adopted_;
     std::map<DiscoTxId, Sent> sent_;
+    std::deque<std::pair<TimePoint, DiscoTxId>> sent_in_order_; ///< may name some that were answered
+    std::set<std::pair<TimePoint, NodeKey>> looks_;             ///< Known::next_look of all who have one
     std::vector<IpPrefix> local_networks_;
     std::vector<PathAction> actions_;
     double ping_budget_ = kPingBurst;

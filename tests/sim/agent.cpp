@@ -1,4 +1,5 @@
 #include "base/random.hpp"
+#include "proto/stun.hpp"
 #include "tests/sim/tailnet.hpp"
 
 #include <gtest/gtest.h>
@@ -10,10 +11,14 @@ constexpr std::byte kTransport{4}; // first byte of a WireGuard data message
 
 } // namespace
 
-Agent::Agent(World& world, Internet& internet, Control& control, std::string hostname, Endpoint socket, Nat* behind)
+Agent::Agent(World& world, Internet& internet, Control& control, std::string hostname, Endpoint socket, Nat* behind,
+             Relays* relays)
     : world_(world), internet_(internet), control_(control), hostname_(std::move(hostname)), socket_(socket),
-      behind_(behind), book_([] { return random_array<12>(); }) {
+      behind_(behind), book_([] { return random_array<12>(); }), relays_(relays) {
     attach();
+    if (relays_ == nullptr) return;
+    choose_home();
+    keep_measuring();
 }
 
 void Agent::attach() {
@@ -26,10 +31,115 @@ void Agent::move_to(const Endpoint& socket, Nat* behind) {
     socket_ = socket;
     behind_ = behind;
     attach();
+    outside_.reset();
+    measured_.reset();
     book_.on_network_change(world_.now());
     carry_out();
     report();
+    measure();
 }
+
+void Agent::sleep() {
+    if (std::exchange(asleep_, true)) return;
+    internet_.detach(socket_);
+    if (relays_ != nullptr) relays_->disconnect(key_);
+    close_stream();
+}
+
+void Agent::wake() {
+    if (!std::exchange(asleep_, false)) return;
+    attach();
+    choose_home();
+    open_stream();
+    measured_.reset();
+    measure();
+    book_.on_network_change(world_.now());
+    book_.on_timer(world_.now());
+    carry_out();
+}
+
+// -- relays and STUN
+
+void Agent::choose_home() {
+    if (relays_ == nullptr || asleep_) return;
+    int home = home_;
+    // The nearest one that lives: each agent has an order of its own.
+    for (int i = 0; i < relays_->regions() && !relays_->is_alive(home); ++i)
+        home = 1 + (static_cast<int>(socket_.port) + i) % relays_->regions();
+    bool moved = std::exchange(home_, home) != home;
+    relays_->connect(
+        key_, home_, [this](int region, const NodeKey& from, const Bytes& packet) { on_relayed(region, from, packet); },
+        [this] { choose_home(); });
+    book_.set_relaying(world_.now(), relays_->is_alive(home_));
+    carry_out();
+    if (moved && id_ != 0) report();
+}
+
+void Agent::measure() {
+    if (relays_ == nullptr || asleep_) return;
+    stun::TxId id{};
+    internet_.send(socket_, relays_->stun(), to_bytes(stun::write_request(id)));
+}
+
+void Agent::keep_measuring() {
+    constexpr Duration kPause = std::chrono::seconds{23};
+    measure();
+    world_.after(kPause, [this] { keep_measuring(); });
+}
+
+void Agent::call(const NodeKey& peer, const DiscoKey& disco) {
+    constexpr Duration kFreshEnough = std::chrono::seconds{27};
+    if (!measured_ || world_.now() - *measured_ > kFreshEnough) {
+        waiting_calls_[peer] = disco;
+        return measure();
+    }
+    DiscoCallMeMaybe message;
+    if (outside_) message.endpoints.push_back(*outside_);
+    message.endpoints.push_back(socket_);
+    relay(peer, box(disco).seal(message));
+}
+
+Endpoint Agent::relayed_endpoint(NodeId id) const {
+    constexpr std::uint32_t kRange = 0x7f400000; // 127.64.0.0
+    return {IpAddress::v4(kRange + static_cast<std::uint32_t>(id)), socket_.port};
+}
+
+void Agent::relay(const NodeKey& to, Bytes packet) {
+    const wire::Node* peer = netmap_.find(to);
+    if (relays_ != nullptr && peer != nullptr) relays_->send(peer->home_derp, key_, to, std::move(packet));
+}
+
+void Agent::on_relayed(int region, const NodeKey& from, const Bytes& packet) {
+    const wire::Node* peer = netmap_.find(from);
+    if (asleep_ || peer == nullptr) return;
+    if (looks_like_disco(packet)) {
+        on_disco(relay_endpoint(region), from, packet);
+    } else {
+        book_.on_relayed_arrival(world_.now(), from);
+        auto path = book_.state(world_.now(), from);
+        on_packet(path.trusted ? *path.endpoint : relayed_endpoint(peer->id), packet);
+    }
+    carry_out();
+}
+
+void Relays::set_alive(int region, bool alive) {
+    alive_[static_cast<std::size_t>(region) - 1] = alive;
+    world_.after(latency_, [this] {
+        auto clients = clients_; // who is told connects anew
+        for (auto& [key, client] : clients) client.changed();
+    });
+}
+
+void Relays::send(int region, const NodeKey& from, const NodeKey& to, Bytes packet) {
+    if (!is_alive(region)) return;
+    world_.after(latency_, [this, region, from, to, packet = std::move(packet)] {
+        auto client = clients_.find(to);
+        if (is_alive(region) && client != clients_.end() && client->second.home == region)
+            client->second.receive(region, from, packet);
+    });
+}
+
+// -- control
 
 NodeId Agent::join(const std::string& auth_key) {
     wire::RegisterRequest request;
@@ -54,7 +164,12 @@ void Agent::report() {
     request.disco_key = disco_.public_key();
     request.endpoints = {socket_};
     request.endpoint_types = {static_cast<int>(wire::EndpointType::Local)};
+    if (outside_ && *outside_ != socket_) {
+        request.endpoints.push_back(*outside_);
+        request.endpoint_types.push_back(static_cast<int>(wire::EndpointType::Stun));
+    }
     request.hostinfo.value.hostname = hostname_;
+    if (home_ != 0) request.hostinfo.value.net_info.emplace().preferred_derp = home_;
     control_.on_report(request);
 }
 
@@ -85,7 +200,10 @@ void Agent::on_frame(const std::string& bytes) {
     }
     std::vector<PathBook::Peer> peers;
     for (const auto& [id, peer] : netmap_.peers())
-        if (netmap_.peer_usable(peer, world_.wall())) peers.push_back({peer.key, peer.disco_key, peer.endpoints});
+        if (netmap_.peer_usable(peer, world_.wall())) {
+            peers.push_back({peer.key, peer.disco_key, peer.endpoints, peer.home_derp, std::nullopt});
+            if (relays_ != nullptr) peers.back().relayed = relayed_endpoint(id);
+        }
     book_.set_peers(world_.now(), peers);
     std::erase_if(kernel_, [&](const auto& entry) { return netmap_.find(entry.first) == nullptr; });
     carry_out();
@@ -98,26 +216,45 @@ const DiscoBox& Agent::box(const DiscoKey& peer) {
 }
 
 void Agent::receive(const Endpoint& from, const Bytes& datagram) {
-    if (!looks_like_disco(datagram)) {
+    if (auto answer = stun::parse_response(datagram)) {
+        measured_ = world_.now();
+        bool news = outside_ != answer->seen_from;
+        outside_ = answer->seen_from;
+        if (news && id_ != 0) report();
+        for (const auto& [peer, disco] : std::exchange(waiting_calls_, {})) call(peer, disco);
+    } else if (looks_like_disco(datagram)) {
+        on_disco(from, NodeKey{}, datagram);
+    } else {
         on_packet(from, datagram);
-    } else if (DiscoKey sender = disco_sender(datagram); book_.node_of(sender)) {
-        auto message = box(sender).open(datagram);
-        ASSERT_TRUE(message) << message.error().message();
-        if (const auto* ping = std::get_if<DiscoPing>(&*message))
-            (void)book_.on_ping(world_.now(), sender, ping->node_key, ping->tx_id, from); // strangers get no answer
-        else if (const auto* pong = std::get_if<DiscoPong>(&*message))
-            book_.on_pong(world_.now(), sender, pong->tx_id, from);
     }
     carry_out();
 }
 
+void Agent::on_disco(const Endpoint& from, const NodeKey& relayed_from, const Bytes& datagram) {
+    DiscoKey sender = disco_sender(datagram);
+    if (!book_.node_of(sender)) return;
+    auto message = box(sender).open(datagram);
+    ASSERT_TRUE(message) << message.error().message();
+    if (const auto* ping = std::get_if<DiscoPing>(&*message))
+        (void)book_.on_ping(world_.now(), sender, ping->node_key, ping->tx_id, from); // strangers get no answer
+    else if (const auto* pong = std::get_if<DiscoPong>(&*message))
+        book_.on_pong(world_.now(), sender, pong->tx_id, from);
+    else if (const auto* call = std::get_if<DiscoCallMeMaybe>(&*message); call && !relayed_from.is_zero())
+        book_.on_call_me_maybe(world_.now(), sender, relayed_from, call->endpoints);
+}
+
 void Agent::send_packet(const Agent& to) {
     auto known = kernel_.find(to.key());
-    if (known == kernel_.end()) return;
+    if (known == kernel_.end() || asleep_) return;
     Bytes packet{kTransport};
     packet.insert(packet.end(), key_.view().begin(), key_.view().end());
-    internet_.send(socket_, known->second, std::move(packet));
-    book_.on_traffic(world_.now(), to.key());
+    if (relays_ != nullptr && known->second == relayed_endpoint(to.id())) {
+        book_.on_relayed_packet(world_.now(), to.key());
+        relay(to.key(), std::move(packet));
+    } else {
+        internet_.send(socket_, known->second, std::move(packet));
+        book_.on_traffic(world_.now(), to.key());
+    }
     carry_out();
 }
 
@@ -149,6 +286,8 @@ void Agent::carry_out() {
             message.tx_id = pong->id;
             message.seen_from = pong->to;
             internet_.send(socket_, pong->to, box(pong->disco).seal(message));
+        } else if (const auto* wish = std::get_if<SendCallMeMaybe>(&action)) {
+            call(wish->peer, wish->disco);
         } else if (const auto* use = std::get_if<UseEndpoint>(&action)) {
             kernel_[use->peer] = use->endpoint;
         }
@@ -158,6 +297,7 @@ void Agent::carry_out() {
     timer_ = std::max(*next, world_.now() + std::chrono::milliseconds{1});
     world_.after(*timer_ - world_.now(), [this] {
         timer_.reset();
+        if (asleep_) return;
         book_.on_timer(world_.now());
         carry_out();
     });

@@ -60,11 +60,44 @@ private:
     std::uint64_t last_stream_ = 0;
 };
 
+/// The relays of all regions, 1 and up, and the STUN server of the internet. TCP: nothing is lost on the way, and who
+/// is connected learns of a relay's death.
+class Relays {
+public:
+    using Receive = std::function<void(int region, const NodeKey& from, const Bytes& packet)>;
+
+    Relays(World& world, Duration latency, int regions, Endpoint stun)
+        : world_(world), latency_(latency), alive_(static_cast<std::size_t>(regions), true), stun_(stun) {}
+    int regions() const { return static_cast<int>(alive_.size()); }
+    bool is_alive(int region) const { return region >= 1 && region <= regions() && alive_[region - 1]; }
+    void set_alive(int region, bool alive);
+    const Endpoint& stun() const { return stun_; }
+    /// Takes a client's packets from its home; `changed` is called when any relay dies or comes back.
+    void connect(const NodeKey& key, int home, Receive receive, std::function<void()> changed) {
+        clients_[key] = {home, std::move(receive), std::move(changed)};
+    }
+    void disconnect(const NodeKey& key) { clients_.erase(key); }
+    void send(int region, const NodeKey& from, const NodeKey& to, Bytes packet);
+
+private:
+    struct Client {
+        int home = 0;
+        Receive receive;
+        std::function<void()> changed;
+    };
+    World& world_;
+    Duration latency_;
+    std::vector<bool> alive_;
+    Endpoint stun_;
+    std::map<NodeKey, Client> clients_;
+};
+
 /// tailraced without kernel and sockets: keys, netmap, path book.
 class Agent {
 public:
+    /// Without relays it also does without STUN: control tells of its own socket only.
     Agent(World& world, Internet& internet, Control& control, std::string hostname, Endpoint socket,
-          Nat* behind = nullptr);
+          Nat* behind = nullptr, Relays* relays = nullptr);
 
     /// The id that control gave it, or a failed test.
     NodeId join(const std::string& auth_key);
@@ -72,6 +105,11 @@ public:
     void close_stream();
     /// Another socket from now on, as after a change of network.
     void move_to(const Endpoint& socket, Nat* behind = nullptr);
+    /// The lid is closed: nothing is heard or sent, and no timer runs, until the lid is opened again.
+    void sleep();
+    void wake();
+    bool is_asleep() const { return asleep_; }
+    Nat* behind() const { return behind_; }
     void read_slowly(Duration time_a_message) { reading_time_ = time_a_message; }
     Duration reading_time() const { return reading_time_; }
     void on_frame(const std::string& bytes);
@@ -86,11 +124,20 @@ public:
     const Netmap& netmap() const { return netmap_; }
     PathBook::State path_to(const Agent& peer) const { return book_.state(world_.now(), peer.key()); }
     bool is_direct_to(const Agent& peer) const { return path_to(peer).validated; }
+    bool trusts_path_to(const Agent& peer) const { return path_to(peer).trusted; }
 
 private:
     void attach();
     void report();
+    void measure();
+    void keep_measuring();
+    void choose_home();
+    void call(const NodeKey& peer, const DiscoKey& disco);
     void receive(const Endpoint& from, const Bytes& datagram);
+    void on_relayed(int region, const NodeKey& from, const Bytes& packet);
+    void relay(const NodeKey& to, Bytes packet);
+    void on_disco(const Endpoint& from, const NodeKey& relayed_from, const Bytes& datagram);
+    Endpoint relayed_endpoint(NodeId id) const;
     void on_packet(const Endpoint& from, BytesView packet);
     void carry_out();
     const DiscoBox& box(const DiscoKey& peer);
@@ -114,6 +161,13 @@ private:
     std::unordered_map<DiscoKey, DiscoBox> boxes_;
     std::map<NodeKey, Endpoint> kernel_; ///< where WireGuard sends each peer's packets
     std::map<NodeKey, std::size_t> received_;
+
+    Relays* relays_;
+    int home_ = 0;
+    bool asleep_ = false;
+    std::optional<Endpoint> outside_; ///< as STUN said last
+    std::optional<TimePoint> measured_;
+    std::map<NodeKey, DiscoKey> waiting_calls_;
 };
 
 } // namespace tailrace::sim

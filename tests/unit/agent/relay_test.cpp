@@ -161,11 +161,14 @@ TEST_F(RelayedPath, ACallIsAnsweredByPingsToAllItNamesAndByNoCall) {
     take();
     EXPECT_THAT(pinged(), testing::UnorderedElementsAre(kPublic, kOther));
     EXPECT_EQ(calls_, 0);
-    book_.on_call_me_maybe(at(2s), kAliceDisco, kAlice, {kPublic});
+    book_.on_call_me_maybe(at(2s), kAliceDisco, kAlice, {kPublic, kOther});
+    take();
+    EXPECT_THAT(pinged(), IsEmpty()) << "a call on the heels of another";
+    book_.on_call_me_maybe(at(6s), kAliceDisco, kAlice, {kPublic});
     take();
     EXPECT_THAT(pinged(), ElementsAre(kPublic)) << "what the last call named and this one does not is gone";
-    book_.on_call_me_maybe(at(3s), DiscoKey{}, kAlice, {kOther});
-    book_.on_call_me_maybe(at(3s), kAliceDisco, key(7), {kOther});
+    book_.on_call_me_maybe(at(7s), DiscoKey{}, kAlice, {kOther});
+    book_.on_call_me_maybe(at(7s), kAliceDisco, key(7), {kOther});
     take();
     EXPECT_THAT(pinged(), IsEmpty()) << "a call by another key, or for another node";
 }
