@@ -115,8 +115,10 @@ Result<IpPrefix> IpPrefix::parse(std::string_view text) {
         return Error::make("\"{}\" is not a prefix: \"/\" and a length are missing", text);
     auto address = IpAddress::parse(text.substr(0, slash));
     if (!address || !address->valid()) return Error::make("\"{}\" is not a prefix: the address is wrong", text);
-    auto bits = parse_number<int>(text.substr(slash + 1));
-    if (!bits || *bits < 0 || *bits > address->bits() || text.substr(slash + 1).size() > 3)
+    std::string_view length = text.substr(slash + 1);
+    auto bits = parse_number<int>(length);
+    bool plain = length.size() == 1 || (!length.empty() && length[0] >= '1'); // neither 08 nor -0, as Go's netip
+    if (!bits || !plain || *bits < 0 || *bits > address->bits())
         return Error::make("\"{}\" is not a prefix: the length must be 0 to {}", text, address->bits());
     return IpPrefix{*address, *bits};
 }

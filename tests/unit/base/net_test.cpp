@@ -48,6 +48,11 @@ TEST(IpPrefix, MasksHostBits) {
     EXPECT_FALSE(IpPrefix::parse("10.0.0.0/33"));
     EXPECT_FALSE(IpPrefix::parse("10.0.0.0"));
     EXPECT_FALSE(IpPrefix::parse("10.0.0.0/-1"));
+    EXPECT_FALSE(IpPrefix::parse("10.0.0.0/08"));
+    EXPECT_FALSE(IpPrefix::parse("0.0.0.0/00"));
+    EXPECT_FALSE(IpPrefix::parse("0.0.0.0/-0"));
+    EXPECT_FALSE(IpPrefix::parse("0.0.0.0/"));
+    EXPECT_TRUE(IpPrefix::parse("0.0.0.0/0"));
 }
 
 TEST(IpRange, BecomesTheFewestPrefixes) {
