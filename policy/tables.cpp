@@ -182,7 +182,7 @@ private:
     bool refuse_whole_filter(PolicyTables& out) const;
     void build_sources(PolicyTables& out);
     void build_destinations(PolicyTables& out);
-    void build_ports(PolicyTables& out);
+    void build_ports(PolicyTables& out, bool renumbered = false);
     void build_pairs(PolicyTables& out);
     void build_settings(PolicyTables& out) const;
     tr_pair make_pair(const Signature& elements, PolicyTables& out);
@@ -249,11 +249,12 @@ void TableCompiler::read_rules(PolicyTables& out) {
         }
         for (const FilterDestination& to : wire.dst_ports) {
             auto prefixes = parse_addresses(to.ip);
-            if (!prefixes || to.ports.last < to.ports.first) {
-                out.warnings.push_back(fmt::format("{}: destination {}:{}-{} is skipped, it makes no sense",
-                                                   rule_name(i), to.ip, to.ports.first, to.ports.last));
-                continue;
-            }
+            bool no_port = to.ports.last < to.ports.first; // ICMP does not ask for ports
+            if (!prefixes || no_port)
+                out.warnings.push_back(fmt::format("{}: destination {}:{}-{} {}", rule_name(i), to.ip, to.ports.first,
+                                                   to.ports.last,
+                                                   prefixes ? "holds no port" : "is skipped, it makes no sense"));
+            if (!prefixes) continue;
             for (const IpPrefix& prefix : *prefixes) {
                 rule.destinations.emplace_back(prefix, to.ports);
                 (prefix.address().is_v4() ? rule.has_v4_destination : rule.has_v6_destination) = true;
@@ -460,12 +461,13 @@ void TableCompiler::build_destinations(PolicyTables& out) {
                 (address->is_v4() ? own4_ : own6_) = host.value;
 }
 
-void TableCompiler::build_ports(PolicyTables& out) {
+void TableCompiler::build_ports(PolicyTables& out, bool renumbered) {
     std::set<std::uint32_t> ranges; // first << 16 | last
     for (std::size_t i = 0; i < rules_.size(); ++i) {
         if (!kept_[i]) continue;
         for (const auto& [prefix, ports] : rules_[i].destinations)
-            if (!ports.is_all()) ranges.insert(std::uint32_t{ports.first} << 16 | ports.last);
+            if (!ports.is_all() && ports.first <= ports.last)
+                ranges.insert(std::uint32_t{ports.first} << 16 | ports.last);
     }
     std::set<std::uint32_t> starts{0};
     for (std::uint32_t range : ranges) {
@@ -484,7 +486,16 @@ void TableCompiler::build_ports(PolicyTables& out) {
             std::next(start) == starts.end() ? TR_PORTS : std::min<std::uint32_t>(*std::next(start), TR_PORTS);
         if (open.empty()) continue;
         auto number = numbers_.port_classes_.number(Signature(open.begin(), open.end()));
-        auto port_class = static_cast<std::uint16_t>(number); // fewer classes than ports
+        if (number >= TR_PORTS) {
+            if (!renumbered) { // earlier policies hold the small numbers: nobody needs those any more
+                numbers_.port_classes_ = {};
+                port_classes_of_.clear();
+                return build_ports(out, true);
+            }
+            out.warnings.push_back(fmt::format("port {} does not fit into the packet filter and is closed", *start));
+            continue; // every port a class of its own, and class 0 is for those in no rule
+        }
+        auto port_class = static_cast<std::uint16_t>(number);
         for (std::uint32_t port = *start; port < end; ++port) classes->class_of[port] = port_class;
         for (std::uint32_t range : open) {
             auto& of_range = port_classes_of_[range << 16 | range >> 16];
@@ -534,9 +545,10 @@ tr_pair TableCompiler::make_pair(const Signature& elements, PolicyTables& out) {
             if (!pair.all_ports[TR_SLOT_CROSS_ICMP]) pair.all_ports[TR_SLOT_CROSS_ICMP] = reach.rule->number;
             continue;
         }
+        bool cross_icmp_decided = pair.all_ports[TR_SLOT_CROSS_ICMP]; // by a rule before this one; rows are asked first
         for (int proto = 1; proto < 255; ++proto)
             if (reach.rule->protos.test(static_cast<std::size_t>(proto)) && proto != kProtoTcp && proto != kProtoUdp &&
-                proto != kProtoSctp)
+                proto != kProtoSctp && !(cross_icmp_decided && (proto == kProtoIcmp || proto == kProtoIcmp6)))
                 rows.try_emplace({static_cast<std::uint8_t>(proto), std::uint16_t{0}}, reach.rule->number);
     }
     if (rows.empty()) return pair;
