@@ -25,7 +25,7 @@ struct PeerFacts {
 struct FilterInput {
     std::vector<FilterRule> rules;
     std::vector<IpAddress> own_addresses;
-    std::vector<IpPrefix> local_nets; ///< see policy/tables_local_nets.hpp; the own addresses need not be in it
+    std::vector<IpPrefix> local_nets; ///< what is ours or behind us; the own addresses need not be in it
     std::vector<PeerFacts> peers;
     std::uint16_t peer_api4 = 0; ///< 0: none
     std::uint16_t peer_api6 = 0;

@@ -114,16 +114,20 @@ std::vector<IpPrefix> shrink_default_route(bool v6, const std::vector<HostNetwor
 
 std::vector<IpPrefix> local_nets(const std::vector<IpPrefix>& own, const Prefs& prefs,
                                  const std::vector<HostNetwork>& host_networks) {
-    std::vector<IpPrefix> out = own;
+    std::vector<IpRange> out;
+    for (const IpPrefix& address : own) out.push_back(IpRange::of(address));
     for (const IpPrefix& route : prefs.routes()) {
         if (!route.is_default()) {
-            out.push_back(route);
+            out.push_back(IpRange::of(route));
             continue;
         }
-        for (const IpPrefix& part : shrink_default_route(route.address().is_v6(), host_networks)) out.push_back(part);
+        for (const IpPrefix& part : shrink_default_route(route.address().is_v6(), host_networks))
+            out.push_back(IpRange::of(part));
     }
-    sort_unique(out);
-    return out;
+    // The reference client leaves loopback to the kernel, which lets it in where route_localnet is set.
+    static const std::vector<IpRange> loopback = {IpRange::of(*IpPrefix::parse("127.0.0.0/8")),
+                                                  IpRange::of(*IpPrefix::parse("::1/128"))};
+    return subtract(out, loopback);
 }
 
 Wanted compute_wanted(const wire::Node& self, const std::vector<const wire::Node*>& peers, const Prefs& prefs,

@@ -1,9 +1,9 @@
 #include "tests/bpf/packet_room.hpp"
 
+#include "agent/engine/wanted.hpp"
 #include "bpf/shared/flow_map.h"
 #include "bpf/shared/marks.h"
 #include "bpf/shared/reasons.h"
-#include "policy/tables_local_nets.hpp"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -42,67 +42,17 @@ IpAddress address(const char* text) {
     return *IpAddress::parse(text);
 }
 
+/// The local nets of R when it advertises these routes, on a host with 203.0.113.5/24.
+std::vector<IpPrefix> nets_of(std::vector<IpPrefix> routes) {
+    Prefs prefs;
+    prefs.advertise_routes = std::move(routes);
+    return local_nets({IpPrefix::single(address(PacketRoom::kR)), IpPrefix::single(address(PacketRoom::kR6))}, prefs,
+                      {{IpPrefix{address("203.0.113.5"), 24}, false}, {IpPrefix{address("127.0.0.1"), 8}, true}});
+}
+
 } // namespace
 
-std::unique_ptr<PacketPrograms> PacketRoom::programs_;
-
-void PacketRoom::SetUp() {
-    if (!programs_) {
-        ProgramOptions options;
-        options.l2_bytes = kEthernetBytes;
-        options.map_sizes = {{"tr_hosts", 65536}, {"tr_nets", 8192}, {"tr_pairs", 65536}, {"tr_rows", 65536}};
-        auto loaded = load_packet_programs(options);
-        if (!loaded && (loaded.error().code() == EPERM || loaded.error().code() == EACCES))
-            GTEST_SKIP() << "needs the privilege to load BPF programs: " << loaded.error().message();
-        ASSERT_TRUE(loaded) << loaded.error().message();
-        programs_ = std::make_unique<PacketPrograms>(std::move(*loaded));
-    }
-    forget("tr_flows", sizeof(tr_flow_key));
-    forget("tr_frags", sizeof(tr_frag_key));
-    std::uint32_t zero = 0, none = TR_TABLE_NONE;
-    ASSERT_EQ(::bpf_map_update_elem(programs_->maps.at("tr_live").get(), &zero, &none, BPF_ANY), 0);
-    auto maps = programs_->table_maps();
-    ASSERT_TRUE(maps) << maps.error().message();
-    auto writer = TableWriter::create(std::move(*maps));
-    ASSERT_TRUE(writer) << writer.error().message();
-    writer_ = std::make_unique<TableWriter>(std::move(*writer));
-    numbers_ = std::make_unique<TableNumbers>();
-}
-
-void PacketRoom::TearDownTestSuite() {
-    programs_.reset();
-}
-
-void PacketRoom::forget(const char* map, std::size_t key_bytes) {
-    int fd = programs_->maps.at(map).get();
-    Bytes key(key_bytes);
-    while (::bpf_map_get_next_key(fd, nullptr, key.data()) == 0) ::bpf_map_delete_elem(fd, key.data());
-}
-
-void PacketRoom::commit(const FilterInput& input) {
-    PolicyTables tables = compile_tables(input, *numbers_);
-    rules_ = tables.rules;
-    warnings_ = tables.warnings;
-    auto done = writer_->commit(tables);
-    ASSERT_TRUE(done) << done.error().message();
-}
-
-Outcome PacketRoom::in(const Bytes& packet, std::uint32_t gso_segments) {
-    Outcome outcome;
-    std::map<std::uint32_t, std::uint64_t> before;
-    int hits = programs_->maps.at("tr_rule_hits").get();
-    for (const auto& [number, index] : rules_) before[number] = read_counter(hits, number).packets;
-    outcome = run(programs_->policy.get(), packet, 0, gso_segments);
-    for (const auto& [number, index] : rules_)
-        if (read_counter(hits, number).packets != before[number]) outcome.rule = index;
-    return outcome;
-}
-
-Outcome PacketRoom::out(const Packet& packet, std::uint32_t mark) {
-    return run(programs_->egress.get(), packet.bytes(), mark, 0);
-}
-
-Outcome PacketRoom::run(int program, const Bytes& packet, std::uint32_t mark, std::uint32_t gso_segments) {
+TestRun run_program(int program, BytesView packet, std::uint32_t mark, std::uint32_t gso_segments) {
     Bytes frame(kEthernetBytes);
     // An Ethernet type for experiments: kernels refuse test runs of IP packets that are too short (6.18 does). The
     // programs don't look at it.
@@ -126,18 +76,83 @@ Outcome PacketRoom::run(int program, const Bytes& packet, std::uint32_t mark, st
     options.ctx_out = &context_out;
     options.ctx_size_out = sizeof context_out;
     options.repeat = 1;
+    int failed = ::bpf_prog_test_run_opts(program, &options);
+    return {failed, !failed && options.retval == TC_ACT_OK, (context_out.mark & TR_MARK_MASK) == TR_MARK_PASSED};
+}
 
+void forget_all(int map, std::size_t key_bytes) {
+    Bytes key(key_bytes);
+    while (::bpf_map_get_next_key(map, nullptr, key.data()) == 0) ::bpf_map_delete_elem(map, key.data());
+}
+
+std::unique_ptr<PacketPrograms> PacketRoom::programs_;
+
+std::map<std::string, std::uint32_t> PacketRoom::map_sizes() const {
+    return {{"tr_hosts", 65536}, {"tr_nets", 8192}, {"tr_pairs", 65536}, {"tr_rows", 65536}};
+}
+
+void PacketRoom::SetUp() {
+    if (!programs_) {
+        ProgramOptions options;
+        options.l2_bytes = kEthernetBytes;
+        options.map_sizes = map_sizes();
+        auto loaded = load_packet_programs(options);
+        if (!loaded && (loaded.error().code() == EPERM || loaded.error().code() == EACCES))
+            GTEST_SKIP() << "needs the privilege to load BPF programs: " << loaded.error().message();
+        ASSERT_TRUE(loaded) << loaded.error().message();
+        programs_ = std::make_unique<PacketPrograms>(std::move(*loaded));
+    }
+    forget_all(programs_->maps.at("tr_flows").get(), sizeof(tr_flow_key));
+    forget_all(programs_->maps.at("tr_frags").get(), sizeof(tr_frag_key));
+    std::uint32_t zero = 0, none = TR_TABLE_NONE;
+    ASSERT_EQ(::bpf_map_update_elem(programs_->maps.at("tr_live").get(), &zero, &none, BPF_ANY), 0);
+    auto maps = programs_->table_maps();
+    ASSERT_TRUE(maps) << maps.error().message();
+    auto writer = TableWriter::create(std::move(*maps));
+    ASSERT_TRUE(writer) << writer.error().message();
+    writer_ = std::make_unique<TableWriter>(std::move(*writer));
+    numbers_ = std::make_unique<TableNumbers>();
+}
+
+void PacketRoom::TearDownTestSuite() {
+    programs_.reset();
+}
+
+void PacketRoom::commit(const FilterInput& input) {
+    PolicyTables tables = compile_tables(input, *numbers_);
+    rules_ = tables.rules;
+    warnings_ = tables.warnings;
+    auto done = writer_->commit(tables);
+    ASSERT_TRUE(done) << done.error().message();
+}
+
+Outcome PacketRoom::in(const Bytes& packet, std::uint32_t gso_segments) {
+    Outcome outcome;
+    std::map<std::uint32_t, std::uint64_t> before;
+    int hits = programs_->maps.at("tr_rule_hits").get();
+    for (const auto& [number, index] : rules_) before[number] = read_counter(hits, number).packets;
+    outcome = run(programs_->policy.get(), packet, 0, gso_segments);
+    for (const auto& [number, index] : rules_)
+        if (read_counter(hits, number).packets != before[number]) outcome.rule = index;
+    return outcome;
+}
+
+Outcome PacketRoom::out(const Bytes& packet, std::uint32_t mark) {
+    return run(programs_->egress.get(), packet, mark, 0);
+}
+
+Outcome PacketRoom::run(int program, const Bytes& packet, std::uint32_t mark, std::uint32_t gso_segments) {
     int reasons = programs_->maps.at("tr_reasons").get();
     auto before = read_reasons(reasons);
-    int failed = ::bpf_prog_test_run_opts(program, &options);
+    TestRun run = run_program(program, packet, mark, gso_segments);
     auto after = read_reasons(reasons);
     Outcome outcome;
-    if (failed) {
-        outcome.reason = "test run failed: " + std::to_string(failed);
+    if (run.failed) {
+        outcome.reason = "test run failed: " + std::to_string(run.failed);
         return outcome;
     }
-    outcome.passed = options.retval == TC_ACT_OK;
-    outcome.marked = (context_out.mark & TR_MARK_MASK) == TR_MARK_PASSED;
+    outcome.passed = run.passed;
+    outcome.marked = run.marked;
     for (std::size_t reason = 0; reason < TR_REASON_COUNT; ++reason) {
         if (after[reason].packets == before[reason].packets) continue;
         outcome.reason += kReasonNames[reason];
@@ -192,7 +207,7 @@ FilterInput PacketRoom::receiver_with(std::vector<FilterRule> rules) {
     FilterInput input;
     input.rules = std::move(rules);
     input.own_addresses = {address(kR), address(kR6)};
-    input.local_nets = local_nets({input.own_addresses, {}, {prefix("10.33.0.0/16")}, {}, false});
+    input.local_nets = nets_of({prefix("10.33.0.0/16")});
     input.peer_api4 = input.peer_api6 = kPeerApi;
     input.strict_forwarded = input.strict_own = false;
     PeerFacts a, b, c;
@@ -208,11 +223,7 @@ FilterInput PacketRoom::receiver_with(std::vector<FilterRule> rules) {
 
 FilterInput PacketRoom::exit_node(std::vector<FilterRule> rules) {
     FilterInput input = receiver_with(std::move(rules));
-    input.local_nets = local_nets({input.own_addresses,
-                                   {},
-                                   {prefix("0.0.0.0/0"), prefix("::/0")},
-                                   {IpPrefix{address("203.0.113.5"), 24}, IpPrefix{address("127.0.0.1"), 8}},
-                                   false});
+    input.local_nets = nets_of({prefix("0.0.0.0/0"), prefix("::/0")});
     return input;
 }
 

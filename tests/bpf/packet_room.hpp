@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <ostream>
@@ -15,6 +16,17 @@
 namespace tailrace::test {
 
 inline constexpr std::uint32_t kEthernetBytes = 14;
+
+/// One run of a program on one packet (without link header).
+struct TestRun {
+    int failed = 0; ///< what the kernel answered; 0: it ran
+    bool passed = false;
+    bool marked = false; ///< carries TR_MARK_PASSED
+};
+TestRun run_program(int program, BytesView packet, std::uint32_t mark = 0, std::uint32_t gso_segments = 0);
+
+/// Empties a hash map.
+void forget_all(int map, std::size_t key_bytes);
 
 /// What a program said, and which counter it moved.
 struct Outcome {
@@ -53,17 +65,19 @@ public:
 protected:
     void SetUp() override;
     static void TearDownTestSuite();
+    /// Of the maps whose size is not that of bpf/maps.bpf.h. The same for all tests of a suite.
+    virtual std::map<std::string, std::uint32_t> map_sizes() const;
 
     void commit(const FilterInput& input);
     Outcome in(const Packet& packet) { return in(packet.bytes()); }
     Outcome in(const Bytes& packet, std::uint32_t gso_segments = 0);
-    Outcome out(const Packet& packet, std::uint32_t mark = 0);
+    Outcome out(const Packet& packet, std::uint32_t mark = 0) { return out(packet.bytes(), mark); }
+    Outcome out(const Bytes& packet, std::uint32_t mark = 0);
     PacketPrograms& programs() { return *programs_; }
     std::vector<std::string> warnings() const { return warnings_; }
 
 private:
     Outcome run(int program, const Bytes& packet, std::uint32_t mark, std::uint32_t gso_segments);
-    void forget(const char* map, std::size_t key_bytes);
 
     static std::unique_ptr<PacketPrograms> programs_; ///< loaded once: an interpreter's verifier takes its time
     std::unique_ptr<TableWriter> writer_;

@@ -348,7 +348,7 @@ ReferenceVerdict ReferenceFilter::judge(const Parsed& packet) const {
         static const std::set<int> errors4{3, 11, 12}, errors6{1, 2, 3, 4};
         bool reply = packet.icmp_type == (family == 4 ? 0 : 129) && packet.icmp_code == 0;
         return reply || (family == 4 ? errors4 : errors6).count(packet.icmp_type) ? pass("icmp-reply")
-                                                                                 : by_rule(packet);
+                                                                                  : by_rule(packet);
     }
     if (packet.proto == kTsmp) return pass("tsmp");
     return by_rule(packet);

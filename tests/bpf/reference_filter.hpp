@@ -102,7 +102,7 @@ private:
     std::vector<Ip> edges_;
     std::uint16_t peer_api4_ = 0, peer_api6_ = 0;
     bool shields_up_ = false, strict_forwarded_ = false, strict_own_ = false;
-    std::set<Flow> flows_;        ///< what may come in as an answer
+    std::set<Flow> flows_;         ///< what may come in as an answer
     std::set<Fragment> fragments_; ///< whose first one passed under a strict setting
 };
 

@@ -85,5 +85,24 @@ TEST(ShrinkDefaultRoute, KeepsTheInternetAndDropsTheLan) {
     EXPECT_FALSE(inside("100.64.0.9"));
 }
 
+TEST(LocalNets, RoutesStandAsTheyAre) {
+    Prefs prefs;
+    prefs.advertise_routes = {prefix("10.33.0.0/16"), prefix("10.33.4.0/24"), prefix("169.254.169.254/32")};
+    EXPECT_THAT(local_nets({prefix("100.64.0.1/32")}, prefs, {}),
+                ElementsAre(prefix("10.33.0.0/16"), prefix("100.64.0.1/32"), prefix("169.254.169.254/32")));
+}
+
+TEST(LocalNets, LoopbackIsNeverAmongThem) {
+    Prefs prefs;
+    prefs.advertise_routes = {prefix("0.0.0.0/0"), prefix("::/0"), prefix("127.0.0.0/16"), prefix("126.0.0.0/7")};
+    auto nets =
+        local_nets({prefix("100.64.0.1/32")}, prefs, {{prefix("127.0.0.1/8"), true}, {prefix("::1/128"), true}});
+    for (const IpPrefix& net : nets) {
+        EXPECT_FALSE(net.overlaps(prefix("127.0.0.0/8"))) << net.text();
+        EXPECT_FALSE(net.contains(*IpAddress::parse("::1"))) << net.text();
+    }
+    EXPECT_TRUE(std::ranges::any_of(nets, [](auto& net) { return net.contains(*IpAddress::parse("126.0.0.1")); }));
+}
+
 } // namespace
 } // namespace tailrace
