@@ -356,7 +356,7 @@ void TableCompiler::build_sources(PolicyTables& out) {
     if (any_jailed)
         for (const PeerFacts& peer : input_.peers)
             for (const IpPrefix& allowed : peer.allowed_ips) {
-                owners[allowed.masked()] = peer.jailed;
+                owners.emplace(allowed.masked(), peer.jailed); // the first has it, as in the device
                 marks.push_back({allowed.masked(), 0});
             }
     for (std::size_t i = 0; i < rules_.size(); ++i) {
@@ -385,7 +385,8 @@ void TableCompiler::build_sources(PolicyTables& out) {
                 added.push_back(marks[i].element);
         const Level* parent = levels.empty() ? nullptr : &levels.back();
         here.elements = parent ? joined(parent->elements, added) : std::move(added);
-        // A rule that names the address itself needs no capability.
+        here.value.icmp_rule = first_cap_rule(here.elements, here.prefix);
+        // For the rest, a rule that names the address itself needs no capability.
         here.elements.erase(std::remove_if(here.elements.begin(), here.elements.end(),
                                            [&](std::uint64_t element) {
                                                return (element & 1) &&
@@ -398,7 +399,6 @@ void TableCompiler::build_sources(PolicyTables& out) {
         if (here.jailed) here.value.flags |= TR_ADDRESS_JAILED;
         if (!here.elements.empty()) {
             here.value.address_class = numbers_.source_classes_.number(here.elements);
-            here.value.icmp_rule = first_cap_rule(here.elements, here.prefix);
             sources_.emplace(here.value.address_class, here.elements);
         }
         tr_address inherited = parent ? parent->value : tr_address{};
