@@ -130,6 +130,9 @@ TEST_F(MoreVerdicts, APeerMayUseAllItsAllowedIps) {
     EXPECT_RULE(in(Packet{"192.168.1.7", kR}.tcp(22, kSyn)), 0);
     EXPECT_DROP(in(Packet{"192.168.1.64", kR}.tcp(22, kSyn)), "jailed");
     EXPECT_RULE(in(Packet{"192.168.1.128", kR}.tcp(22, kSyn)), 0);
+    input.peers.push_back(peer("100.64.0.51", {"192.168.1.0/24"}, true)); // C has it already
+    commit(input);
+    EXPECT_RULE(in(Packet{"192.168.1.7", kR}.tcp(22, kSyn)), 0);
 }
 
 TEST_F(MoreVerdicts, LoopbackNeverPasses) {
@@ -202,6 +205,11 @@ TEST_F(MoreVerdicts, ACapabilityIsOfOnePeer) {
     EXPECT_DROP(in(b_to_r.tcp(22, kSyn)), "no-rule");
     EXPECT_DROP(in(b_to_r.icmp(8)), "no-rule");
     EXPECT_DROP(in(a6_to_r6.icmp(128)), "no-rule"); // the rule has no destination of that family
+    // The capability counts for ICMP to wherever, also where the rule names the source by address too.
+    input.rules[0].src_ips.push_back(kA);
+    commit(input);
+    EXPECT_RULE(in(Packet{kA, kLan}.icmp(8)), 0);
+    EXPECT_DROP(in(Packet{kA, kLan}.tcp(22, kSyn)), "no-rule");
 }
 
 TEST_F(MoreVerdicts, NothingPassesBeforeTheFirstPolicy) {

@@ -15,6 +15,7 @@ enum : std::uint8_t { kFin = 1, kSyn = 2, kRst = 4, kPsh = 8, kAck = 16, kUrg = 
 class Packet {
 public:
     Packet(const std::string& src, const std::string& dst);
+    Packet(const IpAddress& src, const IpAddress& dst) : src_(src), dst_(dst) {}
 
     Packet tcp(std::uint16_t dst_port, std::uint8_t flags, std::uint16_t src_port = 40000) const;
     Packet udp(std::uint16_t dst_port, std::uint16_t src_port = 40000) const;

@@ -126,6 +126,21 @@ void PacketRoom::commit(const FilterInput& input) {
     ASSERT_TRUE(done) << done.error().message();
 }
 
+std::vector<std::pair<std::string, std::uint64_t>> PacketRoom::reason_counts() const {
+    std::vector<std::pair<std::string, std::uint64_t>> out;
+    auto counters = read_reasons(programs_->maps.at("tr_reasons").get());
+    for (std::size_t reason = 0; reason < counters.size(); ++reason)
+        out.emplace_back(kReasonNames[reason], counters[reason].packets);
+    return out;
+}
+
+std::map<std::size_t, std::uint64_t> PacketRoom::rule_counts() const {
+    std::map<std::size_t, std::uint64_t> out;
+    for (const auto& [number, index] : rules_)
+        out[index] = read_counter(programs_->maps.at("tr_rule_hits").get(), number).packets;
+    return out;
+}
+
 Outcome PacketRoom::in(const Bytes& packet, std::uint32_t gso_segments) {
     Outcome outcome;
     std::map<std::uint32_t, std::uint64_t> before;

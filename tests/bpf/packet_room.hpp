@@ -73,6 +73,9 @@ protected:
     Outcome in(const Bytes& packet, std::uint32_t gso_segments = 0);
     Outcome out(const Packet& packet, std::uint32_t mark = 0) { return out(packet.bytes(), mark); }
     Outcome out(const Bytes& packet, std::uint32_t mark = 0);
+    /// The counters of all reasons, by name; and of the rules, by index.
+    std::vector<std::pair<std::string, std::uint64_t>> reason_counts() const;
+    std::map<std::size_t, std::uint64_t> rule_counts() const;
     PacketPrograms& programs() { return *programs_; }
     std::vector<std::string> warnings() const { return warnings_; }
 
