@@ -48,6 +48,8 @@ const char* const kPlaces[] = {
     "ff02::1",
     "::ffff:10.33.1.5",
 };
+const char* const kOwnPlaces[] = {"100.64.0.16",  "100.64.0.16",         "fd7a:115c:a1e0::10", "10.33.0.0/16",
+                                  "10.33.4.0/22", "10.33.1.0-10.33.1.7", "2001:db8:7::/48"};
 const char* const kNonsense[] = {
     "10.0.0.1/8",
     "",
@@ -202,8 +204,11 @@ std::vector<FilterRule> random_rules(Dice& dice) {
             rule.cap_grant.push_back({{"100.64.0.16/32"}, {}, {{"example.com/cap/x", std::vector<std::string>{}}}});
             continue;
         }
-        for (std::uint32_t count = 1 + dice.below(4); count > 0; --count)
-            rule.dst_ports.push_back({random_element(dice, false), random_range(dice), false});
+        for (std::uint32_t count = 1 + dice.below(4); count > 0; --count) {
+            std::string to = random_element(dice, false);
+            if (dice.chance(60)) to = dice.pick(kOwnPlaces); // else most would be for others
+            rule.dst_ports.push_back({to, random_range(dice), false});
+        }
         rule.ip_proto = random_protos(dice);
     }
     if (!rules.empty() && dice.below(200) == 0) rules.back().has_src_bits = true;
@@ -219,12 +224,12 @@ FilterInput random_policy(Dice& dice) {
     Prefs prefs;
     prefs.advertise_routes.emplace();
     for (const char* route : kRoutes)
-        if (dice.chance(25)) prefs.advertise_routes->push_back(*IpPrefix::parse(route));
+        if (dice.chance(35)) prefs.advertise_routes->push_back(*IpPrefix::parse(route));
     input.local_nets = local_nets(own, prefs,
                                   {{*IpPrefix::parse("203.0.113.5/24"), false},
                                    {*IpPrefix::parse("127.0.0.1/8"), true},
                                    {*IpPrefix::parse("::1/128"), true}});
-    bool any_jailed = dice.chance(30), any_unsigned = dice.chance(2);
+    bool any_jailed = dice.chance(20), any_unsigned = dice.chance(2);
     for (std::uint8_t number = 0x11; number <= 0x15; ++number) {
         PeerFacts peer;
         peer.addresses.push_back(IpAddress::v4(0x64400000u + number));
@@ -260,9 +265,13 @@ IpAddress RandomTraffic::source(bool v4) {
 }
 
 IpAddress RandomTraffic::destination(bool v4) {
-    if (dice_.chance(55))
+    if (dice_.chance(45))
         for (const IpAddress& address : policy_.own_addresses)
             if (address.is_v4() == v4) return address;
+    if (!policy_.local_nets.empty() && dice_.chance(40))
+        for (int tries = 0; tries < 4; ++tries)
+            if (const IpPrefix& net = dice_.pick(policy_.local_nets); net.address().is_v4() == v4)
+                return dice_.chance(50) ? net.first() : net.last();
     return random_address(dice_, v4, edges_);
 }
 
@@ -299,7 +308,44 @@ Bytes RandomTraffic::finish(Packet packet, bool v4) {
     return bytes;
 }
 
+Bytes RandomTraffic::aimed(const FilterRule& rule) {
+    auto one_of = [&](const std::string& text) -> IpAddress { // none: anything will do
+        if (auto slash = text.find('/'); slash != text.npos) {
+            auto prefix = IpPrefix::parse(text);
+            return !prefix ? IpAddress{} : dice_.chance(50) ? prefix->first() : prefix->last();
+        }
+        auto dash = text.find('-');
+        auto address =
+            IpAddress::parse(dash == text.npos || dice_.chance(50) ? text.substr(0, dash) : text.substr(dash + 1));
+        return address ? *address : IpAddress{};
+    };
+    const FilterDestination* to = &dice_.pick(rule.dst_ports);
+    IpAddress dst = one_of(to->ip), src = one_of(dice_.pick(rule.src_ips));
+    auto elsewhere = [&] { // for others, so that rules are not asked
+        return dst.valid() && std::ranges::none_of(policy_.local_nets, [&](auto& net) { return net.contains(dst); });
+    };
+    for (int tries = 0; tries < 3 && elsewhere(); ++tries) {
+        to = &dice_.pick(rule.dst_ports);
+        dst = one_of(to->ip);
+    }
+    bool v4 = dst.valid() ? dst.is_v4() : src.valid() ? src.is_v4() : dice_.chance(60);
+    if (!dst.valid() || dice_.chance(10)) dst = destination(v4);
+    if (!src.valid() || src.is_v4() != v4) src = source(v4);
+    std::uint32_t port = dice_.pick(std::array{to->ports.first, to->ports.last, random_port(dice_, policy_)});
+    if (dice_.chance(20)) port += dice_.below(2) * 2 + 65535;
+    std::uint8_t proto = dice_.pick(std::array<std::uint8_t, 4>{6, 6, 17, static_cast<std::uint8_t>(v4 ? 1 : 58)});
+    if (!rule.ip_proto.empty() && dice_.chance(80)) proto = static_cast<std::uint8_t>(dice_.pick(rule.ip_proto));
+    Packet packet{dice_.chance(70) ? src : near(dice_, src), dice_.chance(70) ? dst : near(dice_, dst)};
+    return finish(with_transport(packet, proto, v4, static_cast<std::uint16_t>(port),
+                                 static_cast<std::uint16_t>(dice_.below(65536))),
+                  v4);
+}
+
 Bytes RandomTraffic::inbound() {
+    if (!policy_.rules.empty() && dice_.chance(60))
+        if (const FilterRule& rule = dice_.pick(policy_.rules); !rule.dst_ports.empty() && !rule.src_ips.empty())
+            return aimed(rule);
+
     if (!sent_.empty() && dice_.chance(15)) { // an answer, or nearly
         Flow flow = dice_.pick(sent_);
         std::uint32_t wrong = dice_.below(10);

@@ -57,6 +57,8 @@ private:
         std::uint16_t our_port = 0, their_port = 0;
         std::uint8_t proto = 0;
     };
+    /// A packet that a rule may be about, or just not.
+    Bytes aimed(const FilterRule& rule);
     IpAddress source(bool v4);
     IpAddress destination(bool v4);
     Bytes finish(Packet packet, bool v4);
