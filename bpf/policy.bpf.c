@@ -158,6 +158,7 @@ TR_INLINE __u32 rule_for_icmp(const struct tr_question *ask)
     return pair ? pair->any_rule : ask->src.icmp_rule;
 }
 
+/* The parameter problem of IPv4 is type 12 (RFC 792); the reference client has 0x12 for it, which nobody sends. */
 TR_INLINE bool is_icmp_reply_or_error(const struct tr_packet *packet)
 {
     __u8 type = packet->icmp_type;
