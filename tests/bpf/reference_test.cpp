@@ -1,5 +1,6 @@
 // The packet programs against reference_filter.hpp: random policies, random packets, no difference.
 // usage: bpf_reference [--packets N] [--seed N] [--dump FILE]
+// Without --packets: a million, or what fits into 20 s.
 // --dump writes every policy and packet with the reference's verdict as lines of JSON, for a judge from outside; no
 // strict settings then.
 #include "agent/dataplane/programs.hpp"
@@ -21,13 +22,15 @@ namespace tailrace::test {
 namespace {
 
 struct Options {
-    std::uint64_t packets = 1'000'000;
+    std::optional<std::uint64_t> packets;
     std::uint64_t seed = 1;
     std::string dump;
 };
 Options options;
 
-constexpr std::uint32_t kPacketsPerPolicy = 1000;
+constexpr std::uint64_t kUsualPackets = 1'000'000, kLeastPackets = 50'000; // the latter however long it takes
+constexpr std::chrono::seconds kUsualTime{20};
+constexpr std::uint32_t kPacketsPerPolicy = 2000;
 constexpr std::uint32_t kBypassMark = 0x80000;
 
 std::string hex(BytesView bytes) {
@@ -113,7 +116,7 @@ protected:
 bool Reference::run(std::uint64_t policy_seed, std::uint64_t packets, bool each, std::ofstream* dump) {
     Dice dice{policy_seed};
     FilterInput input = random_policy(dice);
-    if (dump) input.strict_forwarded = input.strict_own = false;
+    if (!options.dump.empty()) input.strict_forwarded = input.strict_own = false;
     commit(input);
     if (HasFatalFailure()) return false;
     forget_all(programs().maps.at("tr_flows").get(), sizeof(tr_flow_key));
@@ -132,6 +135,7 @@ bool Reference::run(std::uint64_t policy_seed, std::uint64_t packets, bool each,
         ReferenceVerdict expected = out ? reference.out(packet, from_agent) : reference.in(packet);
         TestRun run = run_program((out ? programs().egress : programs().policy).get(), packet,
                                   out && from_agent ? kBypassMark : 0);
+        if (packet.empty() && run.failed) continue; // there are kernels that run no test with an empty packet
         ++wanted[std::string{expected.reason}];
         if (expected.rule) ++wanted[fmt::format("rule {}", *expected.rule)];
         if (dump)
@@ -168,17 +172,21 @@ TEST_F(Reference, AgreesOnEveryPacket) {
         ASSERT_TRUE(dump) << "cannot write " << options.dump;
     }
     auto started = std::chrono::steady_clock::now();
-    std::uint64_t policies = 0;
-    for (std::uint64_t done = 0; done < options.packets; done += kPacketsPerPolicy, ++policies) {
+    std::uint64_t policies = 0, done = 0, wanted = options.packets.value_or(kUsualPackets);
+    auto late = [&] {
+        return !options.packets && done >= kLeastPackets && std::chrono::steady_clock::now() - started > kUsualTime;
+    };
+    for (; done < wanted && !late(); ++policies) {
         std::uint64_t policy_seed = options.seed * 1'000'003 + policies;
-        std::uint64_t packets = std::min<std::uint64_t>(kPacketsPerPolicy, options.packets - done);
+        std::uint64_t packets = std::min<std::uint64_t>(kPacketsPerPolicy, wanted - done);
+        done += packets;
         if (run(policy_seed, packets, false, dump.is_open() ? &dump : nullptr)) continue;
         ASSERT_FALSE(HasFatalFailure());
         EXPECT_FALSE(run(policy_seed, packets, true, nullptr)) << "a difference that shows only in passing";
         FAIL() << fmt::format("policy {} of --seed {}", policies, options.seed);
     }
     std::chrono::duration<double> took = std::chrono::steady_clock::now() - started;
-    fmt::print("{} packets under {} policies, no difference, {:.1f} s\n", options.packets, policies, took.count());
+    fmt::print("{} packets under {} policies, no difference, {:.1f} s\n", done, policies, took.count());
 }
 
 } // namespace
