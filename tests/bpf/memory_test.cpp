@@ -1,10 +1,6 @@
 // What is remembered between packets, and for how long: replies until they are evicted, verdicts never beyond a change.
 #include "tests/bpf/packet_room.hpp"
 
-#include "bpf/shared/flow_map.h"
-
-#include <bpf/bpf.h>
-
 namespace tailrace::test {
 namespace {
 
@@ -23,16 +19,6 @@ protected:
         FilterInput input = receiver_with(std::move(rules));
         input.strict_forwarded = input.strict_own = true;
         return input;
-    }
-    std::size_t remembered() {
-        int map = programs().maps.at("tr_flows").get();
-        std::size_t count = 0;
-        tr_flow_key key, next;
-        for (bool first = true; ::bpf_map_get_next_key(map, first ? nullptr : &key, &next) == 0; first = false) {
-            key = next;
-            ++count;
-        }
-        return count;
     }
     /// Many quick packets, without looking at the counters.
     void flood_in(const Packet& packet) { run_program(programs().policy.get(), packet.bytes()); }
@@ -62,7 +48,7 @@ TEST_F(Memory, NoPeerCanFillIt) {
     commit(strict(receiver().rules));
     out(r_to_b.udp(4000, 5000));
     out(lan_to_b.tcp(80, kSyn, 5000));
-    ASSERT_EQ(remembered(), 2u);
+    ASSERT_EQ(flows_remembered(), 2u);
     for (std::uint32_t i = 0; i < 8 * kFlows; ++i) {
         auto port = static_cast<std::uint16_t>(1000 + i);
         flood_in(a_to_r.udp(53, port)); // allowed
@@ -74,7 +60,7 @@ TEST_F(Memory, NoPeerCanFillIt) {
         flood_in(b_to_r.sctp(port, port));
         flood_in(a_to_r.udp(53, port).fragment(0, true, port));
     }
-    EXPECT_EQ(remembered(), 2u);
+    EXPECT_EQ(flows_remembered(), 2u);
     EXPECT_PASS(in(b_to_r.udp(5000, 4000)), "reply");
     EXPECT_PASS(in(b_to_lan.tcp(5000, kSyn | kAck, 80)), "reply");
 }

@@ -35,6 +35,11 @@ std::vector<tr_counter> read_reasons(int map) {
     return out;
 }
 
+void empty(int map, std::size_t key_bytes) {
+    Bytes key(key_bytes);
+    while (::bpf_map_get_next_key(map, nullptr, key.data()) == 0) ::bpf_map_delete_elem(map, key.data());
+}
+
 IpPrefix prefix(const char* text) {
     return *IpPrefix::parse(text);
 }
@@ -80,11 +85,6 @@ TestRun run_program(int program, BytesView packet, std::uint32_t mark, std::uint
     return {failed, !failed && options.retval == TC_ACT_OK, (context_out.mark & TR_MARK_MASK) == TR_MARK_PASSED};
 }
 
-void forget_all(int map, std::size_t key_bytes) {
-    Bytes key(key_bytes);
-    while (::bpf_map_get_next_key(map, nullptr, key.data()) == 0) ::bpf_map_delete_elem(map, key.data());
-}
-
 std::unique_ptr<PacketPrograms> PacketRoom::programs_;
 
 std::map<std::string, std::uint32_t> PacketRoom::map_sizes() const {
@@ -102,8 +102,7 @@ void PacketRoom::SetUp() {
         ASSERT_TRUE(loaded) << loaded.error().message();
         programs_ = std::make_unique<PacketPrograms>(std::move(*loaded));
     }
-    forget_all(programs_->maps.at("tr_flows").get(), sizeof(tr_flow_key));
-    forget_all(programs_->maps.at("tr_frags").get(), sizeof(tr_frag_key));
+    forget();
     std::uint32_t zero = 0, none = TR_TABLE_NONE;
     ASSERT_EQ(::bpf_map_update_elem(programs_->maps.at("tr_live").get(), &zero, &none, BPF_ANY), 0);
     auto maps = programs_->table_maps();
@@ -116,6 +115,22 @@ void PacketRoom::SetUp() {
 
 void PacketRoom::TearDownTestSuite() {
     programs_.reset();
+}
+
+void PacketRoom::forget() {
+    empty(programs_->maps.at("tr_flows").get(), sizeof(tr_flow_key));
+    empty(programs_->maps.at("tr_frags").get(), sizeof(tr_frag_key));
+}
+
+std::size_t PacketRoom::flows_remembered() const {
+    int map = programs_->maps.at("tr_flows").get();
+    std::size_t count = 0;
+    tr_flow_key key, next;
+    for (bool first = true; ::bpf_map_get_next_key(map, first ? nullptr : &key, &next) == 0; first = false) {
+        key = next;
+        ++count;
+    }
+    return count;
 }
 
 void PacketRoom::commit(const FilterInput& input) {

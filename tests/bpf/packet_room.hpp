@@ -25,9 +25,6 @@ struct TestRun {
 };
 TestRun run_program(int program, BytesView packet, std::uint32_t mark = 0, std::uint32_t gso_segments = 0);
 
-/// Empties a hash map.
-void forget_all(int map, std::size_t key_bytes);
-
 /// What a program said, and which counter it moved.
 struct Outcome {
     bool passed = false;
@@ -69,6 +66,9 @@ protected:
     virtual std::map<std::string, std::uint32_t> map_sizes() const;
 
     void commit(const FilterInput& input);
+    /// What the programs remember between packets, none of it and how many flows.
+    void forget();
+    std::size_t flows_remembered() const;
     Outcome in(const Packet& packet) { return in(packet.bytes()); }
     Outcome in(const Bytes& packet, std::uint32_t gso_segments = 0);
     Outcome out(const Packet& packet, std::uint32_t mark = 0) { return out(packet.bytes(), mark); }

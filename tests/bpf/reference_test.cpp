@@ -3,10 +3,7 @@
 // Without --packets: a million, or what fits into 20 s.
 // --dump writes every policy and packet with the reference's verdict as lines of JSON, for a judge from outside; no
 // strict settings then.
-#include "agent/dataplane/programs.hpp"
 #include "base/json/json.hpp"
-#include "bpf/shared/flow_map.h"
-#include "bpf/shared/reasons.h"
 #include "proto/control/filter.hpp"
 #include "tests/bpf/packet_room.hpp"
 #include "tests/bpf/random_policy.hpp"
@@ -119,8 +116,7 @@ bool Reference::run(std::uint64_t policy_seed, std::uint64_t packets, bool each,
     if (!options.dump.empty()) input.strict_forwarded = input.strict_own = false;
     commit(input);
     if (HasFatalFailure()) return false;
-    forget_all(programs().maps.at("tr_flows").get(), sizeof(tr_flow_key));
-    forget_all(programs().maps.at("tr_frags").get(), sizeof(tr_frag_key));
+    forget();
     if (dump) *dump << "{\"Policy\":" << text_of(input) << "}\n";
 
     ReferenceFilter reference{input};
