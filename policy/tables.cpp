@@ -492,8 +492,11 @@ void TableCompiler::build_ports(PolicyTables& out, bool renumbered) {
                 port_classes_of_.clear();
                 return build_ports(out, true);
             }
-            out.warnings.push_back(fmt::format("port {} does not fit into the packet filter and is closed", *start));
-            continue; // every port a class of its own, and class 0 is for those in no rule
+            // Every port a class of its own, and class 0 is for those in no rule.
+            std::string closed = fmt::format("port {} does not fit into the packet filter and is closed", *start);
+            if (std::find(out.warnings.begin(), out.warnings.end(), closed) == out.warnings.end())
+                out.warnings.push_back(std::move(closed));
+            continue;
         }
         auto port_class = static_cast<std::uint16_t>(number);
         for (std::uint32_t port = *start; port < end; ++port) classes->class_of[port] = port_class;
