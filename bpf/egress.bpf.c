@@ -1,5 +1,6 @@
 /* bpf/egress.bpf.c - sees what we send into the WireGuard device. tc egress. Policy does not restrict it, but it is the
  * only writer of the reply memory, so no peer can fill that. */
+#include "address.bpf.h"
 #include "maps.bpf.h"
 #include "packet.bpf.h"
 #include "shared/marks.h"
@@ -42,16 +43,10 @@ TR_INLINE bool needs_memory(const struct tr_packet *packet, const struct tr_sett
     return settings->flags & setting;
 }
 
-TR_INLINE bool is_jailed(__u32 table, const struct tr_packet *packet)
+TR_INLINE bool is_jailed(const struct tr_settings *settings, __u32 table, const struct tr_packet *packet)
 {
-    struct tr_net_key key = {
-        .prefix_bits = 32 + 128,
-        .host = {.scope = {.table = table, .side = TR_SIDE_SOURCE, .family = packet->family}, .addr = packet->dst},
-    };
-    const struct tr_address *peer = bpf_map_lookup_elem(&tr_hosts, &key.host);
+    const struct tr_address *peer = find_address(settings, table, TR_SIDE_SOURCE, packet->family, &packet->dst);
 
-    if (!peer)
-        peer = bpf_map_lookup_elem(&tr_nets, &key);
     return peer && (peer->flags & TR_ADDRESS_JAILED);
 }
 
@@ -70,7 +65,7 @@ TR_INLINE void remember(const struct tr_packet *packet, const struct tr_settings
     if (settings) {
         reply.lineage = settings->lineage;
         flow.serial = settings->serial;
-        if ((settings->flags & TR_SETTING_HAS_JAILED) && is_jailed(table, packet))
+        if ((settings->flags & TR_SETTING_HAS_JAILED) && is_jailed(settings, table, packet))
             reply.lineage = TR_LINEAGE_JAILED;
     }
     /* Looking it up refreshes it; writing takes locks. */

@@ -1,5 +1,6 @@
 /* bpf/maps.bpf.h - the maps that the policy and the egress program share. Each object declares all of them; the loader
- * makes the second object use the first one's. Sizes are limits, set again by the loader: entries come as needed. */
+ * makes the second object use the first one's. Sizes are set again by the loader: hosts, pairs and rows count buckets,
+ * half of them for each of the two tables, and take their memory at once. */
 #pragma once
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -22,11 +23,11 @@ struct {
 } tr_settings SEC(".maps");
 
 struct {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(max_entries, 262144);
-    __uint(map_flags, BPF_F_NO_PREALLOC);
-    __type(key, struct tr_host_key);
-    __type(value, struct tr_address);
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 32768);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __type(key, __u32);
+    __type(value, struct tr_host_bucket);
 } tr_hosts SEC(".maps");
 
 struct {
@@ -38,26 +39,27 @@ struct {
 } tr_nets SEC(".maps");
 
 struct {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(max_entries, 262144);
-    __uint(map_flags, BPF_F_NO_PREALLOC);
-    __type(key, struct tr_pair_key);
-    __type(value, struct tr_pair);
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 65536);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __type(key, __u32);
+    __type(value, struct tr_pair_bucket);
 } tr_pairs SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, TR_TABLES);
+    __uint(map_flags, BPF_F_MMAPABLE);
     __type(key, __u32);
     __type(value, struct tr_port_classes);
 } tr_ports SEC(".maps");
 
 struct {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(max_entries, 262144);
-    __uint(map_flags, BPF_F_NO_PREALLOC);
-    __type(key, struct tr_row_key);
-    __type(value, __u32);
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 32768);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __type(key, __u32);
+    __type(value, struct tr_row_bucket);
 } tr_rows SEC(".maps");
 
 struct {

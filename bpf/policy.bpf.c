@@ -2,6 +2,7 @@
  * that the source address belongs to the sending peer. What passes gets TR_MARK_PASSED; the nftables backstop drops
  * what comes from the device without it. The verdicts are those of the reference client's filter
  * (tailscale wgengine/filter/filter.go) plus the strict settings. */
+#include "address.bpf.h"
 #include "maps.bpf.h"
 #include "packet.bpf.h"
 #include "shared/marks.h"
@@ -33,18 +34,6 @@ TR_INLINE int pass(struct __sk_buff *skb, __u32 reason)
     return TC_ACT_OK;
 }
 
-/* The class of an address, on one side of one table. */
-TR_INLINE const struct tr_address *find_address(__u32 table, __u8 side, __u8 family, const struct tr_addr *addr)
-{
-    struct tr_net_key key = {
-        .prefix_bits = 32 + 128,
-        .host = {.scope = {.table = table, .side = side, .family = family}, .addr = *addr},
-    };
-    const struct tr_address *found = bpf_map_lookup_elem(&tr_hosts, &key.host);
-
-    return found ? found : bpf_map_lookup_elem(&tr_nets, &key);
-}
-
 TR_INLINE bool find_destination(struct tr_question *ask)
 {
     const struct tr_settings *settings = ask->settings;
@@ -58,7 +47,7 @@ TR_INLINE bool find_destination(struct tr_question *ask)
         ask->dst = settings->own6_address;
         return true;
     }
-    found = find_address(ask->table, TR_SIDE_DESTINATION, ask->packet.family, &ask->packet.dst);
+    found = find_address(settings, ask->table, TR_SIDE_DESTINATION, ask->packet.family, &ask->packet.dst);
     if (!found)
         return false;
     ask->dst = *found;
@@ -68,7 +57,8 @@ TR_INLINE bool find_destination(struct tr_question *ask)
 /* A source that stands in no rule stays in class 0. */
 TR_INLINE void find_source(struct tr_question *ask)
 {
-    const struct tr_address *found = find_address(ask->table, TR_SIDE_SOURCE, ask->packet.family, &ask->packet.src);
+    const struct tr_address *found =
+        find_address(ask->settings, ask->table, TR_SIDE_SOURCE, ask->packet.family, &ask->packet.src);
 
     if (found)
         ask->src = *found;
@@ -99,19 +89,54 @@ TR_INLINE bool answers_our_flow(const struct tr_question *ask)
 
 TR_INLINE const struct tr_pair *find_pair(const struct tr_question *ask)
 {
-    struct tr_pair_key key = {ask->table, ask->src.address_class, ask->dst.address_class};
+    const struct tr_place *place = &ask->settings->pairs;
+    __u32 src = ask->src.address_class, dst = ask->dst.address_class;
+    const struct tr_pair_bucket *bucket;
+    __u64 hash;
+    __u32 index;
 
-    if (!key.src_class || !key.dst_class)
+    if (!src || !dst)
         return 0;
-    return bpf_map_lookup_elem(&tr_pairs, &key);
+    hash = tr_hash(src, dst, ask->settings->seed);
+#pragma unroll
+    for (int choice = 0; choice < 2; ++choice) {
+        index = place->first + ((__u32)(choice ? hash >> 32 : hash) & place->mask);
+        bucket = bpf_map_lookup_elem(&tr_pairs, &index);
+        if (!bucket)
+            return 0;
+#pragma unroll
+        for (int way = 0; way < TR_WAYS; ++way)
+            if (bucket->way[way].src_class == src && bucket->way[way].dst_class == dst)
+                return &bucket->way[way];
+        if (!bucket->way[TR_WAYS - 1].src_class)
+            return 0;
+    }
+    return 0;
 }
 
 TR_INLINE __u32 find_row(const struct tr_question *ask, const struct tr_pair *pair, __u16 port_class)
 {
-    struct tr_row_key key = {pair->rule_set, port_class, ask->packet.ip_proto, ask->table};
-    const __u32 *rule = bpf_map_lookup_elem(&tr_rows, &key);
+    const struct tr_place *place = &ask->settings->rows;
+    __u64 key = pair->rule_set | (__u64)port_class << 32 | (__u64)ask->packet.ip_proto << 48;
+    const struct tr_row_bucket *bucket;
+    __u64 hash = tr_hash(key, 0, ask->settings->seed);
+    __u32 index;
 
-    return rule ? *rule : 0;
+#pragma unroll
+    for (int choice = 0; choice < 2; ++choice) {
+        index = place->first + ((__u32)(choice ? hash >> 32 : hash) & place->mask);
+        bucket = bpf_map_lookup_elem(&tr_rows, &index);
+        if (!bucket)
+            return 0;
+#pragma unroll
+        for (int way = 0; way < TR_WAYS; ++way)
+            if (bucket->way[way].rule_set == (__u32)key && bucket->way[way].port_class == port_class &&
+                bucket->way[way].ip_proto == ask->packet.ip_proto)
+                return bucket->way[way].rule;
+        if (!bucket->way[TR_WAYS - 1].rule)
+            return 0;
+    }
+    return 0;
 }
 
 /* The rule that lets a packet of a protocol with ports in. */

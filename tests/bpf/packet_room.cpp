@@ -50,7 +50,7 @@ void PacketRoom::SetUp() {
     if (!programs_) {
         ProgramOptions options;
         options.l2_bytes = kEthernetBytes;
-        options.map_sizes = {{"tr_hosts", 65536}, {"tr_nets", 8192}, {"tr_pairs", 65536}, {"tr_rows", 65536}};
+        options.map_sizes = {{"tr_nets", 8192}};
         auto loaded = load_packet_programs(options);
         if (!loaded && (loaded.error().code() == EPERM || loaded.error().code() == EACCES))
             GTEST_SKIP() << "needs the privilege to load BPF programs: " << loaded.error().message();

@@ -1,0 +1,29 @@
+// policy/table_image.hpp - a policy's hosts, pairs and rows laid out as the packet programs look them up.
+#pragma once
+#include "bpf/shared/policy_map.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+namespace tailrace {
+
+/// Buckets of bpf/shared/hash.h, to be copied into the maps as they are. Each vector's size is a power of two.
+struct TableImage {
+    std::vector<tr_host_bucket> hosts;
+    std::vector<tr_pair_bucket> pairs;
+    std::vector<tr_row_bucket> rows;
+    std::uint64_t seed = 0;
+};
+
+/// How many buckets the image of so many entries has: four fifths of it are used at most.
+std::size_t image_buckets(std::size_t entries);
+/// The other way round: so many entries fit into these buckets (rounded down to a power of two).
+std::size_t entries_in_buckets(std::size_t buckets);
+
+/// Pure. Keys must be unique. No value when no seed works out: for tables as full as that, one in millions.
+std::optional<TableImage> lay_out(const std::vector<tr_host>& hosts, const std::vector<tr_pair>& pairs,
+                                  const std::vector<tr_row>& rows);
+
+} // namespace tailrace
