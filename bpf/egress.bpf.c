@@ -1,6 +1,7 @@
 /* bpf/egress.bpf.c - sees what we send into the WireGuard device. tc egress. Policy does not restrict it, but it is the
  * only writer of the reply memory, so no peer can fill that. */
 #include "address.bpf.h"
+#include "flows.bpf.h"
 #include "maps.bpf.h"
 #include "packet.bpf.h"
 #include "shared/marks.h"
@@ -60,17 +61,16 @@ TR_INLINE void remember(const struct tr_packet *packet, const struct tr_settings
         .ip_proto = packet->ip_proto,
         .family = packet->family,
     };
-    struct tr_flow flow = {};
+    struct tr_flow_place place;
 
     if (settings) {
         reply.lineage = settings->lineage;
-        flow.serial = settings->serial;
         if ((settings->flags & TR_SETTING_HAS_JAILED) && is_jailed(settings, table, packet))
             reply.lineage = TR_LINEAGE_JAILED;
     }
-    /* Looking it up refreshes it; writing takes locks. */
-    if (!bpf_map_lookup_elem(&tr_flows, &reply))
-        bpf_map_update_elem(&tr_flows, &reply, &flow, BPF_ANY);
+    place = find_flow(&reply);
+    if (place.bucket && !place.known)
+        add_flow(&place, &reply);
 }
 
 SEC("tc")

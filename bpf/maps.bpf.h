@@ -77,11 +77,25 @@ struct {
 } tr_reasons SEC(".maps");
 
 struct {
-    __uint(type, BPF_MAP_TYPE_LRU_HASH);
-    __uint(max_entries, 65536);
-    __type(key, struct tr_flow_key);
-    __type(value, struct tr_flow);
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 16384);
+    __type(key, __u32);
+    __type(value, struct tr_flow_bucket);
 } tr_flows SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct tr_secret);
+} tr_secret SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, TR_FLOW_EVENT_COUNT);
+    __type(key, __u32);
+    __type(value, __u64);
+} tr_flow_events SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_LRU_HASH);

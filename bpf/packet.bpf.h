@@ -8,6 +8,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include "shared/base.h"
+#include "shared/flow_map.h"
 #include "shared/reasons.h"
 
 #define TR_INLINE static __attribute__((always_inline)) inline
@@ -24,12 +25,18 @@ enum { TR_TCP_SYN = 0x02, TR_TCP_RST = 0x04, TR_TCP_ACK = 0x10 };
 #define TR_HEADER_BYTES 80
 
 struct tr_packet {
-    struct tr_addr src;
-    struct tr_addr dst;
-    __be16 src_port; /* TCP, UDP, SCTP; else 0 */
-    __be16 dst_port;
-    __u8 family; /* 4 or 6 */
-    __u8 ip_proto;
+    union {
+        struct tr_flow_key flow; /* as the packet stands; the lineage is the caller's to fill in */
+        struct {
+            struct tr_addr src;
+            struct tr_addr dst;
+            __be16 src_port; /* TCP, UDP, SCTP; else 0 */
+            __be16 dst_port;
+            __u8 ip_proto;
+            __u8 family; /* 4 or 6 */
+            __u16 lineage;
+        };
+    };
     __u8 tcp_flags;
     __u8 icmp_type; /* with icmp_code only where has_icmp_header */
     __u8 icmp_code;

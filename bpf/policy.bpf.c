@@ -3,6 +3,7 @@
  * what comes from the device without it. The verdicts are those of the reference client's filter
  * (tailscale wgengine/filter/filter.go) plus the strict settings. */
 #include "address.bpf.h"
+#include "flows.bpf.h"
 #include "maps.bpf.h"
 #include "packet.bpf.h"
 #include "shared/marks.h"
@@ -72,19 +73,10 @@ TR_INLINE bool is_strict(const struct tr_question *ask)
 }
 
 /* Have we sent a packet whose answer this would be? */
-TR_INLINE bool answers_our_flow(const struct tr_question *ask)
+TR_INLINE bool answers_our_flow(struct tr_question *ask)
 {
-    struct tr_flow_key key = {
-        .src = ask->packet.src,
-        .dst = ask->packet.dst,
-        .src_port = ask->packet.src_port,
-        .dst_port = ask->packet.dst_port,
-        .ip_proto = ask->packet.ip_proto,
-        .family = ask->packet.family,
-        .lineage = ask->src.flags & TR_ADDRESS_JAILED ? TR_LINEAGE_JAILED : ask->settings->lineage,
-    };
-
-    return bpf_map_lookup_elem(&tr_flows, &key);
+    ask->packet.lineage = ask->src.flags & TR_ADDRESS_JAILED ? TR_LINEAGE_JAILED : ask->settings->lineage;
+    return find_flow(&ask->packet.flow).known;
 }
 
 TR_INLINE const struct tr_pair *find_pair(const struct tr_question *ask)

@@ -21,7 +21,7 @@ struct DataplaneOptions {
     /// memory is taken at once for buckets: 128 bytes each, 64 those of rows.
     std::uint32_t hosts = 32768, pairs = 65536, rows = 32768;
     std::uint32_t nets = 65536;
-    std::uint32_t flows = 65536; ///< memory for replies: kernel memory is taken at once, 112 bytes each
+    std::uint32_t flows = 16384; ///< memory for replies: buckets of eight, a power of two, 384 bytes each
 };
 
 /// One line of "tailrace debug drops".

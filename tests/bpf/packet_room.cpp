@@ -44,20 +44,24 @@ IpAddress address(const char* text) {
 
 } // namespace
 
+constexpr std::uint32_t kFlowBuckets = 1024;
+
 std::unique_ptr<PacketPrograms> PacketRoom::programs_;
 
 void PacketRoom::SetUp() {
     if (!programs_) {
         ProgramOptions options;
         options.l2_bytes = kEthernetBytes;
-        options.map_sizes = {{"tr_nets", 8192}};
+        options.map_sizes = {{"tr_nets", 8192}, {"tr_flows", kFlowBuckets}};
         auto loaded = load_packet_programs(options);
         if (!loaded && (loaded.error().code() == EPERM || loaded.error().code() == EACCES))
             GTEST_SKIP() << "needs the privilege to load BPF programs: " << loaded.error().message();
         ASSERT_TRUE(loaded) << loaded.error().message();
         programs_ = std::make_unique<PacketPrograms>(std::move(*loaded));
     }
-    forget("tr_flows", sizeof(tr_flow_key));
+    const tr_flow_bucket empty{};
+    for (std::uint32_t i = 0; i < kFlowBuckets; ++i)
+        ASSERT_EQ(::bpf_map_update_elem(programs_->maps.at("tr_flows").get(), &i, &empty, BPF_ANY), 0);
     forget("tr_frags", sizeof(tr_frag_key));
     std::uint32_t zero = 0, none = TR_TABLE_NONE;
     ASSERT_EQ(::bpf_map_update_elem(programs_->maps.at("tr_live").get(), &zero, &none, BPF_ANY), 0);

@@ -1,0 +1,104 @@
+/* bpf/flows.bpf.h - the memory for what we sent, so that its answers pass. How it works is told in shared/flow_map.h. */
+#pragma once
+#include "maps.bpf.h"
+#include "packet.bpf.h"
+
+/* Number of buckets minus one. Set by the loader. */
+const volatile __u32 flow_mask = 0;
+
+TR_INLINE __u64 flow_hash(const struct tr_flow_key *key, const struct tr_secret *secret)
+{
+    const __u64 *words = (const __u64 *)key;
+    __u64 sum = words[0] * secret->word[0] + words[2] * secret->word[1];
+
+    if (key->family == 6)
+        sum += words[1] * secret->word[2] + words[3] * secret->word[3];
+    return tr_hash(sum, words[4], secret->word[4]);
+}
+
+TR_INLINE __u64 flow_stamp(void)
+{
+    return (bpf_jiffies64() >> TR_FLOW_TICK_SHIFT) & ((1 << TR_FLOW_STAMP_BITS) - 1);
+}
+
+TR_INLINE bool same_flow(const struct tr_flow_key *a, const struct tr_flow_key *b)
+{
+    const __u64 *left = (const __u64 *)a, *right = (const __u64 *)b;
+
+    return left[0] == right[0] && left[1] == right[1] && left[2] == right[2] && left[3] == right[3] &&
+           left[4] == right[4];
+}
+
+/* Where the flow is or would be; marks it as used now. */
+struct tr_flow_place {
+    struct tr_flow_bucket *bucket;
+    __u64 tag; /* that it has or would have */
+    __u32 way; /* that has this tag, TR_FLOW_WAYS for none. If the key is another one (see there) it is overwritten */
+    bool known;
+};
+
+TR_INLINE struct tr_flow_place find_flow(const struct tr_flow_key *key)
+{
+    struct tr_flow_place place = {.way = TR_FLOW_WAYS};
+    const struct tr_secret *secret;
+    __u32 index = 0;
+    __u64 hash, stamp = flow_stamp();
+
+    secret = bpf_map_lookup_elem(&tr_secret, &index);
+    if (!secret)
+        return place;
+    hash = flow_hash(key, secret);
+    index = hash & flow_mask;
+    place.bucket = bpf_map_lookup_elem(&tr_flows, &index);
+    if (!place.bucket)
+        return place;
+    hash >>= TR_FLOW_STAMP_BITS;
+    hash = hash ? hash : 1;
+    place.tag = hash << TR_FLOW_STAMP_BITS | stamp;
+#pragma unroll
+    for (int way = 0; way < TR_FLOW_WAYS; ++way)
+        if (place.bucket->tag[way] >> TR_FLOW_STAMP_BITS == hash)
+            place.way = way;
+    if (place.way >= TR_FLOW_WAYS || !same_flow(&place.bucket->key[place.way], key))
+        return place;
+    place.known = true;
+    if (place.bucket->tag[place.way] != place.tag)
+        place.bucket->tag[place.way] = place.tag;
+    return place;
+}
+
+TR_INLINE void count_flow(__u32 event)
+{
+    __u64 *counter = bpf_map_lookup_elem(&tr_flow_events, &event);
+
+    if (counter)
+        ++*counter;
+}
+
+/* Only for egress: nothing that a peer sends may push flows out. */
+TR_INLINE void add_flow(struct tr_flow_place *place, const struct tr_flow_key *key)
+{
+    const __u32 stamp_mask = (1 << TR_FLOW_STAMP_BITS) - 1;
+    __u32 victim = 0, greatest = 0, age;
+    volatile __u64 *tag;
+
+    if (place->way < TR_FLOW_WAYS) {
+        place->bucket->key[place->way] = *key;
+        return;
+    }
+#pragma unroll
+    for (int way = 0; way < TR_FLOW_WAYS; ++way) {
+        age = place->bucket->tag[way] ? (__u32)(place->tag - place->bucket->tag[way]) & stamp_mask : stamp_mask + 1;
+        if (age >= greatest) {
+            greatest = age;
+            victim = way;
+        }
+    }
+    tag = &place->bucket->tag[victim & (TR_FLOW_WAYS - 1)];
+    count_flow(TR_FLOW_NEW);
+    if (*tag)
+        count_flow(TR_FLOW_EVICTED);
+    *tag = 0;
+    place->bucket->key[victim & (TR_FLOW_WAYS - 1)] = *key;
+    *tag = place->tag;
+}
