@@ -4,13 +4,12 @@
 #include "packet.bpf.h"
 
 TR_INLINE const struct tr_address *find_host(const struct tr_settings *settings, __u8 side, __u8 family,
-                                             const struct tr_addr *addr)
+                                             const struct tr_words *addr)
 {
     const struct tr_place *place = &settings->hosts;
-    const __u64 *wanted = (const __u64 *)addr->bytes;
     const struct tr_host_bucket *bucket;
     const struct tr_host *host;
-    __u64 hash = tr_hash(wanted[0], wanted[1] + side, settings->seed);
+    __u64 hash = tr_hash(addr->word[0], addr->word[1] + side, settings->seed);
     __u32 index;
 
 #pragma unroll
@@ -32,7 +31,7 @@ TR_INLINE const struct tr_address *find_host(const struct tr_settings *settings,
 }
 
 TR_INLINE const struct tr_address *find_address(const struct tr_settings *settings, __u32 table, __u8 side, __u8 family,
-                                                const struct tr_addr *addr)
+                                                const struct tr_words *addr)
 {
     const struct tr_address *found = find_host(settings, side, family, addr);
     struct tr_net_key key;
@@ -42,7 +41,7 @@ TR_INLINE const struct tr_address *find_address(const struct tr_settings *settin
     key = (struct tr_net_key){
         .prefix_bits = 32 + 128,
         .scope = {.table = table, .side = side, .family = family},
-        .addr = *addr,
+        .addr = to_addr(addr),
     };
     return bpf_map_lookup_elem(&tr_nets, &key);
 }

@@ -6,14 +6,26 @@
 /* Number of buckets minus one. Set by the loader. */
 const volatile __u32 flow_mask = 0;
 
+TR_INLINE struct tr_flow_key flow_key(const struct tr_words *src, __be16 src_port, const struct tr_words *dst,
+                                      __be16 dst_port, const struct tr_packet *packet, __u16 lineage)
+{
+    struct tr_flow_key key = {
+        .src = {src->word[0], src->word[1]},
+        .dst = {dst->word[0], dst->word[1]},
+        .rest = src_port | (__u64)dst_port << 16 | (__u64)packet->ip_proto << 32 | (__u64)packet->family << 40 |
+                (__u64)lineage << 48,
+    };
+
+    return key;
+}
+
 TR_INLINE __u64 flow_hash(const struct tr_flow_key *key, const struct tr_secret *secret)
 {
-    const __u64 *words = (const __u64 *)key;
-    __u64 sum = words[0] * secret->word[0] + words[2] * secret->word[1];
+    __u64 sum = key->src[0] * secret->word[0] + key->dst[0] * secret->word[1];
 
-    if (key->family == 6)
-        sum += words[1] * secret->word[2] + words[3] * secret->word[3];
-    return tr_hash(sum, words[4], secret->word[4]);
+    if (key->src[1] | key->dst[1])
+        sum += key->src[1] * secret->word[2] + key->dst[1] * secret->word[3];
+    return tr_hash(sum, key->rest, secret->word[4]);
 }
 
 TR_INLINE __u64 flow_stamp(void)
@@ -23,10 +35,8 @@ TR_INLINE __u64 flow_stamp(void)
 
 TR_INLINE bool same_flow(const struct tr_flow_key *a, const struct tr_flow_key *b)
 {
-    const __u64 *left = (const __u64 *)a, *right = (const __u64 *)b;
-
-    return left[0] == right[0] && left[1] == right[1] && left[2] == right[2] && left[3] == right[3] &&
-           left[4] == right[4];
+    return a->rest == b->rest && a->src[0] == b->src[0] && a->dst[0] == b->dst[0] && a->src[1] == b->src[1] &&
+           a->dst[1] == b->dst[1];
 }
 
 /* Where the flow is or would be; marks it as used now. */

@@ -4,16 +4,13 @@
 
 #define TR_LINEAGE_JAILED 0xffff /* the flows of jailed peers live apart */
 
-/* A packet that we expect to come in. */
+/* A packet that we expect to come in. Addresses as in struct tr_addr; the rest, from the lowest bits: source and
+ * destination port (16 each, network order), IP protocol (8), family (8: 4 or 6), lineage (16). */
 struct tr_flow_key {
-    struct tr_addr src;
-    struct tr_addr dst;
-    __be16 src_port;
-    __be16 dst_port;
-    __u8 ip_proto;
-    __u8 family; /* 4 or 6 */
-    __u16 lineage;
-} __attribute__((aligned(8)));
+    __u64 src[2];
+    __u64 dst[2];
+    __u64 rest;
+};
 TR_ASSERT_SIZE(struct tr_flow_key, 40);
 
 /* Value of tr_flows: array of buckets, their number a power of two, that all CPUs share. A flow is in the bucket that its
