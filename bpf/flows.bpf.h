@@ -3,8 +3,9 @@
 #include "maps.bpf.h"
 #include "packet.bpf.h"
 
-/* Number of buckets minus one. Set by the loader. */
+/* Set by the loader: number of buckets minus one, and what tr_secret holds. */
 const volatile __u32 flow_mask = 0;
+const volatile struct tr_secret flow_secret = {};
 
 TR_INLINE struct tr_flow_key flow_key(const struct tr_words *src, __be16 src_port, const struct tr_words *dst,
                                       __be16 dst_port, const struct tr_packet *packet, __u16 lineage)
@@ -19,13 +20,13 @@ TR_INLINE struct tr_flow_key flow_key(const struct tr_words *src, __be16 src_por
     return key;
 }
 
-TR_INLINE __u64 flow_hash(const struct tr_flow_key *key, const struct tr_secret *secret)
+TR_INLINE __u64 flow_hash(const struct tr_flow_key *key)
 {
-    __u64 sum = key->src[0] * secret->word[0] + key->dst[0] * secret->word[1];
+    __u64 sum = key->src[0] * flow_secret.word[0] + key->dst[0] * flow_secret.word[1];
 
     if (key->src[1] | key->dst[1])
-        sum += key->src[1] * secret->word[2] + key->dst[1] * secret->word[3];
-    return tr_hash(sum, key->rest, secret->word[4]);
+        sum += key->src[1] * flow_secret.word[2] + key->dst[1] * flow_secret.word[3];
+    return tr_hash(sum, key->rest, flow_secret.word[4]);
 }
 
 TR_INLINE __u64 flow_stamp(void)
@@ -50,21 +51,15 @@ struct tr_flow_place {
 TR_INLINE struct tr_flow_place find_flow(const struct tr_flow_key *key)
 {
     struct tr_flow_place place = {.way = TR_FLOW_WAYS};
-    const struct tr_secret *secret;
-    __u32 index = 0;
-    __u64 hash, stamp = flow_stamp();
+    __u64 hash = flow_hash(key);
+    __u32 index = hash & flow_mask;
 
-    secret = bpf_map_lookup_elem(&tr_secret, &index);
-    if (!secret)
-        return place;
-    hash = flow_hash(key, secret);
-    index = hash & flow_mask;
     place.bucket = bpf_map_lookup_elem(&tr_flows, &index);
     if (!place.bucket)
         return place;
     hash >>= TR_FLOW_STAMP_BITS;
     hash = hash ? hash : 1;
-    place.tag = hash << TR_FLOW_STAMP_BITS | stamp;
+    place.tag = hash << TR_FLOW_STAMP_BITS | flow_stamp();
 #pragma unroll
     for (int way = 0; way < TR_FLOW_WAYS; ++way)
         if (place.bucket->tag[way] >> TR_FLOW_STAMP_BITS == hash)

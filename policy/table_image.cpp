@@ -8,7 +8,7 @@
 namespace tailrace {
 namespace {
 
-constexpr std::size_t kLeastBuckets = 4;
+constexpr std::size_t kLeastBuckets = 16;
 constexpr int kSeeds = 64;
 constexpr int kMoves = 500; // of entries that make room for another one
 
@@ -62,8 +62,10 @@ bool insert(std::vector<Bucket>& buckets, Entry entry, std::uint64_t seed) {
 }
 
 template <typename Bucket, typename Entry>
-bool fill(std::vector<Bucket>& buckets, const std::vector<Entry>& entries, std::uint64_t seed) {
-    buckets.assign(image_buckets(entries.size()), Bucket{});
+bool fill(std::vector<Bucket>& buckets, const std::vector<Entry>& entries, std::uint64_t seed, std::size_t limit) {
+    std::size_t least = image_buckets(entries.size());
+    if (least > limit) return false;
+    buckets.assign(least * 2 <= limit ? least * 2 : least, Bucket{});
     return std::all_of(entries.begin(), entries.end(),
                        [&](const Entry& entry) { return insert(buckets, entry, seed); });
 }
@@ -79,11 +81,11 @@ std::size_t entries_in_buckets(std::size_t buckets) {
 }
 
 std::optional<TableImage> lay_out(const std::vector<tr_host>& hosts, const std::vector<tr_pair>& pairs,
-                                  const std::vector<tr_row>& rows) {
+                                  const std::vector<tr_row>& rows, const ImageLimits& limits) {
     TableImage image;
     for (image.seed = 1; image.seed <= kSeeds; ++image.seed)
-        if (fill(image.hosts, hosts, image.seed) && fill(image.pairs, pairs, image.seed) &&
-            fill(image.rows, rows, image.seed))
+        if (fill(image.hosts, hosts, image.seed, limits.hosts) && fill(image.pairs, pairs, image.seed, limits.pairs) &&
+            fill(image.rows, rows, image.seed, limits.rows))
             return image;
     return std::nullopt;
 }

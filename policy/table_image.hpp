@@ -17,13 +17,19 @@ struct TableImage {
     std::uint64_t seed = 0;
 };
 
-/// How many buckets the image of so many entries has: four fifths of it are used at most.
+/// The fewest buckets that hold so many entries: four fifths of them are used at most.
 std::size_t image_buckets(std::size_t entries);
 /// The other way round: so many entries fit into these buckets (rounded down to a power of two).
 std::size_t entries_in_buckets(std::size_t buckets);
 
-/// Pure. Keys must be unique. No value when no seed works out: for tables as full as that, one in millions.
+/// At most so many buckets each. Where they allow, tables stay half empty: few packets then look at a second bucket.
+struct ImageLimits {
+    std::size_t hosts = SIZE_MAX, pairs = SIZE_MAX, rows = SIZE_MAX;
+};
+
+/// Pure. Keys must be unique. No value when they don't fit; or when no seed works out, which for tables no fuller than
+/// that happens once in millions.
 std::optional<TableImage> lay_out(const std::vector<tr_host>& hosts, const std::vector<tr_pair>& pairs,
-                                  const std::vector<tr_row>& rows);
+                                  const std::vector<tr_row>& rows, const ImageLimits& limits = {});
 
 } // namespace tailrace

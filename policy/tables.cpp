@@ -676,7 +676,10 @@ PolicyTables compile_tables(const FilterInput& input, TableNumbers& numbers, con
         compiler.build(kept, out);
     }
     compiler.sweep();
-    auto image = fits(out, limits) ? lay_out(hosts_of(out), out.pairs, out.rows) : std::nullopt;
+    auto image = fits(out, limits)
+                     ? lay_out(hosts_of(out), out.pairs, out.rows,
+                               {image_buckets(limits.hosts), image_buckets(limits.pairs), image_buckets(limits.rows)})
+                     : std::nullopt;
     if (image) {
         out.image = std::move(*image);
     } else {

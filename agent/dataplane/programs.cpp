@@ -1,9 +1,10 @@
 #include "agent/dataplane/programs.hpp"
 
 #include "base/random.hpp"
+#include "bpf/shared/flow_map.h" // first: the skeletons use it
+
 #include "bpf/egress.skel.h"
 #include "bpf/policy.skel.h"
-#include "bpf/shared/flow_map.h"
 
 #include <bpf/bpf.h>
 #include <fcntl.h>
@@ -11,6 +12,7 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <cstring>
 #include <memory>
 #include <string_view>
 
@@ -44,16 +46,15 @@ Result<void> prepare_maps(bpf_object* object, const ProgramOptions& options) {
     return {};
 }
 
-/// Makes one unless an earlier agent has.
-Result<void> prepare_secret(int map) {
-    std::uint32_t zero = 0;
+/// That of an earlier agent, or a new one.
+Result<tr_secret> find_secret(const PinDirectory* pins) {
     tr_secret secret{};
-    if (::bpf_map_lookup_elem(map, &zero, &secret) != 0) return Error::from_errno(errno, "read map tr_secret");
-    if (secret.word[0]) return {};
-    for (auto& word : secret.word) word = random_u64() | 1; // a product with an odd number loses nothing
-    if (::bpf_map_update_elem(map, &zero, &secret, BPF_ANY) != 0)
-        return Error::from_errno(errno, "write map tr_secret");
-    return {};
+    std::uint32_t zero = 0;
+    if (Fd map = pins ? pins->get("tr_secret") : Fd{}; map && ::bpf_map_lookup_elem(map.get(), &zero, &secret) != 0)
+        return Error::from_errno(errno, "read map tr_secret");
+    if (!secret.word[0])
+        for (auto& word : secret.word) word = random_u64() | 1; // a product with an odd number loses nothing
+    return secret;
 }
 
 } // namespace
@@ -83,9 +84,15 @@ Result<PacketPrograms> load_packet_programs(const ProgramOptions& options) {
     if (!std::has_single_bit(flow_buckets))
         return Error::make("the memory for flows has {} buckets, which is no power of two", flow_buckets);
     policy->rodata->flow_mask = egress->rodata->flow_mask = flow_buckets - 1;
+    auto secret = find_secret(options.pins);
+    if (!secret) return secret.error();
+    std::memcpy(&policy->rodata->flow_secret, &*secret, sizeof *secret);
+    std::memcpy(&egress->rodata->flow_secret, &*secret, sizeof *secret);
     if (int failed = tr_policy_object__load(policy.get()))
         return Error::from_errno(-failed, "load the policy program{}", complaints.text());
-    if (auto ready = prepare_secret(::bpf_map__fd(policy->maps.tr_secret)); !ready) return ready.error();
+    std::uint32_t zero = 0;
+    if (::bpf_map_update_elem(::bpf_map__fd(policy->maps.tr_secret), &zero, &*secret, BPF_ANY) != 0)
+        return Error::from_errno(errno, "write map tr_secret");
 
     // The second program uses the first one's maps. libbpf makes only those of a pin path the same by itself.
     if (auto ready = prepare_maps(egress->obj, {options.l2_bytes, options.map_sizes, nullptr}); !ready)

@@ -5,11 +5,11 @@
 //           is in every figure, and the goals are held against the figure as it stands.
 //   "way"   what the filter adds to the way of a packet through the network stack, for both filters in the same place:
 //           packets go up from loopback's driver (a live test run of XDP) and end in a chain that drops all at ingress.
-//           Figure = with the filter before that chain, minus without. Ours is a tc program; nftables has a netdev
-//           chain with two sets of (address, protocol, port), its fastest form. A packet that the filter drops never
-//           comes to the last chain, which makes its figure a little too low, for both alike.
-//           UDP replies need conntrack in nftables, which stands in prerouting: there, both with and without end in a
-//           chain of prerouting, after conntrack and before it.
+//           Figure = with the filter before that chain, minus without, each burst beside one of the other. Ours is a tc
+//           program; nftables has a netdev chain with two sets of (address, protocol, port), its fastest form. A packet
+//           that the filter drops never comes to the last chain, which makes its figure a little too low, for both
+//           alike. UDP replies need conntrack in nftables, which stands in prerouting: there, both with and without end
+//           in a chain of prerouting, after conntrack and before it.
 // That both filters gave the verdict that the policy demands is checked by counters in each line.
 // The caches are warm: each burst is of one packet. "remembered" has another flow in each run, by a program that counts
 // up in the ports and whose cost is in the figure; the memory is full, so each new flow also pushes one out.
@@ -38,106 +38,110 @@ struct Line {
     double run = 0, way = 0, nft = 0; ///< nanoseconds; way and nft 0: not measured
 };
 
-struct Measuring {
-    Room& room;
-    int bursts = 41;
-    std::uint32_t runs = 20000, packets = 4000;
+double median(std::vector<double> all) {
+    auto middle = all.begin() + static_cast<std::ptrdiff_t>(all.size() / 2);
+    std::nth_element(all.begin(), middle, all.end());
+    return *middle;
+}
 
-    Result<double> median(const std::function<Result<double>()>& burst) const {
+/// The rooms in which a packet goes its way: without a filter, with ours, with nftables; the last two with conntrack.
+struct Rooms {
+    Room bare, ours, nft, bare_stateful, nft_stateful;
+};
+
+Result<Rooms> make_rooms() {
+    std::vector<Room> rooms;
+    for (int i = 0; i < 5; ++i) {
+        auto room = Room::create();
+        if (!room) return room.error();
+        if (auto ready = room->end_of_way(i >= 3, i == 3); !ready) return ready.error();
+        rooms.push_back(std::move(*room));
+    }
+    return Rooms{std::move(rooms[0]), std::move(rooms[1]), std::move(rooms[2]), std::move(rooms[3]),
+                 std::move(rooms[4])};
+}
+
+struct Measuring {
+    int bursts = 41;
+    std::uint32_t runs = 20000, packets = 2000;
+
+    Result<double> run(const std::function<Result<double>()>& burst) const {
         std::vector<double> all;
         for (int i = 0; i < bursts; ++i) {
             auto one = burst();
             if (!one) return one;
             all.push_back(*one);
         }
-        std::nth_element(all.begin(), all.begin() + bursts / 2, all.end());
-        return all[static_cast<std::size_t>(bursts / 2)];
+        return median(std::move(all));
     }
 
-    /// Nanoseconds on the way; checks that all packets came to the end, or none.
-    Result<double> way(const Cell& cell, bool expect_arrival) const {
-        auto before = room.arrived();
-        if (!before) return before.error();
-        auto took = median([&] { return room.hand_up(cell.frame, packets); });
-        if (!took) return took.error().with("hand packets to the network stack ({})", cell.name);
-        auto after = room.arrived();
-        if (!after) return after.error();
-        std::uint64_t wanted = expect_arrival ? std::uint64_t{packets} * static_cast<unsigned>(bursts) : 0;
-        if (*after - *before != wanted)
-            return Error::make("{}: {} packets came through, not {}", cell.name, *after - *before, wanted);
-        return took;
+    /// What the second room's way is longer than the first one's: median of the differences of bursts that follow each
+    /// other. Checks that all packets came to the end of both ways, or of the second one none.
+    Result<double> way(const Cell& cell, Room& without, Room& with, bool expect_arrival) const {
+        std::uint64_t all = std::uint64_t{packets} * static_cast<unsigned>(bursts);
+        auto before_without = without.arrived(), before_with = with.arrived();
+        if (!before_without || !before_with) return Error::make("{}: no counters", cell.name);
+        std::vector<double> differences;
+        for (int i = 0; i < bursts; ++i) {
+            auto shorter = without.hand_up(cell.frame, packets), longer = with.hand_up(cell.frame, packets);
+            if (!shorter) return shorter.error().with("hand packets to the network stack ({})", cell.name);
+            if (!longer) return longer.error().with("hand packets to the network stack ({})", cell.name);
+            differences.push_back(*longer - *shorter);
+        }
+        auto after_without = without.arrived(), after_with = with.arrived();
+        if (!after_without || !after_with) return Error::make("{}: no counters", cell.name);
+        if (*after_without - *before_without != all || *after_with - *before_with != (expect_arrival ? all : 0))
+            return Error::make("{}: {} and {} of {} packets came through", cell.name, *after_without - *before_without,
+                               *after_with - *before_with, all);
+        return median(std::move(differences));
     }
 };
 
-Result<std::vector<Line>> measure_rules(const Measuring& with, PacketPrograms& programs, TableWriter& writer,
-                                        TableNumbers& numbers, int rules) {
-    Room& room = with.room;
-    std::vector<Cell> cells = cells_of(rules);
+Result<std::vector<Line>> measure_rules(const Measuring& with, Rooms& rooms, PacketPrograms& programs,
+                                        TableWriter& writer, TableNumbers& numbers, int rules) {
+    Room& room = rooms.ours;
     std::vector<Line> lines;
     if (auto done = writer.commit(compile_tables(policy_of(rules), numbers, writer.limits())); !done)
         return done.error();
-    if (auto sent = room.test_run(programs.egress.get(), frame_from_us(), 1); !sent) return sent.error();
-    if (auto sent = room.send(kOwn, kOurPort, peer4(0), kTheirPort); !sent) return sent.error();
+    for (auto& [where, stateful] : {std::pair<Room*, bool>{&rooms.nft, false}, {&rooms.nft_stateful, true}})
+        for (const std::string& text :
+             {fmt::format("table {0} same\ndelete table {0} same\n", stateful ? "inet" : "netdev"),
+              nft_rules_of(rules, stateful)})
+            if (auto ready = where->nft(text); !ready) return ready.error();
 
-    for (const Cell& cell : cells) {
+    for (const Cell& cell : cells_of(rules)) {
+        // So that both know the flow whose answer a cell holds.
+        if (auto sent = room.test_run(programs.egress.get(), frame_from_us(), 1); !sent) return sent.error();
+        if (auto sent = rooms.nft_stateful.send(kOwn, kOurPort, peer4(0), kTheirPort); !sent) return sent.error();
+
         std::uint32_t verdict = 0;
-        auto took = with.median([&] { return room.test_run(programs.policy.get(), cell.frame, with.runs, &verdict); });
+        auto took = with.run([&] { return room.test_run(programs.policy.get(), cell.frame, with.runs, &verdict); });
         if (!took) return took.error().with("{}", cell.name);
         if ((verdict == TC_ACT_OK) != cell.expect_pass)
             return Error::make("{}: the policy program says {}", cell.name, verdict);
-        lines.push_back({cell.name, rules, 60, *took, 0, 0});
-    }
-
-    // Without a filter, with ours, with theirs.
-    std::vector<double> bare;
-    if (auto ready = room.end_of_way(false, false); !ready) return ready.error();
-    for (const Cell& cell : cells) {
-        auto took = with.way(cell, true);
-        if (!took) return took.error();
-        bare.push_back(*took);
-    }
-    if (auto ready = room.attach(programs.policy.get()); !ready) return ready.error();
-    for (std::size_t i = 0; i < cells.size(); ++i) {
-        auto took = with.way(cells[i], cells[i].expect_pass);
-        if (!took) return took.error().with("with our filter");
-        lines[i].way = *took - bare[i];
-    }
-    if (auto gone = room.detach(); !gone) return gone.error();
-    if (auto ready = room.nft(nft_rules_of(rules, false)); !ready) return ready.error();
-    for (std::size_t i = 0; i < cells.size(); ++i) {
-        if (cells[i].stateful) continue;
-        auto took = with.way(cells[i], cells[i].expect_pass);
-        if (!took) return took.error().with("with nftables");
-        lines[i].nft = *took - bare[i];
-    }
-    if (auto gone = room.nft("flush ruleset"); !gone) return gone.error();
-    for (std::size_t i = 0; i < cells.size(); ++i) {
-        if (!cells[i].stateful) continue;
-        if (auto ready = room.end_of_way(true, true); !ready) return ready.error();
-        auto without = with.way(cells[i], true);
-        if (!without) return without.error();
-        if (auto ready = room.nft(nft_rules_of(rules, true)); !ready) return ready.error();
-        if (auto ready = room.end_of_way(true, false); !ready) return ready.error();
-        if (auto sent = room.send(kOwn, kOurPort, peer4(0), kTheirPort); !sent) return sent.error();
-        auto took = with.way(cells[i], cells[i].expect_pass);
-        if (!took) return took.error().with("with nftables and conntrack");
-        lines[i].nft = *took - *without;
-        if (auto gone = room.nft("flush ruleset"); !gone) return gone.error();
+        auto ours = with.way(cell, rooms.bare, rooms.ours, cell.expect_pass);
+        if (!ours) return ours.error().with("our filter");
+        auto theirs = cell.stateful ? with.way(cell, rooms.bare_stateful, rooms.nft_stateful, cell.expect_pass)
+                                    : with.way(cell, rooms.bare, rooms.nft, cell.expect_pass);
+        if (!theirs) return theirs.error().with("nftables");
+        lines.push_back({cell.name, rules, 60, *took, *ours, *theirs});
     }
 
     // Last: it fills the memory with other flows.
-    auto filled = room.test_run_varied(programs.egress.get(), frame_from_us(), 200000);
-    if (!filled) return filled.error();
-    auto took = with.median([&] { return room.test_run_varied(programs.egress.get(), frame_from_us(), with.runs); });
+    auto burst = [&] { return room.test_run_varied(programs.egress.get(), frame_from_us(), with.runs); };
+    if (auto filled = room.test_run_varied(programs.egress.get(), frame_from_us(), 200000); !filled)
+        return filled.error();
+    auto took = with.run(burst);
     if (!took) return took.error();
     lines.push_back({"UDP from us, remembered", rules, 250, *took, 0, 0});
     return lines;
 }
 
 Result<std::vector<Line>> measure(const std::vector<int>& rule_counts, int bursts) {
-    auto room = Room::create();
-    if (!room) return room.error();
-    Measuring with{*room, bursts};
+    auto rooms = make_rooms();
+    if (!rooms) return rooms.error();
+    Room& room = rooms->ours;
+    Measuring with{bursts};
     ProgramOptions options;
     options.l2_bytes = 14;
     auto programs = load_packet_programs(options);
@@ -147,16 +151,17 @@ Result<std::vector<Line>> measure(const std::vector<int>& rule_counts, int burst
     auto writer = TableWriter::create(std::move(*maps));
     if (!writer) return writer.error();
     TableNumbers numbers;
+    if (auto ready = room.attach(programs->policy.get()); !ready) return ready.error();
 
     Bytes any = cells_of(1)[0].frame;
-    auto nothing = with.median([&] { return room->test_run(room->program_that_does_nothing(), any, with.runs); });
+    auto nothing = with.run([&] { return room.test_run(room.program_that_does_nothing(), any, with.runs); });
     if (!nothing) return nothing.error();
-    auto varied = with.median([&] { return room->test_run_varied(room->program_that_does_nothing(), any, with.runs); });
+    auto varied = with.run([&] { return room.test_run_varied(room.program_that_does_nothing(), any, with.runs); });
     if (!varied) return varied.error();
     std::vector<Line> lines{{"a program that does nothing", 0, 0, *nothing, 0, 0},
                             {"the same, another flow each run", 0, 0, *varied, 0, 0}};
     for (int rules : rule_counts) {
-        auto some = measure_rules(with, *programs, *writer, numbers, rules);
+        auto some = measure_rules(with, *rooms, *programs, *writer, numbers, rules);
         if (!some) return some.error().with("{} rules", rules);
         lines.insert(lines.end(), some->begin(), some->end());
     }

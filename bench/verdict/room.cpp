@@ -41,6 +41,7 @@ Result<double> timed_run(int program, const Bytes& frame, bpf_test_run_opts& opt
 
 Result<Room> Room::create() {
     if (::unshare(CLONE_NEWNET) != 0) return Error::from_errno(errno, "make a network namespace");
+    Fd space{::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC)};
     Fd tun{::open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK)};
     ifreq wanted{};
     std::strncpy(wanted.ifr_name, kDevice, IFNAMSIZ - 1);
@@ -49,7 +50,11 @@ Result<Room> Room::create() {
     if (auto up = run(fmt::format("ip link set lo up && ip link set {} up", kDevice)); !up) return up.error();
     Programs programs{tr_vary_object__open_and_load(), &tr_vary_object__destroy};
     if (!programs) return Error::from_errno(errno, "load the programs of the measurement");
-    return Room{std::move(programs), std::move(tun)};
+    return Room{std::move(programs), std::move(space), std::move(tun)};
+}
+
+void Room::enter() const {
+    if (::setns(space_.get(), CLONE_NEWNET) != 0) std::abort(); // it is ours and open
 }
 
 int Room::program_that_does_nothing() const {
@@ -72,6 +77,7 @@ Result<double> Room::test_run_varied(int program, const Bytes& frame, std::uint3
 }
 
 Result<double> Room::hand_up(const Bytes& frame, std::uint32_t packets) {
+    enter();
     constexpr std::uint32_t kLiveFrames = 1u << 1; // BPF_F_TEST_XDP_LIVE_FRAMES, linux 5.18
     bpf_test_run_opts options{};
     options.repeat = static_cast<int>(packets);
@@ -80,6 +86,7 @@ Result<double> Room::hand_up(const Bytes& frame, std::uint32_t packets) {
 }
 
 Result<void> Room::nft(const std::string& text) const {
+    enter();
     std::FILE* pipe = ::popen("nft -f -", "w");
     if (!pipe) return Error::from_errno(errno, "run nft");
     std::fwrite(text.data(), 1, text.size(), pipe);
@@ -97,6 +104,7 @@ Result<void> Room::end_of_way(bool stateful, bool first) {
 }
 
 Result<std::uint64_t> Room::arrived() const {
+    enter();
     std::FILE* pipe = ::popen(fmt::format("nft list counter {} way arrived", end_family_).c_str(), "r");
     if (!pipe) return Error::from_errno(errno, "run nft");
     std::uint64_t packets = 0;
@@ -112,6 +120,7 @@ Result<std::uint64_t> Room::arrived() const {
 }
 
 Result<void> Room::attach(int program) {
+    enter();
     bpf_tc_hook hook{};
     hook.sz = sizeof hook;
     hook.ifindex = kLoopback;
@@ -125,12 +134,9 @@ Result<void> Room::attach(int program) {
     return {};
 }
 
-Result<void> Room::detach() {
-    return run("tc qdisc del dev lo clsact");
-}
-
 Result<void> Room::send(const std::string& from, std::uint16_t from_port, const std::string& to,
                         std::uint16_t to_port) {
+    enter();
     if (auto ready = run(fmt::format("ip address replace {}/10 dev {}", from, kDevice)); !ready) return ready;
     Fd socket{::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)};
     sockaddr_in ours{}, theirs{};

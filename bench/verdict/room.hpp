@@ -11,7 +11,7 @@ struct tr_vary_object;
 
 namespace tailrace::bench {
 
-/// The process moves into the namespace and stays there; it ends with the process.
+/// Each call moves the thread into the namespace, which ends with the room.
 class Room {
 public:
     static Result<Room> create();
@@ -34,15 +34,16 @@ public:
     Result<void> nft(const std::string& text) const;
     /// A tc program at ingress of loopback.
     Result<void> attach(int program);
-    Result<void> detach();
     /// One UDP packet from `from`, which becomes our address, so that conntrack knows the flow.
     Result<void> send(const std::string& from, std::uint16_t from_port, const std::string& to, std::uint16_t to_port);
 
 private:
     using Programs = std::unique_ptr<tr_vary_object, void (*)(tr_vary_object*)>;
-    Room(Programs programs, Fd tun) : programs_(std::move(programs)), tun_(std::move(tun)) {}
+    Room(Programs programs, Fd space, Fd tun)
+        : programs_(std::move(programs)), space_(std::move(space)), tun_(std::move(tun)) {}
+    void enter() const;
     Programs programs_;
-    Fd tun_;
+    Fd space_, tun_;
     const char* end_family_ = "netdev";
 };
 

@@ -30,7 +30,8 @@ struct tr_flow_bucket {
 };
 TR_ASSERT_SIZE(struct tr_flow_bucket, 384);
 
-/* tr_secret: array of one, random, made with the maps. Multipliers, so that nobody outside can aim at one bucket. */
+/* tr_secret: array of one, random, made with the maps. Multipliers, so that nobody outside can aim at one bucket. The
+ * loader copies it into the programs' constants; the map keeps it for the next program. */
 struct tr_secret {
     __u64 word[5];
 };

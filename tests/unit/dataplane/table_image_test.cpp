@@ -41,7 +41,7 @@ TEST(TableImage, EveryHostIsFoundAndNoOther) {
             hosts.push_back(host(i % 2 ? 4 : 6, i % 3 ? TR_SIDE_SOURCE : TR_SIDE_DESTINATION, i));
         auto image = lay_out(hosts, {}, {});
         ASSERT_TRUE(image) << count;
-        EXPECT_EQ(image->hosts.size(), image_buckets(count));
+        EXPECT_EQ(image->hosts.size(), image_buckets(count) * 2);
         for (const tr_host& one : hosts) {
             const tr_host* found = find(*image, one);
             ASSERT_TRUE(found) << one.value.address_class << " of " << count;
@@ -52,7 +52,7 @@ TEST(TableImage, EveryHostIsFoundAndNoOther) {
 }
 
 TEST(TableImage, AFullTableWorksOut) {
-    for (std::size_t buckets : {4u, 64u, 1024u, 16384u}) {
+    for (std::size_t buckets : {16u, 64u, 1024u, 16384u}) {
         std::size_t entries = entries_in_buckets(buckets);
         EXPECT_EQ(image_buckets(entries), buckets);
         std::vector<tr_pair> pairs(entries);
@@ -62,13 +62,14 @@ TEST(TableImage, AFullTableWorksOut) {
             pairs[i].dst_class = 1;
             rows[i] = {static_cast<std::uint32_t>(i / 2), 1, static_cast<std::uint8_t>(i % 2 ? 6 : 17), 0, 1, 0};
         }
-        auto image = lay_out({}, pairs, rows);
+        auto image = lay_out({}, pairs, rows, {buckets, buckets, buckets});
         ASSERT_TRUE(image) << buckets;
         EXPECT_EQ(image->pairs.size(), buckets);
         std::size_t stored = 0;
         for (const tr_pair_bucket& bucket : image->pairs)
             for (const tr_pair& pair : bucket.way) stored += pair.src_class != 0;
         EXPECT_EQ(stored, entries);
+        EXPECT_FALSE(lay_out({}, pairs, {}, {buckets, buckets / 2, buckets}));
     }
 }
 
