@@ -22,11 +22,14 @@ TR_INLINE struct tr_flow_key flow_key(const struct tr_words *src, __be16 src_por
 
 TR_INLINE __u64 flow_hash(const struct tr_flow_key *key)
 {
-    __u64 sum = key->src[0] * flow_secret.word[0] + key->dst[0] * flow_secret.word[1];
+    __u64 hash =
+        key->src[0] * flow_secret.word[0] + key->dst[0] * flow_secret.word[1] + key->rest * flow_secret.word[4];
 
     if (key->src[1] | key->dst[1])
-        sum += key->src[1] * flow_secret.word[2] + key->dst[1] * flow_secret.word[3];
-    return tr_hash(sum, key->rest, flow_secret.word[4]);
+        hash += key->src[1] * flow_secret.word[2] + key->dst[1] * flow_secret.word[3];
+    hash ^= hash >> 32;
+    hash *= 0xff51afd7ed558ccdull;
+    return hash ^ (hash >> 29);
 }
 
 TR_INLINE __u64 flow_stamp(void)
@@ -103,7 +106,6 @@ TR_INLINE void add_flow(struct tr_flow_place *place, const struct tr_flow_key *k
     count_flow(TR_FLOW_NEW);
     if (*tag)
         count_flow(TR_FLOW_EVICTED);
-    *tag = 0;
     place->bucket->key[victim & (TR_FLOW_WAYS - 1)] = *key;
     *tag = place->tag;
 }

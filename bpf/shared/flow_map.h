@@ -17,9 +17,9 @@ TR_ASSERT_SIZE(struct tr_flow_key, 40);
  * hash names. Egress alone adds flows; the one of the bucket that nobody has used for longest makes room.
  *
  * Nobody locks. A tag names the flow (upper 40 bits of its hash) and when it was used last (lower 24 bits, of
- * TR_FLOW_TICK jiffies); it is written after the key and 0 while the key is written. Two CPUs that write one key at
- * once can leave a key that belongs to neither flow: then it matches neither, for the whole key is compared as well,
- * and the next packet that we send writes it anew. */
+ * TR_FLOW_TICK jiffies); it is written after the key. Two CPUs that write one place at once can leave a key that belongs
+ * to neither flow, or not to the tag: then it matches neither, for the whole key is compared as well, and the next
+ * packet that we send writes it anew. */
 #define TR_FLOW_WAYS 8
 #define TR_FLOW_STAMP_BITS 24
 #define TR_FLOW_TICK_SHIFT                                                                                             \
