@@ -49,7 +49,6 @@ struct {
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, TR_TABLES);
-    __uint(map_flags, BPF_F_MMAPABLE);
     __type(key, __u32);
     __type(value, struct tr_port_classes);
 } tr_ports SEC(".maps");

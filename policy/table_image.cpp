@@ -1,8 +1,11 @@
 #include "policy/table_image.hpp"
 
+#include <sodium.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <span>
 #include <utility>
 
 namespace tailrace {
@@ -62,15 +65,30 @@ bool insert(std::vector<Bucket>& buckets, Entry entry, std::uint64_t seed) {
 }
 
 template <typename Bucket, typename Entry>
-bool fill(std::vector<Bucket>& buckets, const std::vector<Entry>& entries, std::uint64_t seed, std::size_t limit) {
+bool fill(ImagePart<Bucket>& part, const std::vector<Entry>& entries, std::uint64_t seed, std::size_t limit) {
     std::size_t least = image_buckets(entries.size());
     if (least > limit) return false;
-    buckets.assign(least * 2 <= limit ? least * 2 : least, Bucket{});
+    part.buckets.assign(least * 2 <= limit ? least * 2 : least, Bucket{});
     return std::all_of(entries.begin(), entries.end(),
-                       [&](const Entry& entry) { return insert(buckets, entry, seed); });
+                       [&](const Entry& entry) { return insert(part.buckets, entry, seed); });
+}
+
+template <typename Bucket>
+void add_sums(ImagePart<Bucket>& part) {
+    for (std::size_t at = 0; at < part.buckets.size(); at += part.kBlock) {
+        std::size_t count = std::min(part.kBlock, part.buckets.size() - at);
+        part.sums.push_back(content_sum(std::as_bytes(std::span{&part.buckets[at], count})));
+    }
 }
 
 } // namespace
+
+ContentSum content_sum(BytesView contents) {
+    ContentSum sum;
+    ::crypto_generichash(reinterpret_cast<unsigned char*>(sum.data()), sum.size(),
+                         reinterpret_cast<const unsigned char*>(contents.data()), contents.size(), nullptr, 0);
+    return sum;
+}
 
 std::size_t image_buckets(std::size_t entries) {
     return std::bit_ceil(std::max(kLeastBuckets, (entries * 5 + 4 * TR_WAYS - 1) / (4 * TR_WAYS)));
@@ -83,10 +101,15 @@ std::size_t entries_in_buckets(std::size_t buckets) {
 std::optional<TableImage> lay_out(const std::vector<tr_host>& hosts, const std::vector<tr_pair>& pairs,
                                   const std::vector<tr_row>& rows, const ImageLimits& limits) {
     TableImage image;
-    for (image.seed = 1; image.seed <= kSeeds; ++image.seed)
-        if (fill(image.hosts, hosts, image.seed, limits.hosts) && fill(image.pairs, pairs, image.seed, limits.pairs) &&
-            fill(image.rows, rows, image.seed, limits.rows))
-            return image;
+    for (image.seed = 1; image.seed <= kSeeds; ++image.seed) {
+        if (!fill(image.hosts, hosts, image.seed, limits.hosts) ||
+            !fill(image.pairs, pairs, image.seed, limits.pairs) || !fill(image.rows, rows, image.seed, limits.rows))
+            continue;
+        add_sums(image.hosts);
+        add_sums(image.pairs);
+        add_sums(image.rows);
+        return image;
+    }
     return std::nullopt;
 }
 

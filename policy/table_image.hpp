@@ -1,7 +1,9 @@
 // policy/table_image.hpp - a policy's hosts, pairs and rows laid out as the packet programs look them up.
 #pragma once
+#include "base/bytes.hpp"
 #include "bpf/shared/policy_map.h"
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -9,11 +11,22 @@
 
 namespace tailrace {
 
-/// Buckets of bpf/shared/hash.h, to be copied into the maps as they are. Each vector's size is a power of two.
+/// BLAKE2b, so that equal sums mean equal contents.
+using ContentSum = std::array<std::byte, 16>;
+ContentSum content_sum(BytesView contents);
+
+/// Buckets of bpf/shared/hash.h, to be copied into a map as they are; a power of two of them.
+template <typename Bucket>
+struct ImagePart {
+    static constexpr std::size_t kBlock = 64; ///< buckets
+    std::vector<Bucket> buckets;
+    std::vector<ContentSum> sums; ///< of each block: who knows what a map holds finds the changes without reading it
+};
+
 struct TableImage {
-    std::vector<tr_host_bucket> hosts;
-    std::vector<tr_pair_bucket> pairs;
-    std::vector<tr_row_bucket> rows;
+    ImagePart<tr_host_bucket> hosts;
+    ImagePart<tr_pair_bucket> pairs;
+    ImagePart<tr_row_bucket> rows;
     std::uint64_t seed = 0;
 };
 

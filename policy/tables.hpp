@@ -57,6 +57,7 @@ struct PolicyTables {
     std::vector<tr_row> rows;
     TableImage image;                             ///< of hosts, pairs and rows
     std::shared_ptr<const tr_port_classes> ports; ///< never null
+    ContentSum ports_sum{};                       ///< of ports
     tr_settings settings{};                       ///< without serial, lineage and places
 
     std::map<std::uint32_t, std::size_t> rules; ///< rule number -> index in FilterInput::rules

@@ -2,7 +2,6 @@
 
 #include <sys/mman.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -18,20 +17,9 @@ MapWindow::~MapWindow() {
     if (memory_) ::munmap(memory_, bytes_);
 }
 
-std::size_t MapWindow::bring_to(BytesView wanted, std::size_t piece) {
-    constexpr std::size_t kBlock = 8192; // compared at once: most of a small change is the same
-    std::size_t changed = 0, end = std::min(wanted.size(), bytes_);
-    for (std::size_t block = 0; block < end; block += kBlock) {
-        std::size_t block_end = std::min(block + kBlock, end);
-        if (std::memcmp(memory_ + block, wanted.data() + block, block_end - block) == 0) continue;
-        for (std::size_t at = block; at < block_end; at += piece) {
-            std::size_t bytes = std::min(piece, block_end - at);
-            if (std::memcmp(memory_ + at, wanted.data() + at, bytes) == 0) continue;
-            std::memcpy(memory_ + at, wanted.data() + at, bytes);
-            ++changed;
-        }
-    }
-    return changed;
+void MapWindow::write(std::size_t offset, BytesView contents) {
+    if (offset > bytes_ || contents.size() > bytes_ - offset) return;
+    std::memcpy(memory_ + offset, contents.data(), contents.size());
 }
 
 } // namespace tailrace

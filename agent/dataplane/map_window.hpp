@@ -20,8 +20,8 @@ public:
     MapWindow& operator=(MapWindow&&) = delete;
     ~MapWindow();
 
-    /// Makes it hold `wanted` (not longer than the window), in pieces of `piece` bytes; gives how many changed.
-    std::size_t bring_to(BytesView wanted, std::size_t piece);
+    /// Within the window.
+    void write(std::size_t offset, BytesView contents);
 
 private:
     MapWindow(std::byte* memory, std::size_t bytes) : memory_(memory), bytes_(bytes) {}

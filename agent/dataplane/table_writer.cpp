@@ -6,9 +6,13 @@
 
 #include <bpf/bpf.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <numeric>
+#include <span>
+#include <tuple>
 
 namespace tailrace {
 namespace {
@@ -21,27 +25,66 @@ Result<std::uint32_t> size_of(const Fd& map, const char* name) {
     return info.max_entries;
 }
 
-/// Puts an image into the half of a map that belongs to a table.
+/// Into an array map, by one call where the kernel has batches. 0 or the errno.
+template <typename Value>
+int write_values(int map, std::size_t first, const Value* values, std::size_t count) {
+    std::vector<std::uint32_t> keys(count);
+    std::iota(keys.begin(), keys.end(), static_cast<std::uint32_t>(first));
+    bpf_map_batch_opts options{};
+    options.sz = sizeof options;
+    auto written = static_cast<std::uint32_t>(count);
+    if (::bpf_map_update_batch(map, keys.data(), values, &written, &options) == 0) return 0;
+    for (std::size_t i = 0; i < count; ++i)
+        if (::bpf_map_update_elem(map, &keys[i], &values[i], BPF_ANY) != 0) return errno;
+    return 0;
+}
+
+/// Puts an image into the half of a map that belongs to a table, which holds what `known` says, and says what it holds.
 template <typename Bucket>
 Result<tr_place> write_image(const Fd& map, const char* name, std::uint32_t map_buckets, std::uint32_t table,
-                             const std::vector<Bucket>& image, CommitReport& report) {
-    std::uint32_t half = map_buckets / 2;
-    std::uint32_t first = table == TR_TABLE_A ? 0 : half;
-    auto window = MapWindow::open(map.get(), std::size_t{first} * sizeof(Bucket), image.size() * sizeof(Bucket));
-    if (!window) return window.error().with("write map {}", name);
-    std::size_t changed = window->bring_to(std::as_bytes(std::span{image}), sizeof(Bucket));
-    report.written += changed;
+                             const ImagePart<Bucket>& image, std::vector<ContentSum>& known, CommitReport& report) {
+    constexpr std::size_t kMostByCalls = 16; // blocks; to map many pages takes longer than a few system calls
+    std::uint32_t first = table == TR_TABLE_A ? 0 : map_buckets / 2;
+    std::vector<ContentSum> held = std::move(known);
+    known.clear(); // until all is written
+    std::vector<std::size_t> changed;
+    for (std::size_t block = 0; block < image.sums.size(); ++block)
+        if (block >= held.size() || held[block] != image.sums[block]) changed.push_back(block);
+
+    auto end_of = [&](std::size_t block) { return std::min((block + 1) * image.kBlock, image.buckets.size()); };
+    if (changed.size() <= kMostByCalls) {
+        for (std::size_t block : changed) {
+            std::size_t from = block * image.kBlock, count = end_of(block) - from;
+            if (int failed = write_values(map.get(), first + from, &image.buckets[from], count))
+                return Error::from_errno(failed, "write map {}", name);
+            report.written += count;
+        }
+    } else {
+        auto window =
+            MapWindow::open(map.get(), std::size_t{first} * sizeof(Bucket), image.buckets.size() * sizeof(Bucket));
+        if (!window) return window.error().with("write map {}", name);
+        for (std::size_t block : changed) {
+            std::size_t from = block * image.kBlock, count = end_of(block) - from;
+            window->write(from * sizeof(Bucket), std::as_bytes(std::span{&image.buckets[from], count}));
+            report.written += count;
+        }
+    }
 
     // Read some back, as packets will find it.
-    for (std::size_t i = 0; changed && i < image.size(); i += image.size() / 16 + 1) {
+    for (std::size_t n = 0; n < changed.size(); n += changed.size() / 16 + 1) {
+        std::size_t i = changed[n] * image.kBlock;
         auto index = static_cast<std::uint32_t>(first + i);
         Bucket found;
         if (::bpf_map_lookup_elem(map.get(), &index, &found) != 0)
             return Error::from_errno(errno, "read back map {}", name);
-        if (std::memcmp(&found, &image[i], sizeof found) != 0)
+        if (std::memcmp(&found, &image.buckets[i], sizeof found) != 0)
             return Error::make("map {} does not hold what was written to it: does somebody else write?", name);
     }
-    return tr_place{first, static_cast<std::uint32_t>(image.size() - 1)};
+    // A smaller image leaves the rest of a larger one standing, where no packet looks.
+    known = image.sums;
+    known.insert(known.end(), held.begin() + static_cast<std::ptrdiff_t>(std::min(held.size(), known.size())),
+                 held.end());
+    return tr_place{first, static_cast<std::uint32_t>(image.buckets.size() - 1)};
 }
 
 } // namespace
@@ -95,22 +138,25 @@ TableLimits TableWriter::limits() const {
 Result<void> TableWriter::write(const PolicyTables& tables, std::uint32_t table, tr_settings& settings,
                                 CommitReport& report) {
     const TableImage& image = tables.image;
-    auto hosts = write_image(maps_.hosts, "tr_hosts", sizes_.hosts, table, image.hosts, report);
+    Idle& idle = present_[table];
+    auto hosts = write_image(maps_.hosts, "tr_hosts", sizes_.hosts, table, image.hosts, idle.hosts, report);
     if (!hosts) return hosts.error();
-    auto pairs = write_image(maps_.pairs, "tr_pairs", sizes_.pairs, table, image.pairs, report);
+    auto pairs = write_image(maps_.pairs, "tr_pairs", sizes_.pairs, table, image.pairs, idle.pairs, report);
     if (!pairs) return pairs.error();
-    auto rows = write_image(maps_.rows, "tr_rows", sizes_.rows, table, image.rows, report);
+    auto rows = write_image(maps_.rows, "tr_rows", sizes_.rows, table, image.rows, idle.rows, report);
     if (!rows) return rows.error();
     settings.hosts = *hosts;
     settings.pairs = *pairs;
     settings.rows = *rows;
     settings.seed = image.seed;
 
-    auto ports = MapWindow::open(maps_.ports.get(), table * sizeof(tr_port_classes), sizeof(tr_port_classes));
-    if (!ports) return ports.error().with("write map tr_ports");
-    ports->bring_to(std::as_bytes(std::span{tables.ports.get(), 1}), sizeof(tr_port_classes) / 64);
+    if (tables.ports_sum != idle.ports) {
+        idle.ports = {};
+        if (::bpf_map_update_elem(maps_.ports.get(), &table, tables.ports.get(), BPF_ANY) != 0)
+            return Error::from_errno(errno, "write map tr_ports");
+        idle.ports = tables.ports_sum;
+    }
 
-    Idle& idle = present_[table];
     if (!idle.known) {
         auto found = read_nets(maps_.nets.get(), static_cast<std::uint8_t>(table));
         if (!found) return found.error();
@@ -129,13 +175,14 @@ Result<void> TableWriter::write(const PolicyTables& tables, std::uint32_t table,
 
 Result<CommitReport> TableWriter::commit(const PolicyTables& tables) {
     const TableImage& image = tables.image;
-    if (image.hosts.size() > sizes_.hosts / 2 || image.pairs.size() > sizes_.pairs / 2 ||
-        image.rows.size() > sizes_.rows / 2 || tables.nets.size() > sizes_.nets / 2)
+    if (image.hosts.buckets.size() > sizes_.hosts / 2 || image.pairs.buckets.size() > sizes_.pairs / 2 ||
+        image.rows.buckets.size() > sizes_.rows / 2 || tables.nets.size() > sizes_.nets / 2)
         return Error::from_errno(ENOSPC,
                                  "put {} + {} + {} buckets and {} prefixes of a policy into the {} + {} + {} and {} "
                                  "that the maps have for one",
-                                 image.hosts.size(), image.pairs.size(), image.rows.size(), tables.nets.size(),
-                                 sizes_.hosts / 2, sizes_.pairs / 2, sizes_.rows / 2, sizes_.nets / 2);
+                                 image.hosts.buckets.size(), image.pairs.buckets.size(), image.rows.buckets.size(),
+                                 tables.nets.size(), sizes_.hosts / 2, sizes_.pairs / 2, sizes_.rows / 2,
+                                 sizes_.nets / 2);
     if (auto waited = wait_for_readers(); !waited) return waited.error();
     auto started = std::chrono::steady_clock::now();
     std::uint32_t idle = live_ == TR_TABLE_A ? TR_TABLE_B : TR_TABLE_A;

@@ -20,7 +20,7 @@ struct TableMaps {
 
 struct CommitReport {
     std::uint32_t serial = 0;
-    std::size_t written = 0; ///< buckets and prefixes that were added or changed
+    std::size_t written = 0; ///< buckets, in blocks of which one changed, and prefixes
     std::size_t removed = 0; ///< prefixes
     std::size_t entries = 0; ///< of the policy that is now in force
     Duration took{};         ///< from the end of the grace period to the switch
@@ -47,8 +47,11 @@ public:
     TableLimits limits() const;
 
 private:
+    /// What the maps hold for one table, as far as we know.
     struct Idle {
-        bool known = false; ///< false: must be read from the map first
+        std::vector<ContentSum> hosts, pairs, rows; ///< of blocks; fewer than there are: the rest is unknown
+        ContentSum ports{};                         ///< zero: unknown
+        bool known = false;                         ///< the prefixes; false: must be read from the map first
         SortedNets nets;
     };
     struct Sizes {

@@ -13,11 +13,11 @@ const tr_host* find(const TableImage& image, const tr_host& wanted) {
     std::uint64_t words[2];
     std::memcpy(words, wanted.addr.bytes, sizeof words);
     std::uint64_t hash = tr_hash(words[0], words[1] + wanted.scope.side, image.seed);
-    for (std::uint64_t at : {hash & (image.hosts.size() - 1), hash >> 32 & (image.hosts.size() - 1)}) {
-        for (const tr_host& host : image.hosts[at].way)
+    for (std::uint64_t at : {hash & (image.hosts.buckets.size() - 1), hash >> 32 & (image.hosts.buckets.size() - 1)}) {
+        for (const tr_host& host : image.hosts.buckets[at].way)
             if (std::memcmp(&host.addr, &wanted.addr, sizeof host.addr) == 0 && host.scope.side == wanted.scope.side)
                 return &host;
-        if (image.hosts[at].way[TR_WAYS - 1].scope.side == 0) return nullptr;
+        if (image.hosts.buckets[at].way[TR_WAYS - 1].scope.side == 0) return nullptr;
     }
     return nullptr;
 }
@@ -41,7 +41,7 @@ TEST(TableImage, EveryHostIsFoundAndNoOther) {
             hosts.push_back(host(i % 2 ? 4 : 6, i % 3 ? TR_SIDE_SOURCE : TR_SIDE_DESTINATION, i));
         auto image = lay_out(hosts, {}, {});
         ASSERT_TRUE(image) << count;
-        EXPECT_EQ(image->hosts.size(), image_buckets(count) * 2);
+        EXPECT_EQ(image->hosts.buckets.size(), image_buckets(count) * 2);
         for (const tr_host& one : hosts) {
             const tr_host* found = find(*image, one);
             ASSERT_TRUE(found) << one.value.address_class << " of " << count;
@@ -64,9 +64,9 @@ TEST(TableImage, AFullTableWorksOut) {
         }
         auto image = lay_out({}, pairs, rows, {buckets, buckets, buckets});
         ASSERT_TRUE(image) << buckets;
-        EXPECT_EQ(image->pairs.size(), buckets);
+        EXPECT_EQ(image->pairs.buckets.size(), buckets);
         std::size_t stored = 0;
-        for (const tr_pair_bucket& bucket : image->pairs)
+        for (const tr_pair_bucket& bucket : image->pairs.buckets)
             for (const tr_pair& pair : bucket.way) stored += pair.src_class != 0;
         EXPECT_EQ(stored, entries);
         EXPECT_FALSE(lay_out({}, pairs, {}, {buckets, buckets / 2, buckets}));
@@ -79,11 +79,16 @@ TEST(TableImage, ASmallChangeTouchesFewBuckets) {
     auto before = lay_out(hosts, {}, {});
     hosts.push_back(host(4, TR_SIDE_SOURCE, 12345));
     auto after = lay_out(hosts, {}, {});
-    ASSERT_TRUE(before && after && before->hosts.size() == after->hosts.size());
+    ASSERT_TRUE(before && after && before->hosts.buckets.size() == after->hosts.buckets.size());
     std::size_t changed = 0;
-    for (std::size_t i = 0; i < before->hosts.size(); ++i)
-        changed += std::memcmp(&before->hosts[i], &after->hosts[i], sizeof(tr_host_bucket)) != 0;
+    for (std::size_t i = 0; i < before->hosts.buckets.size(); ++i)
+        changed += std::memcmp(&before->hosts.buckets[i], &after->hosts.buckets[i], sizeof(tr_host_bucket)) != 0;
     EXPECT_LT(changed, 10u);
+    std::size_t changed_sums = 0;
+    for (std::size_t i = 0; i < before->hosts.sums.size(); ++i)
+        changed_sums += before->hosts.sums[i] != after->hosts.sums[i];
+    EXPECT_GT(changed_sums, 0u);
+    EXPECT_LT(changed_sums, 10u);
 }
 
 } // namespace
