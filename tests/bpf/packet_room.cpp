@@ -83,8 +83,8 @@ void PacketRoom::forget(const char* map, std::size_t key_bytes) {
     while (::bpf_map_get_next_key(fd, nullptr, key.data()) == 0) ::bpf_map_delete_elem(fd, key.data());
 }
 
-void PacketRoom::commit(const FilterInput& input) {
-    PolicyTables tables = compile_tables(input, *numbers_);
+void PacketRoom::commit(const FilterInput& input, const TableLimits& limits) {
+    PolicyTables tables = compile_tables(input, *numbers_, limits);
     rules_ = tables.rules;
     warnings_ = tables.warnings;
     auto done = writer_->commit(tables);

@@ -54,7 +54,8 @@ protected:
     void SetUp() override;
     static void TearDownTestSuite();
 
-    void commit(const FilterInput& input);
+    void commit(const FilterInput& input, const TableLimits& limits = {});
+    Result<CommitReport> try_commit(const PolicyTables& tables) { return writer_->commit(tables); }
     Outcome in(const Packet& packet) { return in(packet.bytes()); }
     Outcome in(const Bytes& packet, std::uint32_t gso_segments = 0);
     Outcome out(const Packet& packet, std::uint32_t mark = 0);
