@@ -7,8 +7,9 @@
 //           packets go up from loopback's driver (a live test run of XDP) and end in a chain that drops all at ingress.
 //           Figure = with the filter before that chain, minus without, each burst beside one of the other. Ours is a tc
 //           program; nftables has a netdev chain with two sets of (address, protocol, port), its fastest form. A packet
-//           that the filter drops never comes to the last chain, which makes its figure a little too low, for both
-//           alike. UDP replies need conntrack in nftables, which stands in prerouting: there, both with and without end
+//           that the filter drops never comes to the last chain, so the figures of "no rule" are too low, ours
+//           more than theirs: tc stands before the whole ingress hook of nftables. Don't compare that line by "way".
+//           UDP replies need conntrack in nftables, which stands in prerouting: there, both with and without end
 //           in a chain of prerouting, after conntrack and before it.
 // That both filters gave the verdict that the policy demands is checked by counters in each line.
 // The caches are warm: each burst is of one packet. "remembered" has another flow in each run, by a program that counts
