@@ -1,5 +1,6 @@
 /* bpf/maps.bpf.h - the maps that the policy and the egress program share. Each object declares all of them; the loader
- * makes the second object use the first one's. Sizes are limits, set again by the loader: entries come as needed. */
+ * makes the second object use the first one's. Sizes are set again by the loader: hosts, pairs and rows count buckets,
+ * half of them for each of the two tables, and take their memory at once. */
 #pragma once
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -22,11 +23,11 @@ struct {
 } tr_settings SEC(".maps");
 
 struct {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(max_entries, 262144);
-    __uint(map_flags, BPF_F_NO_PREALLOC);
-    __type(key, struct tr_host_key);
-    __type(value, struct tr_address);
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 32768);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __type(key, __u32);
+    __type(value, struct tr_host_bucket);
 } tr_hosts SEC(".maps");
 
 struct {
@@ -38,11 +39,11 @@ struct {
 } tr_nets SEC(".maps");
 
 struct {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(max_entries, 262144);
-    __uint(map_flags, BPF_F_NO_PREALLOC);
-    __type(key, struct tr_pair_key);
-    __type(value, struct tr_pair);
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 65536);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __type(key, __u32);
+    __type(value, struct tr_pair_bucket);
 } tr_pairs SEC(".maps");
 
 struct {
@@ -53,11 +54,11 @@ struct {
 } tr_ports SEC(".maps");
 
 struct {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(max_entries, 262144);
-    __uint(map_flags, BPF_F_NO_PREALLOC);
-    __type(key, struct tr_row_key);
-    __type(value, __u32);
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 32768);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __type(key, __u32);
+    __type(value, struct tr_row_bucket);
 } tr_rows SEC(".maps");
 
 struct {
@@ -75,11 +76,25 @@ struct {
 } tr_reasons SEC(".maps");
 
 struct {
-    __uint(type, BPF_MAP_TYPE_LRU_HASH);
-    __uint(max_entries, 65536);
-    __type(key, struct tr_flow_key);
-    __type(value, struct tr_flow);
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 16384);
+    __type(key, __u32);
+    __type(value, struct tr_flow_bucket);
 } tr_flows SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct tr_secret);
+} tr_secret SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, TR_FLOW_EVENT_COUNT);
+    __type(key, __u32);
+    __type(value, __u64);
+} tr_flow_events SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -23,9 +23,17 @@ enum { TR_TCP_SYN = 0x02, TR_TCP_RST = 0x04, TR_TCP_ACK = 0x10 };
 /* The longest headers that we read: IPv4 with options, or IPv6 and a fragment header, then TCP. */
 #define TR_HEADER_BYTES 80
 
+/* An address as two words that read in memory as struct tr_addr does. The programs keep packets in registers: bytes that
+ * were stored apart and are then read as a word wait for each other. */
+struct tr_words {
+    __u64 word[2];
+};
+
 struct tr_packet {
-    struct tr_addr src;
-    struct tr_addr dst;
+    struct tr_words src;
+    struct tr_words dst;
+    __u16 dst_head;  /* the first two bytes of dst as a number */
+    __u16 dst_next;  /* and the next two */
     __be16 src_port; /* TCP, UDP, SCTP; else 0 */
     __be16 dst_port;
     __u8 family; /* 4 or 6 */
@@ -46,32 +54,42 @@ struct tr_packet {
 TR_INLINE __u32 read_word(const void *from)
 {
     const __u16 *halves = from;
-    union {
-        __u16 halves[2];
-        __u32 word;
-    } both = {{halves[0], halves[1]}};
 
-    return both.word;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return halves[0] | (__u32)halves[1] << 16;
+#else
+    return (__u32)halves[0] << 16 | halves[1];
+#endif
 }
 
-TR_INLINE void read_addr4(struct tr_addr *to, const void *from)
+/* Two words of four bytes as one of eight, as they stand in memory. */
+TR_INLINE __u64 in_memory(__u32 first, __u32 second)
 {
-    __u32 *words = (__u32 *)to->bytes;
-
-    words[0] = read_word(from);
-    words[1] = 0;
-    words[2] = 0;
-    words[3] = 0;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return first | (__u64)second << 32;
+#else
+    return (__u64)first << 32 | second;
+#endif
 }
 
-TR_INLINE void read_addr6(struct tr_addr *to, const void *from)
+TR_INLINE void read_addr4(struct tr_words *to, const void *from)
 {
-    __u32 *words = (__u32 *)to->bytes;
+    to->word[0] = in_memory(read_word(from), 0);
+    to->word[1] = 0;
+}
 
-    words[0] = read_word(from);
-    words[1] = read_word(from + 4);
-    words[2] = read_word(from + 8);
-    words[3] = read_word(from + 12);
+TR_INLINE void read_addr6(struct tr_words *to, const void *from)
+{
+    to->word[0] = in_memory(read_word(from), read_word(from + 4));
+    to->word[1] = in_memory(read_word(from + 8), read_word(from + 12));
+}
+
+TR_INLINE struct tr_addr to_addr(const struct tr_words *words)
+{
+    struct tr_addr addr;
+
+    __builtin_memcpy(&addr, words, sizeof addr);
+    return addr;
 }
 
 /* How many bytes of its own header a first fragment must hold for a verdict; 0 for protocols that we don't look into. */
@@ -144,6 +162,8 @@ TR_INLINE int read_ipv4(struct tr_packet *packet, const __u8 *ip, const void *da
     packet->ip_proto = ip[9];
     read_addr4(&packet->src, ip + 12);
     read_addr4(&packet->dst, ip + 16);
+    packet->dst_head = bpf_ntohs(*(const __be16 *)(ip + 16));
+    packet->dst_next = bpf_ntohs(*(const __be16 *)(ip + 18));
     if (total_bytes > buffer_bytes)
         return TR_DROP_TRUNCATED;
     if (header_bytes < 20 || header_bytes > total_bytes)
@@ -169,6 +189,7 @@ TR_INLINE int read_ipv6(struct tr_packet *packet, const __u8 *ip, const void *da
     packet->ip_proto = ip[6];
     read_addr6(&packet->src, ip + 8);
     read_addr6(&packet->dst, ip + 24);
+    packet->dst_head = bpf_ntohs(*(const __be16 *)(ip + 24));
     payload_bytes = bpf_ntohs(*(const __be16 *)(ip + 4));
     if (payload_bytes + 40 > buffer_bytes)
         return TR_DROP_TRUNCATED;
@@ -218,17 +239,15 @@ TR_INLINE int read_packet(struct __sk_buff *skb, __u32 l2_bytes, struct tr_packe
 
 TR_INLINE bool is_multicast(const struct tr_packet *packet)
 {
-    return packet->family == 4 ? (packet->dst.bytes[0] & 0xf0) == 0xe0 : packet->dst.bytes[0] == 0xff;
+    return packet->family == 4 ? packet->dst_head >> 12 == 0xe : packet->dst_head >> 8 == 0xff;
 }
 
-/* Link-local unicast, but for the one address where clouds keep their metadata (and their resolver). */
+/* Link-local unicast, but for the one address where clouds keep their metadata (and their resolver): 169.254.169.254. */
 TR_INLINE bool is_link_local(const struct tr_packet *packet)
 {
-    const __u8 *dst = packet->dst.bytes;
-
     if (packet->family == 6)
-        return dst[0] == 0xfe && (dst[1] & 0xc0) == 0x80;
-    return dst[0] == 169 && dst[1] == 254 && !(dst[2] == 169 && dst[3] == 254);
+        return (packet->dst_head & 0xffc0) == 0xfe80;
+    return packet->dst_head == 0xa9fe && packet->dst_next != 0xa9fe;
 }
 
 TR_INLINE bool is_pure_syn(const struct tr_packet *packet)
@@ -236,19 +255,27 @@ TR_INLINE bool is_pure_syn(const struct tr_packet *packet)
     return (packet->tcp_flags & (TR_TCP_SYN | TR_TCP_ACK)) == TR_TCP_SYN;
 }
 
-TR_INLINE bool same_addr(const struct tr_addr *a, const struct tr_addr *b)
+TR_INLINE bool same_addr(const struct tr_addr *a, const struct tr_words *b)
 {
-    const __u64 *left = (const __u64 *)a->bytes, *right = (const __u64 *)b->bytes;
+    const __u64 *words = (const __u64 *)a->bytes;
 
-    return left[0] == right[0] && left[1] == right[1];
+    return words[0] == b->word[0] && words[1] == b->word[1];
 }
 
-TR_INLINE void count_in(void *map, __u32 index, const struct __sk_buff *skb, __u32 l2_bytes)
+/* What a packet adds to a counter. */
+TR_INLINE struct tr_counter measure(const struct __sk_buff *skb, __u32 l2_bytes)
+{
+    struct tr_counter size = {.packets = skb->gso_segs > 1 ? skb->gso_segs : 1, .bytes = skb->len - l2_bytes};
+
+    return size;
+}
+
+TR_INLINE void count_in(void *map, __u32 index, const struct tr_counter *size)
 {
     struct tr_counter *counter = bpf_map_lookup_elem(map, &index);
 
     if (!counter)
         return;
-    counter->packets += skb->gso_segs > 1 ? skb->gso_segs : 1;
-    counter->bytes += skb->len - l2_bytes;
+    counter->packets += size->packets;
+    counter->bytes += size->bytes;
 }

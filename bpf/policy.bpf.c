@@ -2,6 +2,8 @@
  * that the source address belongs to the sending peer. What passes gets TR_MARK_PASSED; the nftables backstop drops
  * what comes from the device without it. The verdicts are those of the reference client's filter
  * (tailscale wgengine/filter/filter.go) plus the strict settings. */
+#include "address.bpf.h"
+#include "flows.bpf.h"
 #include "maps.bpf.h"
 #include "packet.bpf.h"
 #include "shared/marks.h"
@@ -20,45 +22,20 @@ struct tr_question {
     struct tr_address dst;
 };
 
-TR_INLINE int drop(struct __sk_buff *skb, __u32 reason)
-{
-    count_in(&tr_reasons, reason, skb, l2_bytes);
-    return TC_ACT_SHOT;
-}
-
-TR_INLINE int pass(struct __sk_buff *skb, __u32 reason)
-{
-    count_in(&tr_reasons, reason, skb, l2_bytes);
-    skb->mark |= TR_MARK_PASSED;
-    return TC_ACT_OK;
-}
-
-/* The class of an address, on one side of one table. */
-TR_INLINE const struct tr_address *find_address(__u32 table, __u8 side, __u8 family, const struct tr_addr *addr)
-{
-    struct tr_net_key key = {
-        .prefix_bits = 32 + 128,
-        .host = {.scope = {.table = table, .side = side, .family = family}, .addr = *addr},
-    };
-    const struct tr_address *found = bpf_map_lookup_elem(&tr_hosts, &key.host);
-
-    return found ? found : bpf_map_lookup_elem(&tr_nets, &key);
-}
-
 TR_INLINE bool find_destination(struct tr_question *ask)
 {
     const struct tr_settings *settings = ask->settings;
     const struct tr_address *found;
 
-    if (ask->packet.family == 4 && settings->has_own4 && same_addr(&ask->packet.dst, &settings->own4)) {
+    if (ask->packet.family == 4 && settings->has_own4 && same_addr(&settings->own4, &ask->packet.dst)) {
         ask->dst = settings->own4_address;
         return true;
     }
-    if (ask->packet.family == 6 && settings->has_own6 && same_addr(&ask->packet.dst, &settings->own6)) {
+    if (ask->packet.family == 6 && settings->has_own6 && same_addr(&settings->own6, &ask->packet.dst)) {
         ask->dst = settings->own6_address;
         return true;
     }
-    found = find_address(ask->table, TR_SIDE_DESTINATION, ask->packet.family, &ask->packet.dst);
+    found = find_address(settings, ask->table, TR_SIDE_DESTINATION, ask->packet.family, &ask->packet.dst);
     if (!found)
         return false;
     ask->dst = *found;
@@ -68,7 +45,8 @@ TR_INLINE bool find_destination(struct tr_question *ask)
 /* A source that stands in no rule stays in class 0. */
 TR_INLINE void find_source(struct tr_question *ask)
 {
-    const struct tr_address *found = find_address(ask->table, TR_SIDE_SOURCE, ask->packet.family, &ask->packet.src);
+    const struct tr_address *found =
+        find_address(ask->settings, ask->table, TR_SIDE_SOURCE, ask->packet.family, &ask->packet.src);
 
     if (found)
         ask->src = *found;
@@ -84,34 +62,63 @@ TR_INLINE bool is_strict(const struct tr_question *ask)
 /* Have we sent a packet whose answer this would be? */
 TR_INLINE bool answers_our_flow(const struct tr_question *ask)
 {
-    struct tr_flow_key key = {
-        .src = ask->packet.src,
-        .dst = ask->packet.dst,
-        .src_port = ask->packet.src_port,
-        .dst_port = ask->packet.dst_port,
-        .ip_proto = ask->packet.ip_proto,
-        .family = ask->packet.family,
-        .lineage = ask->src.flags & TR_ADDRESS_JAILED ? TR_LINEAGE_JAILED : ask->settings->lineage,
-    };
+    const struct tr_packet *packet = &ask->packet;
+    __u16 lineage = ask->src.flags & TR_ADDRESS_JAILED ? TR_LINEAGE_JAILED : ask->settings->lineage;
+    struct tr_flow_key key = flow_key(&packet->src, packet->src_port, &packet->dst, packet->dst_port, packet, lineage);
 
-    return bpf_map_lookup_elem(&tr_flows, &key);
+    return find_flow(&key).known;
 }
 
 TR_INLINE const struct tr_pair *find_pair(const struct tr_question *ask)
 {
-    struct tr_pair_key key = {ask->table, ask->src.address_class, ask->dst.address_class};
+    const struct tr_place *place = &ask->settings->pairs;
+    __u32 src = ask->src.address_class, dst = ask->dst.address_class;
+    const struct tr_pair_bucket *bucket;
+    __u64 hash;
+    __u32 index;
 
-    if (!key.src_class || !key.dst_class)
+    if (!src || !dst)
         return 0;
-    return bpf_map_lookup_elem(&tr_pairs, &key);
+    hash = tr_hash(src, dst, ask->settings->seed);
+#pragma unroll
+    for (int choice = 0; choice < 2; ++choice) {
+        index = place->first + ((__u32)(choice ? hash >> 32 : hash) & place->mask);
+        bucket = bpf_map_lookup_elem(&tr_pairs, &index);
+        if (!bucket)
+            return 0;
+#pragma unroll
+        for (int way = 0; way < TR_WAYS; ++way)
+            if (bucket->way[way].src_class == src && bucket->way[way].dst_class == dst)
+                return &bucket->way[way];
+        if (!bucket->way[TR_WAYS - 1].src_class)
+            return 0;
+    }
+    return 0;
 }
 
 TR_INLINE __u32 find_row(const struct tr_question *ask, const struct tr_pair *pair, __u16 port_class)
 {
-    struct tr_row_key key = {pair->rule_set, port_class, ask->packet.ip_proto, ask->table};
-    const __u32 *rule = bpf_map_lookup_elem(&tr_rows, &key);
+    const struct tr_place *place = &ask->settings->rows;
+    __u64 key = pair->rule_set | (__u64)port_class << 32 | (__u64)ask->packet.ip_proto << 48;
+    const struct tr_row_bucket *bucket;
+    __u64 hash = tr_hash(key, 0, ask->settings->seed);
+    __u32 index;
 
-    return rule ? *rule : 0;
+#pragma unroll
+    for (int choice = 0; choice < 2; ++choice) {
+        index = place->first + ((__u32)(choice ? hash >> 32 : hash) & place->mask);
+        bucket = bpf_map_lookup_elem(&tr_rows, &index);
+        if (!bucket)
+            return 0;
+#pragma unroll
+        for (int way = 0; way < TR_WAYS; ++way)
+            if (bucket->way[way].rule_set == (__u32)key && bucket->way[way].port_class == port_class &&
+                bucket->way[way].ip_proto == ask->packet.ip_proto)
+                return bucket->way[way].rule;
+        if (!bucket->way[TR_WAYS - 1].rule)
+            return 0;
+    }
+    return 0;
 }
 
 /* The rule that lets a packet of a protocol with ports in. */
@@ -238,8 +245,8 @@ TR_INLINE __u32 judge_other(struct tr_question *ask)
 TR_INLINE struct tr_frag_key fragment_key(const struct tr_packet *packet)
 {
     struct tr_frag_key key = {
-        .src = packet->src,
-        .dst = packet->dst,
+        .src = to_addr(&packet->src),
+        .dst = to_addr(&packet->dst),
         .id = packet->fragment_id,
         .ip_proto = packet->family == 4 ? packet->ip_proto : 0,
         .family = packet->family,
@@ -298,36 +305,43 @@ TR_INLINE __u32 judge(struct tr_question *ask)
     return judge_other(ask);
 }
 
-SEC("tc")
-int tr_policy(struct __sk_buff *skb)
+/* The reason to pass or drop it. One word says which table counts, and it is read once. */
+TR_INLINE __u32 verdict_on(struct __sk_buff *skb, __u32 header_bytes, struct tr_question *ask)
 {
-    struct tr_question ask = {};
     const volatile __u32 *live;
-    __u32 zero = 0, reason;
+    __u32 zero = 0;
     int unreadable;
 
     live = bpf_map_lookup_elem(&tr_live, &zero);
-    ask.table = live ? *live : TR_TABLE_NONE;
-    if (ask.table == TR_TABLE_NONE)
-        return drop(skb, TR_DROP_NO_POLICY);
-    ask.settings = bpf_map_lookup_elem(&tr_settings, &ask.table);
-    if (!ask.settings)
-        return drop(skb, TR_DROP_NO_POLICY);
+    ask->table = live ? *live : TR_TABLE_NONE;
+    if (ask->table == TR_TABLE_NONE)
+        return TR_DROP_NO_POLICY;
+    ask->settings = bpf_map_lookup_elem(&tr_settings, &ask->table);
+    if (!ask->settings)
+        return TR_DROP_NO_POLICY;
+    if (skb->len <= header_bytes)
+        return TR_PASS_KEEPALIVE;
+    unreadable = read_packet(skb, header_bytes, &ask->packet);
+    return unreadable != TR_READ_OK ? unreadable : judge(ask);
+}
 
-    if (skb->len <= l2_bytes)
-        return pass(skb, TR_PASS_KEEPALIVE);
-    unreadable = read_packet(skb, l2_bytes, &ask.packet);
-    if (unreadable != TR_READ_OK)
-        return drop(skb, unreadable);
+SEC("tc")
+int tr_policy(struct __sk_buff *skb)
+{
+    __u32 header_bytes = l2_bytes; /* read once */
+    struct tr_question ask = {};
+    __u32 reason = verdict_on(skb, header_bytes, &ask);
+    struct tr_counter size = measure(skb, header_bytes);
 
-    reason = judge(&ask);
+    count_in(&tr_reasons, reason, &size);
     if (reason >= TR_DROP_NO_POLICY)
-        return drop(skb, reason);
+        return TC_ACT_SHOT;
     if (reason == TR_PASS_RULE)
-        count_in(&tr_rule_hits, ask.rule < TR_COUNTED_RULES ? ask.rule : 0, skb, l2_bytes);
+        count_in(&tr_rule_hits, ask.rule < TR_COUNTED_RULES ? ask.rule : 0, &size);
     if (ask.packet.first_fragment && is_strict(&ask))
         remember_first_fragment(&ask);
-    return pass(skb, reason);
+    skb->mark |= TR_MARK_PASSED;
+    return TC_ACT_OK;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

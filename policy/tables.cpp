@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <bitset>
+#include <cstdlib>
 #include <cstring>
 #include <optional>
 #include <set>
+#include <span>
 #include <string_view>
 
 namespace tailrace {
@@ -563,11 +565,11 @@ tr_pair TableCompiler::make_pair(const Signature& elements, PolicyTables& out) {
                    : key.first == kProtoUdp  ? TR_SLOT_UDP
                    : key.first == kProtoSctp ? TR_SLOT_SCTP
                                              : TR_SLOT_OTHER;
-        pair.has_rows |= 1u << slot;
+        pair.has_rows |= static_cast<std::uint8_t>(1u << slot);
     }
-    pair.rule_set = numbers_.rule_sets_.number(contents);
+    pair.rule_set = numbers_.rule_sets_.number(contents) & (TR_MAX_RULE_SETS - 1); // there are far fewer
     if (rule_sets_written_.try_emplace(pair.rule_set, true).second)
-        for (const auto& [key, rule] : rows) out.rows.push_back({pair.rule_set, key.second, key.first, rule});
+        for (const auto& [key, rule] : rows) out.rows.push_back({pair.rule_set, key.second, key.first, 0, rule, 0});
     return pair;
 }
 
@@ -597,7 +599,9 @@ void TableCompiler::build_pairs(PolicyTables& out) {
         for (auto& [dst_class, elements] : reached) {
             auto [made, fresh] = pairs_made_.try_emplace(elements);
             if (fresh) made->second = make_pair(elements, out);
-            out.pairs.push_back({src_class, dst_class, made->second});
+            tr_pair& pair = out.pairs.emplace_back(made->second);
+            pair.src_class = src_class;
+            pair.dst_class = dst_class;
         }
     }
 }
@@ -607,6 +611,8 @@ void TableCompiler::build_settings(PolicyTables& out) const {
     if (input_.shields_up) settings.flags |= TR_SETTING_SHIELDS_UP;
     if (input_.strict_forwarded) settings.flags |= TR_SETTING_STRICT_FORWARDED;
     if (input_.strict_own) settings.flags |= TR_SETTING_STRICT_OWN;
+    for (const PolicyTables::Address& net : out.nets)
+        settings.flags |= TR_SETTING_HAS_NETS(net.side, net.prefix.address().is_v4() ? 4u : 6u);
     settings.peer_api4 = htons(input_.peer_api4);
     settings.peer_api6 = htons(input_.peer_api6);
     for (const IpAddress& address : input_.own_addresses) {
@@ -624,6 +630,31 @@ void TableCompiler::build_settings(PolicyTables& out) const {
 
 namespace {
 
+std::vector<tr_host> hosts_of(const PolicyTables& tables) {
+    std::vector<tr_host> out;
+    out.reserve(tables.hosts.size());
+    for (const PolicyTables::Address& host : tables.hosts) {
+        const IpAddress& address = host.prefix.address();
+        std::uint8_t family = address.is_v4() ? 4 : 6;
+        out.push_back({to_map(address), {0, host.side, family, 0}, host.value});
+    }
+    return out;
+}
+
+/// Makes a policy of it in which no packet finds its destination.
+void allow_nothing(PolicyTables& tables) {
+    tables.hosts.clear();
+    tables.nets.clear();
+    tables.pairs.clear();
+    tables.rows.clear();
+    tables.rules.clear();
+    tr_settings settings{};
+    settings.flags =
+        tables.settings.flags & (TR_SETTING_SHIELDS_UP | TR_SETTING_STRICT_FORWARDED | TR_SETTING_STRICT_OWN);
+    tables.settings = settings;
+    tables.image = *lay_out({}, {}, {});
+}
+
 bool fits(const PolicyTables& tables, const TableLimits& limits) {
     return tables.hosts.size() <= limits.hosts && tables.nets.size() <= limits.nets &&
            tables.pairs.size() <= limits.pairs && tables.rows.size() <= limits.rows;
@@ -631,7 +662,7 @@ bool fits(const PolicyTables& tables, const TableLimits& limits) {
 
 } // namespace
 
-PolicyTables compile_tables(const FilterInput& input, TableNumbers& numbers, const TableLimits& limits) {
+static PolicyTables compile(const FilterInput& input, TableNumbers& numbers, const TableLimits& limits) {
     PolicyTables out;
     TableCompiler compiler{input, numbers};
     compiler.read_rules(out);
@@ -662,6 +693,29 @@ PolicyTables compile_tables(const FilterInput& input, TableNumbers& numbers, con
         compiler.build(kept, out);
     }
     compiler.sweep();
+    auto image = fits(out, limits)
+                     ? lay_out(hosts_of(out), out.pairs, out.rows,
+                               {image_buckets(limits.hosts), image_buckets(limits.pairs), image_buckets(limits.rows)})
+                     : std::nullopt;
+    out.ports_sum = content_sum(std::as_bytes(std::span{out.ports.get(), 1}));
+    if (image) {
+        out.image = std::move(*image);
+    } else {
+        allow_nothing(out);
+        out.warnings.push_back("the addresses of this network alone do not fit into the packet filter: nothing is "
+                               "allowed");
+    }
+    return out;
+}
+
+PolicyTables compile_tables(const FilterInput& input, TableNumbers& numbers, const TableLimits& limits) {
+    PolicyTables out = compile(input, numbers, limits);
+    // A large policy leaves a hundred thousand freed pieces, and the allocator sorts ten thousand of them in an
+    // allocation that finds none to fit. Made here, so that it does not happen in the commit.
+    for (std::size_t pieces = out.pairs.size(); pieces > 2000; pieces /= 2) {
+        void* volatile unused = std::malloc(65536);
+        std::free(unused);
+    }
     return out;
 }
 

@@ -3,6 +3,7 @@
 #include "base/net.hpp"
 #include "bpf/shared/policy_map.h"
 #include "policy/filter_rule.hpp"
+#include "policy/table_image.hpp"
 
 #include <cstdint>
 #include <map>
@@ -34,38 +35,30 @@ struct FilterInput {
     bool strict_own = false;
 };
 
-/// How many entries one table may have. The defaults are half of the maps' sizes.
+/// How many entries one table may have. The defaults are those of maps of the sizes in bpf/maps.bpf.h.
 struct TableLimits {
-    std::size_t hosts = 131072;
+    std::size_t hosts = entries_in_buckets(16384);
     std::size_t nets = 32768;
-    std::size_t pairs = 131072;
-    std::size_t rows = 131072;
+    std::size_t pairs = entries_in_buckets(32768);
+    std::size_t rows = entries_in_buckets(16384);
 };
 
-/// One compiled policy. The scopes and tables of the keys are filled in by whoever writes them to a map.
+/// One compiled policy. The tables and places in it are filled in by whoever writes them to the maps.
 struct PolicyTables {
     struct Address {
         std::uint8_t side = 0; ///< TR_SIDE_...
         IpPrefix prefix;
         tr_address value{};
     };
-    struct Pair {
-        std::uint32_t src_class = 0, dst_class = 0;
-        tr_pair value{};
-    };
-    struct Row {
-        std::uint32_t rule_set = 0;
-        std::uint16_t port_class = 0;
-        std::uint8_t ip_proto = 0;
-        std::uint32_t rule = 0;
-    };
 
     std::vector<Address> hosts; ///< whole addresses
     std::vector<Address> nets;
-    std::vector<Pair> pairs;
-    std::vector<Row> rows;
+    std::vector<tr_pair> pairs;
+    std::vector<tr_row> rows;
+    TableImage image;                             ///< of hosts, pairs and rows
     std::shared_ptr<const tr_port_classes> ports; ///< never null
-    tr_settings settings{};                       ///< without serial and lineage
+    ContentSum ports_sum{};                       ///< of ports
+    tr_settings settings{};                       ///< without serial, lineage and places
 
     std::map<std::uint32_t, std::size_t> rules; ///< rule number -> index in FilterInput::rules
     std::vector<std::size_t> left_out;          ///< rules that did not fit: the policy in force is narrower

@@ -17,13 +17,11 @@ namespace tailrace {
 struct DataplaneOptions {
     std::string bpffs = "/sys/fs/bpf";
     AttachMethod attach = AttachMethod::Automatic;
-    std::uint32_t hosts = 262144; ///< sizes of the maps: each holds two policies
+    /// Sizes of the maps, each of which holds two policies. Buckets, a power of two from 2048, and prefixes. Kernel
+    /// memory is taken at once for buckets: 128 bytes each, 64 those of rows.
+    std::uint32_t hosts = 32768, pairs = 65536, rows = 32768;
     std::uint32_t nets = 65536;
-    std::uint32_t pairs = 262144;
-    std::uint32_t rows = 262144;
-    std::uint32_t flows = 65536; ///< memory for replies: kernel memory is taken at once, 112 bytes each
-
-    TableLimits limits() const { return {hosts / 2, nets / 2, pairs / 2, rows / 2}; }
+    std::uint32_t flows = 16384; ///< memory for replies: buckets of eight, a power of two, 384 bytes each
 };
 
 /// One line of "tailrace debug drops".
@@ -45,6 +43,7 @@ public:
 
     Result<CommitReport> commit(const PolicyTables& tables) { return writer_.commit(tables); }
     Result<void> wait_for_readers() { return writer_.wait_for_readers(); }
+    TableLimits limits() const { return writer_.limits(); }
 
     /// Is a policy in force? True right after open() when one was adopted.
     bool has_policy() const { return writer_.has_policy(); }

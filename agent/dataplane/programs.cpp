@@ -1,5 +1,8 @@
 #include "agent/dataplane/programs.hpp"
 
+#include "base/random.hpp"
+#include "bpf/shared/flow_map.h" // first: the skeletons use it
+
 #include "bpf/egress.skel.h"
 #include "bpf/policy.skel.h"
 
@@ -7,7 +10,9 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
+#include <cstring>
 #include <memory>
 #include <string_view>
 
@@ -41,6 +46,17 @@ Result<void> prepare_maps(bpf_object* object, const ProgramOptions& options) {
     return {};
 }
 
+/// That of an earlier agent, or a new one.
+Result<tr_secret> find_secret(const PinDirectory* pins) {
+    tr_secret secret{};
+    std::uint32_t zero = 0;
+    if (Fd map = pins ? pins->get("tr_secret") : Fd{}; map && ::bpf_map_lookup_elem(map.get(), &zero, &secret) != 0)
+        return Error::from_errno(errno, "read map tr_secret");
+    if (!secret.word[0])
+        for (auto& word : secret.word) word = random_u64() | 1; // a product with an odd number loses nothing
+    return secret;
+}
+
 } // namespace
 
 Result<TableMaps> PacketPrograms::table_maps() const {
@@ -64,8 +80,19 @@ Result<PacketPrograms> load_packet_programs(const ProgramOptions& options) {
     egress->rodata->l2_bytes = options.l2_bytes;
 
     if (auto ready = prepare_maps(policy->obj, options); !ready) return ready.error();
+    std::uint32_t flow_buckets = ::bpf_map__max_entries(policy->maps.tr_flows);
+    if (!std::has_single_bit(flow_buckets))
+        return Error::make("the memory for flows has {} buckets, which is no power of two", flow_buckets);
+    policy->rodata->flow_mask = egress->rodata->flow_mask = flow_buckets - 1;
+    auto secret = find_secret(options.pins);
+    if (!secret) return secret.error();
+    std::memcpy(&policy->rodata->flow_secret, &*secret, sizeof *secret);
+    std::memcpy(&egress->rodata->flow_secret, &*secret, sizeof *secret);
     if (int failed = tr_policy_object__load(policy.get()))
         return Error::from_errno(-failed, "load the policy program{}", complaints.text());
+    std::uint32_t zero = 0;
+    if (::bpf_map_update_elem(::bpf_map__fd(policy->maps.tr_secret), &zero, &*secret, BPF_ANY) != 0)
+        return Error::from_errno(errno, "write map tr_secret");
 
     // The second program uses the first one's maps. libbpf makes only those of a pin path the same by itself.
     if (auto ready = prepare_maps(egress->obj, {options.l2_bytes, options.map_sizes, nullptr}); !ready)

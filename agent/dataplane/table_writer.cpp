@@ -1,159 +1,93 @@
 #include "agent/dataplane/table_writer.hpp"
 
+#include "agent/dataplane/map_window.hpp"
+#include "agent/dataplane/net_writer.hpp"
 #include "bpf/shared/flow_map.h"
 
 #include <bpf/bpf.h>
-#include <time.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
+#include <cstring>
+#include <numeric>
+#include <span>
+#include <tuple>
 
 namespace tailrace {
 namespace {
 
-template <typename Key>
-int compare(const Key& a, const Key& b) {
-    static_assert(std::has_unique_object_representations_v<Key>,
-                  "keys are compared as the kernel does, by their bytes");
-    return std::memcmp(&a, &b, sizeof(Key));
+Result<std::uint32_t> size_of(const Fd& map, const char* name) {
+    bpf_map_info info{};
+    std::uint32_t bytes = sizeof info;
+    if (::bpf_obj_get_info_by_fd(map.get(), &info, &bytes) != 0)
+        return Error::from_errno(errno, "ask for the size of map {}", name);
+    return info.max_entries;
 }
 
-template <typename Key, typename Value>
-void sort_entries(std::vector<std::pair<Key, Value>>& entries) {
-    auto before = [](const auto& a, const auto& b) { return compare(a.first, b.first) < 0; };
-    if (!std::is_sorted(entries.begin(), entries.end(), before)) std::sort(entries.begin(), entries.end(), before);
+/// Into an array map, by one call where the kernel has batches. 0 or the errno.
+template <typename Value>
+int write_values(int map, std::size_t first, const Value* values, std::size_t count) {
+    std::vector<std::uint32_t> keys(count);
+    std::iota(keys.begin(), keys.end(), static_cast<std::uint32_t>(first));
+    bpf_map_batch_opts options{};
+    options.sz = sizeof options;
+    auto written = static_cast<std::uint32_t>(count);
+    if (::bpf_map_update_batch(map, keys.data(), values, &written, &options) == 0) return 0;
+    for (std::size_t i = 0; i < count; ++i)
+        if (::bpf_map_update_elem(map, &keys[i], &values[i], BPF_ANY) != 0) return errno;
+    return 0;
 }
 
-std::uint8_t table_of(const tr_host_key& key) {
-    return key.scope.table;
-}
-std::uint8_t table_of(const tr_net_key& key) {
-    return key.host.scope.table;
-}
-std::uint8_t table_of(const tr_pair_key& key) {
-    return static_cast<std::uint8_t>(key.table);
-}
-std::uint8_t table_of(const tr_row_key& key) {
-    return key.table;
-}
+/// Puts an image into the half of a map that belongs to a table, which holds what `known` says, and says what it holds.
+template <typename Bucket>
+Result<tr_place> write_image(const Fd& map, const char* name, std::uint32_t map_buckets, std::uint32_t table,
+                             const ImagePart<Bucket>& image, std::vector<ContentSum>& known, CommitReport& report) {
+    constexpr std::size_t kMostByCalls = 16; // blocks; to map many pages takes longer than a few system calls
+    std::uint32_t first = table == TR_TABLE_A ? 0 : map_buckets / 2;
+    std::vector<ContentSum> held = std::move(known);
+    known.clear(); // until all is written
+    std::vector<std::size_t> changed;
+    for (std::size_t block = 0; block < image.sums.size(); ++block)
+        if (block >= held.size() || held[block] != image.sums[block]) changed.push_back(block);
 
-tr_host_key host_key(const PolicyTables::Address& address, std::uint8_t table) {
-    tr_host_key key{};
-    key.scope.table = table;
-    key.scope.side = address.side;
-    key.scope.family = address.prefix.address().is_v4() ? 4 : 6;
-    auto bytes = address.prefix.address().bytes();
-    std::memcpy(key.addr.bytes, bytes.data(), bytes.size());
-    return key;
-}
-
-/// Elements come from per-CPU caches that refill behind our back: a long run of new entries can be too fast for them.
-int update_patiently(int map, const void* key, const void* value) {
-    for (int tries = 0;; ++tries) {
-        if (::bpf_map_update_elem(map, key, value, BPF_ANY) == 0) return 0;
-        if (errno != ENOMEM || tries == 200) return errno;
-        timespec pause{0, 2'000'000};
-        ::nanosleep(&pause, nullptr);
-    }
-}
-
-template <typename Key, typename Value>
-Result<void> apply(int map, const char* name, const std::vector<std::pair<Key, Value>>& wanted,
-                   const std::vector<std::pair<Key, Value>>& present, CommitReport& report) {
-    std::vector<const std::pair<Key, Value>*> changed;
-    auto old = present.begin();
-    for (const auto& entry : wanted) {
-        int order = 1;
-        while (old != present.end() && (order = compare(old->first, entry.first)) < 0) {
-            if (::bpf_map_delete_elem(map, &old->first) != 0 && errno != ENOENT)
-                return Error::from_errno(errno, "remove an entry from map {}", name);
-            ++report.removed;
-            ++old;
+    auto end_of = [&](std::size_t block) { return std::min((block + 1) * image.kBlock, image.buckets.size()); };
+    if (changed.size() <= kMostByCalls) {
+        for (std::size_t block : changed) {
+            std::size_t from = block * image.kBlock, count = end_of(block) - from;
+            if (int failed = write_values(map.get(), first + from, &image.buckets[from], count))
+                return Error::from_errno(failed, "write map {}", name);
+            report.written += count;
         }
-        bool same_key = old != present.end() && order == 0;
-        if (!same_key || std::memcmp(&old->second, &entry.second, sizeof(Value)) != 0) changed.push_back(&entry);
-        if (same_key) ++old;
+    } else {
+        auto window =
+            MapWindow::open(map.get(), std::size_t{first} * sizeof(Bucket), image.buckets.size() * sizeof(Bucket));
+        if (!window) return window.error().with("write map {}", name);
+        for (std::size_t block : changed) {
+            std::size_t from = block * image.kBlock, count = end_of(block) - from;
+            window->write(from * sizeof(Bucket), std::as_bytes(std::span{&image.buckets[from], count}));
+            report.written += count;
+        }
     }
-    for (; old != present.end(); ++old) {
-        if (::bpf_map_delete_elem(map, &old->first) != 0 && errno != ENOENT)
-            return Error::from_errno(errno, "remove an entry from map {}", name);
-        ++report.removed;
-    }
-    // Only now, so that the map never holds more than it must.
-    for (const auto* entry : changed)
-        if (int failed = update_patiently(map, &entry->first, &entry->second))
-            return Error::from_errno(failed, "write an entry to map {} ({} of {} written)", name, report.written,
-                                     changed.size());
-        else
-            ++report.written;
 
-    // Read some back: all of a small change, a sample of a large one.
-    std::size_t step = changed.size() / 1024 + 1;
-    for (std::size_t i = 0; i < changed.size(); i += step) {
-        Value found;
-        if (::bpf_map_lookup_elem(map, &changed[i]->first, &found) != 0)
+    // Read some back, as packets will find it.
+    for (std::size_t n = 0; n < changed.size(); n += changed.size() / 16 + 1) {
+        std::size_t i = changed[n] * image.kBlock;
+        auto index = static_cast<std::uint32_t>(first + i);
+        Bucket found;
+        if (::bpf_map_lookup_elem(map.get(), &index, &found) != 0)
             return Error::from_errno(errno, "read back map {}", name);
-        if (std::memcmp(&found, &changed[i]->second, sizeof(Value)) != 0)
+        if (std::memcmp(&found, &image.buckets[i], sizeof found) != 0)
             return Error::make("map {} does not hold what was written to it: does somebody else write?", name);
     }
-    return {};
-}
-
-template <typename Key, typename Value>
-Result<void> read_entries(int map, const char* name, std::uint8_t table, std::vector<std::pair<Key, Value>>& out) {
-    Key key, next;
-    bool first = true;
-    while (::bpf_map_get_next_key(map, first ? nullptr : &key, &next) == 0) {
-        first = false;
-        key = next;
-        Value value;
-        if (table_of(key) != table) continue;
-        if (::bpf_map_lookup_elem(map, &key, &value) != 0) return Error::from_errno(errno, "read map {}", name);
-        out.emplace_back(key, value);
-    }
-    if (errno != ENOENT) return Error::from_errno(errno, "list map {}", name);
-    sort_entries(out);
-    return {};
+    // A smaller image leaves the rest of a larger one standing, where no packet looks.
+    known = image.sums;
+    known.insert(known.end(), held.begin() + static_cast<std::ptrdiff_t>(std::min(held.size(), known.size())),
+                 held.end());
+    return tr_place{first, static_cast<std::uint32_t>(image.buckets.size() - 1)};
 }
 
 } // namespace
-
-TableWriter::Contents TableWriter::lay_out(const PolicyTables& tables, std::uint8_t table) {
-    Contents out;
-    out.known = true;
-    out.hosts.reserve(tables.hosts.size());
-    for (const auto& host : tables.hosts) out.hosts.emplace_back(host_key(host, table), host.value);
-    for (const auto& net : tables.nets)
-        out.nets.emplace_back(tr_net_key{32 + static_cast<std::uint32_t>(net.prefix.bits()), host_key(net, table)},
-                              net.value);
-    out.pairs.reserve(tables.pairs.size());
-    for (const auto& pair : tables.pairs)
-        out.pairs.emplace_back(tr_pair_key{table, pair.src_class, pair.dst_class}, pair.value);
-    out.rows.reserve(tables.rows.size());
-    for (const auto& row : tables.rows)
-        out.rows.emplace_back(tr_row_key{row.rule_set, row.port_class, row.ip_proto, table}, row.rule);
-    out.ports = tables.ports;
-    sort_entries(out.hosts);
-    sort_entries(out.nets);
-    sort_entries(out.pairs);
-    sort_entries(out.rows);
-    return out;
-}
-
-Result<TableWriter::Contents> TableWriter::read_back(std::uint8_t table) const {
-    Contents out;
-    if (auto read = read_entries(maps_.hosts.get(), "tr_hosts", table, out.hosts); !read) return read.error();
-    if (auto read = read_entries(maps_.nets.get(), "tr_nets", table, out.nets); !read) return read.error();
-    if (auto read = read_entries(maps_.pairs.get(), "tr_pairs", table, out.pairs); !read) return read.error();
-    if (auto read = read_entries(maps_.rows.get(), "tr_rows", table, out.rows); !read) return read.error();
-    auto ports = std::make_shared<tr_port_classes>();
-    std::uint32_t index = table;
-    if (::bpf_map_lookup_elem(maps_.ports.get(), &index, ports.get()) != 0)
-        return Error::from_errno(errno, "read map tr_ports");
-    out.ports = std::move(ports);
-    out.known = true;
-    return out;
-}
 
 Result<TableWriter> TableWriter::create(TableMaps maps) {
     TableWriter writer{std::move(maps)};
@@ -164,6 +98,16 @@ Result<TableWriter> TableWriter::create(TableMaps maps) {
     if (writer.live_ != TR_TABLE_NONE &&
         ::bpf_map_lookup_elem(writer.maps_.settings.get(), &writer.live_, &writer.in_force_) != 0)
         return Error::from_errno(errno, "read map tr_settings");
+    const std::tuple<const Fd&, const char*, std::uint32_t&> sized[] = {
+        {writer.maps_.hosts, "tr_hosts", writer.sizes_.hosts},
+        {writer.maps_.nets, "tr_nets", writer.sizes_.nets},
+        {writer.maps_.pairs, "tr_pairs", writer.sizes_.pairs},
+        {writer.maps_.rows, "tr_rows", writer.sizes_.rows}};
+    for (const auto& [map, name, size] : sized) {
+        auto found = size_of(map, name);
+        if (!found) return found.error();
+        size = *found;
+    }
 
     // Writing to a map of maps returns only after a grace period. It need not have anything to do with our programs.
     writer.grace_inner_ = Fd{::bpf_map_create(BPF_MAP_TYPE_ARRAY, "tr_grace_inner", 4, 4, 1, nullptr)};
@@ -186,38 +130,66 @@ Result<void> TableWriter::wait_for_readers() {
     return {};
 }
 
-Result<void> TableWriter::bring_to(const Contents& wanted, const Contents& present, std::uint8_t table,
-                                   CommitReport& report) {
-    std::uint32_t index = table;
-    if (auto done = apply(maps_.hosts.get(), "tr_hosts", wanted.hosts, present.hosts, report); !done) return done;
-    if (auto done = apply(maps_.nets.get(), "tr_nets", wanted.nets, present.nets, report); !done) return done;
-    if (auto done = apply(maps_.pairs.get(), "tr_pairs", wanted.pairs, present.pairs, report); !done) return done;
-    if (auto done = apply(maps_.rows.get(), "tr_rows", wanted.rows, present.rows, report); !done) return done;
-    bool same_ports = wanted.ports == present.ports ||
-                      std::memcmp(wanted.ports.get(), present.ports.get(), sizeof(tr_port_classes)) == 0;
-    if (!same_ports && ::bpf_map_update_elem(maps_.ports.get(), &index, wanted.ports.get(), BPF_ANY) != 0)
-        return Error::from_errno(errno, "write map tr_ports");
+TableLimits TableWriter::limits() const {
+    return {entries_in_buckets(sizes_.hosts / 2), sizes_.nets / 2, entries_in_buckets(sizes_.pairs / 2),
+            entries_in_buckets(sizes_.rows / 2)};
+}
+
+Result<void> TableWriter::write(const PolicyTables& tables, std::uint32_t table, tr_settings& settings,
+                                CommitReport& report) {
+    const TableImage& image = tables.image;
+    Idle& idle = present_[table];
+    auto hosts = write_image(maps_.hosts, "tr_hosts", sizes_.hosts, table, image.hosts, idle.hosts, report);
+    if (!hosts) return hosts.error();
+    auto pairs = write_image(maps_.pairs, "tr_pairs", sizes_.pairs, table, image.pairs, idle.pairs, report);
+    if (!pairs) return pairs.error();
+    auto rows = write_image(maps_.rows, "tr_rows", sizes_.rows, table, image.rows, idle.rows, report);
+    if (!rows) return rows.error();
+    settings.hosts = *hosts;
+    settings.pairs = *pairs;
+    settings.rows = *rows;
+    settings.seed = image.seed;
+
+    if (tables.ports_sum != idle.ports) {
+        idle.ports = {};
+        if (::bpf_map_update_elem(maps_.ports.get(), &table, tables.ports.get(), BPF_ANY) != 0)
+            return Error::from_errno(errno, "write map tr_ports");
+        idle.ports = tables.ports_sum;
+    }
+
+    if (!idle.known) {
+        auto found = read_nets(maps_.nets.get(), static_cast<std::uint8_t>(table));
+        if (!found) return found.error();
+        idle.nets = std::move(*found);
+    }
+    SortedNets wanted = lay_out_nets(tables.nets, static_cast<std::uint8_t>(table));
+    idle.known = false; // until all is written
+    auto changes = change_nets(maps_.nets.get(), idle.nets, wanted);
+    if (!changes) return changes.error();
+    report.written += changes->written;
+    report.removed += changes->removed;
+    idle.nets = std::move(wanted);
+    idle.known = true;
     return {};
 }
 
 Result<CommitReport> TableWriter::commit(const PolicyTables& tables) {
+    const TableImage& image = tables.image;
+    if (image.hosts.buckets.size() > sizes_.hosts / 2 || image.pairs.buckets.size() > sizes_.pairs / 2 ||
+        image.rows.buckets.size() > sizes_.rows / 2 || tables.nets.size() > sizes_.nets / 2)
+        return Error::from_errno(ENOSPC,
+                                 "put {} + {} + {} buckets and {} prefixes of a policy into the {} + {} + {} and {} "
+                                 "that the maps have for one",
+                                 image.hosts.buckets.size(), image.pairs.buckets.size(), image.rows.buckets.size(),
+                                 tables.nets.size(), sizes_.hosts / 2, sizes_.pairs / 2, sizes_.rows / 2,
+                                 sizes_.nets / 2);
     if (auto waited = wait_for_readers(); !waited) return waited.error();
     auto started = std::chrono::steady_clock::now();
     std::uint32_t idle = live_ == TR_TABLE_A ? TR_TABLE_B : TR_TABLE_A;
-    auto table = static_cast<std::uint8_t>(idle);
-    if (!present_[idle].known) {
-        auto found = read_back(table);
-        if (!found) return found.error();
-        present_[idle] = std::move(*found);
-    }
 
     CommitReport report;
-    Contents wanted = lay_out(tables, table);
-    present_[idle].known = false; // until all is written
-    if (auto brought = bring_to(wanted, present_[idle], table, report); !brought) return brought.error();
-    present_[idle] = std::move(wanted);
-
     tr_settings settings = tables.settings;
+    if (auto written = write(tables, idle, settings, report); !written) return written.error();
     settings.serial = in_force_.serial + 1;
     settings.lineage = in_force_.lineage;
     bool shields_go_up = (settings.flags & TR_SETTING_SHIELDS_UP) && !(in_force_.flags & TR_SETTING_SHIELDS_UP);
@@ -225,6 +197,7 @@ Result<CommitReport> TableWriter::commit(const PolicyTables& tables) {
     if (::bpf_map_update_elem(maps_.settings.get(), &idle, &settings, BPF_ANY) != 0)
         return Error::from_errno(errno, "write map tr_settings");
 
+    std::atomic_thread_fence(std::memory_order_seq_cst); // all of it before the word that tells packets to read it
     std::uint32_t zero = 0;
     if (::bpf_map_update_elem(maps_.live.get(), &zero, &idle, BPF_ANY) != 0)
         return Error::from_errno(errno, "switch to the new policy");
@@ -232,7 +205,7 @@ Result<CommitReport> TableWriter::commit(const PolicyTables& tables) {
     in_force_ = settings;
     readers_may_linger_ = true;
     report.serial = settings.serial;
-    report.entries = present_[idle].size();
+    report.entries = tables.hosts.size() + tables.nets.size() + tables.pairs.size() + tables.rows.size();
     report.took = std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now() - started);
     return report;
 }

@@ -1,5 +1,6 @@
 // agent/dataplane/table_writer.hpp - puts compiled policies into the maps, one whole policy at a time.
 #pragma once
+#include "agent/dataplane/net_writer.hpp"
 #include "base/fd.hpp"
 #include "base/result.hpp"
 #include "base/time.hpp"
@@ -7,8 +8,6 @@
 
 #include <array>
 #include <cstddef>
-#include <cstring>
-#include <memory>
 #include <utility>
 #include <vector>
 
@@ -21,8 +20,8 @@ struct TableMaps {
 
 struct CommitReport {
     std::uint32_t serial = 0;
-    std::size_t written = 0; ///< entries that were added or changed
-    std::size_t removed = 0;
+    std::size_t written = 0; ///< buckets, in blocks of which one changed, and prefixes
+    std::size_t removed = 0; ///< prefixes
     std::size_t entries = 0; ///< of the policy that is now in force
     Duration took{};         ///< from the end of the grace period to the switch
 };
@@ -34,7 +33,8 @@ public:
     /// Takes over whatever the maps hold, in force or half written.
     static Result<TableWriter> create(TableMaps maps);
 
-    /// Waits for the grace period first, when nobody has since the last switch.
+    /// Waits for the grace period first, when nobody has since the last switch. Refuses, before it writes anything,
+    /// what does not fit (code() is ENOSPC).
     Result<CommitReport> commit(const PolicyTables& tables);
 
     /// Returns when no packet can still be reading the retired table: up to some ten milliseconds. May be called on a
@@ -43,29 +43,27 @@ public:
 
     bool has_policy() const { return live_ != TR_TABLE_NONE; }
     std::uint32_t serial() const { return in_force_.serial; }
+    /// What fits into these maps.
+    TableLimits limits() const;
 
 private:
-    /// What one map holds for one table, sorted by the bytes of the keys.
-    template <typename Key, typename Value>
-    using Entries = std::vector<std::pair<Key, Value>>;
-    struct Contents {
-        bool known = false; ///< false: must be read from the maps first
-        Entries<tr_host_key, tr_address> hosts;
-        Entries<tr_net_key, tr_address> nets;
-        Entries<tr_pair_key, tr_pair> pairs;
-        Entries<tr_row_key, std::uint32_t> rows;
-        std::shared_ptr<const tr_port_classes> ports;
-
-        std::size_t size() const { return hosts.size() + nets.size() + pairs.size() + rows.size(); }
+    /// What the maps hold for one table, as far as we know.
+    struct Idle {
+        std::vector<ContentSum> hosts, pairs, rows; ///< of blocks; fewer than there are: the rest is unknown
+        ContentSum ports{};                         ///< zero: unknown
+        bool known = false;                         ///< the prefixes; false: must be read from the map first
+        SortedNets nets;
+    };
+    struct Sizes {
+        std::uint32_t hosts = 0, nets = 0, pairs = 0, rows = 0; ///< max_entries
     };
 
     explicit TableWriter(TableMaps maps) : maps_(std::move(maps)) {}
-    static Contents lay_out(const PolicyTables& tables, std::uint8_t table);
-    Result<Contents> read_back(std::uint8_t table) const;
-    Result<void> bring_to(const Contents& wanted, const Contents& present, std::uint8_t table, CommitReport& report);
+    Result<void> write(const PolicyTables& tables, std::uint32_t table, tr_settings& settings, CommitReport& report);
 
     TableMaps maps_;
-    std::array<Contents, TR_TABLES> present_;
+    Sizes sizes_;
+    std::array<Idle, TR_TABLES> present_;
     std::uint32_t live_ = TR_TABLE_NONE;
     tr_settings in_force_{};
     bool readers_may_linger_ = true;

@@ -26,10 +26,25 @@ Result<void> PacketFilter::remove(const std::string& device) {
 }
 
 Task<Result<std::vector<std::string>>> PacketFilter::commit(FilterInput input) {
-    PolicyTables tables = compile_tables(input, numbers_);
+    // What does not fit is known before anything is written: the policy is in force without it, and says so.
+    PolicyTables tables = compile_tables(input, numbers_, dataplane_.limits());
+    if (!tables.left_out.empty())
+        log::error("the packet filter is too small for the policy: some rules are not in force",
+                   {{"left_out", tables.left_out.size()}, {"rules", input.rules.size()}});
     auto waited = co_await reactor_.worker([this] { return dataplane_.wait_for_readers(); });
     if (!waited) co_return waited.error();
     auto report = dataplane_.commit(tables);
+    if (!report && !tables.nets.empty()) {
+        // Memory for prefixes is taken entry by entry and may run out. The old policy must not stand for that: what it
+        // allows may have been revoked.
+        log::error("the policy could not be written: it goes in force without any rule", {{"error", report.error()}});
+        input.rules.clear();
+        input.local_nets.clear();
+        std::string why = report.error().message();
+        tables = compile_tables(input, numbers_, dataplane_.limits());
+        tables.warnings.push_back("no rule is in force, the policy could not be written: " + why);
+        report = dataplane_.commit(tables);
+    }
     if (!report) co_return report.error();
     log::info("packet filter in force",
               {{"serial", report->serial},

@@ -10,7 +10,7 @@
 
 /* Part of the path of every pin: /sys/fs/bpf/tailrace/v1/DEVICE/NAME. Raise it when the meaning or the
  * layout of a map changes; an agent adopts only its own version and builds beside any other. */
-#define TR_SCHEMA_VERSION 1
+#define TR_SCHEMA_VERSION 2
 
 /* An address of either family; IPv4 in the first four bytes, the rest zero. Network order. */
 struct tr_addr {

@@ -10,6 +10,7 @@
  * stand in exactly the same rules, not peers. Rule number 0 means "no rule". */
 #pragma once
 #include "base.h"
+#include "hash.h"
 
 /* tr_live: array of one. 0 before the first commit (everything is dropped), else TR_TABLE_A or TR_TABLE_B. */
 #define TR_TABLE_NONE 0
@@ -17,52 +18,44 @@
 #define TR_TABLE_B 2
 #define TR_TABLES 3
 
-/* First byte of an address key's scope. */
 #define TR_SIDE_SOURCE 1
 #define TR_SIDE_DESTINATION 2
 
 /* Which of the tables an address key belongs to. Four bytes, so that a prefix is 32 bits longer than its address says. */
 struct tr_scope {
-    __u8 table;  /* TR_TABLE_A or _B */
-    __u8 side;   /* TR_SIDE_... */
+    __u8 table;  /* TR_TABLE_A or _B; 0 in tr_hosts, where the place says it */
+    __u8 side;   /* TR_SIDE_...; 0 in tr_hosts: nothing here */
     __u8 family; /* 4 or 6 */
     __u8 zero;
 };
 TR_ASSERT_SIZE(struct tr_scope, 4);
 
-/* Key of tr_hosts (hash). */
-struct tr_host_key {
-    struct tr_scope scope;
-    struct tr_addr addr;
-} __attribute__((aligned(4)));
-TR_ASSERT_SIZE(struct tr_host_key, 20);
-
 /* Key of tr_nets (LPM trie). */
 struct tr_net_key {
     __u32 prefix_bits; /* 32 for the scope plus the prefix's own length */
-    struct tr_host_key host;
+    struct tr_scope scope;
+    struct tr_addr addr;
 };
 TR_ASSERT_SIZE(struct tr_net_key, 24);
 
 #define TR_ADDRESS_JAILED 1 /* source: the peer may only answer */
 #define TR_ADDRESS_OWN 2    /* destination: an address of this node, not of a subnet behind it */
 
-/* Value of tr_hosts and tr_nets. */
+/* What tr_hosts and tr_nets say of an address. */
 struct tr_address {
     __u32 address_class; /* 0: in no rule */
     __u32 flags;         /* TR_ADDRESS_... */
     __u32 icmp_rule;     /* source: a rule that names it by capability; allows ICMP to any local net */
-    __u32 zero;
 };
-TR_ASSERT_SIZE(struct tr_address, 16);
+TR_ASSERT_SIZE(struct tr_address, 12);
 
-/* Key of tr_pairs (hash). */
-struct tr_pair_key {
-    __u32 table;
-    __u32 src_class;
-    __u32 dst_class;
+/* Entry of tr_hosts. */
+struct tr_host {
+    struct tr_addr addr;
+    struct tr_scope scope;
+    struct tr_address value;
 };
-TR_ASSERT_SIZE(struct tr_pair_key, 12);
+TR_ASSERT_SIZE(struct tr_host, 32);
 
 /* Slots of tr_pair.all_ports and bits of tr_pair.has_rows. */
 #define TR_SLOT_TCP 0
@@ -72,13 +65,17 @@ TR_ASSERT_SIZE(struct tr_pair_key, 12);
 #define TR_SLOTS 4
 #define TR_SLOT_OTHER 4 /* only in has_rows */
 
-/* Value of tr_pairs. Rows are asked first: they hold only rules that stand before the one in all_ports. */
+#define TR_RULE_SET_BITS 24
+#define TR_MAX_RULE_SETS (1u << TR_RULE_SET_BITS)
+
+/* Entry of tr_pairs. Rows are asked first: they hold only rules that stand before the one in all_ports. */
 struct tr_pair {
+    __u32 src_class; /* 0: nothing here */
+    __u32 dst_class;
     __u32 any_rule;            /* first rule that joins the two, whatever its protocols and ports: decides ICMP */
     __u32 all_ports[TR_SLOTS]; /* first rule that allows every port */
-    __u32 rule_set;            /* in tr_rows; many pairs share one */
-    __u32 has_rows;            /* bit per slot: this protocol has rows */
-    __u32 zero;
+    __u32 rule_set : TR_RULE_SET_BITS; /* in tr_rows; many pairs share one */
+    __u32 has_rows : 8;                /* bit per slot: this protocol has rows */
 };
 TR_ASSERT_SIZE(struct tr_pair, 32);
 
@@ -89,19 +86,34 @@ struct tr_port_classes {
 };
 TR_ASSERT_SIZE(struct tr_port_classes, 131072);
 
-/* Key of tr_rows (hash). Value: rule number, __u32. */
-struct tr_row_key {
+/* Entry of tr_rows. */
+struct tr_row {
     __u32 rule_set;
     __u16 port_class; /* 0 for protocols without ports */
     __u8 ip_proto;
-    __u8 table;
+    __u8 zero;
+    __u32 rule; /* 0: nothing here */
+    __u32 zero_too;
 };
-TR_ASSERT_SIZE(struct tr_row_key, 8);
+TR_ASSERT_SIZE(struct tr_row, 16);
+
+/* The values of the three maps (arrays). The first half of each is table 1's, the second half table 2's. */
+struct tr_host_bucket {
+    struct tr_host way[TR_WAYS];
+};
+struct tr_pair_bucket {
+    struct tr_pair way[TR_WAYS];
+};
+struct tr_row_bucket {
+    struct tr_row way[TR_WAYS];
+};
 
 #define TR_SETTING_SHIELDS_UP 1       /* no rules */
 #define TR_SETTING_STRICT_FORWARDED 2 /* strict TCP and fragments towards subnets behind us */
 #define TR_SETTING_STRICT_OWN 4       /* ... and towards our own addresses */
 #define TR_SETTING_HAS_JAILED 8       /* some source is jailed: egress must look */
+/* Is there anything of this side and family in tr_nets? */
+#define TR_SETTING_HAS_NETS(side, family) (16u << ((side)*2 + (family) / 6))
 
 /* Value of tr_settings (array, index = table; 0 is unused). Switches together with the tables. */
 struct tr_settings {
@@ -116,8 +128,12 @@ struct tr_settings {
     struct tr_addr own6;
     struct tr_address own4_address;
     struct tr_address own6_address;
+    struct tr_place hosts;
+    struct tr_place pairs;
+    struct tr_place rows;
+    __u64 seed; /* of the hashes */
 };
-TR_ASSERT_SIZE(struct tr_settings, 80);
+TR_ASSERT_SIZE(struct tr_settings, 104);
 
 /* tr_rule_hits: per-CPU array of tr_counter by rule number. Rules with higher numbers count in entry 0. */
 #define TR_COUNTED_RULES 16384

@@ -12,7 +12,7 @@ protected:
 
     std::map<std::string, std::uint32_t> map_sizes() const override {
         auto sizes = PacketRoom::map_sizes();
-        sizes["tr_flows"] = kFlows;
+        sizes["tr_flows"] = kFlows / 8;
         return sizes;
     }
     static FilterInput strict(std::vector<FilterRule> rules) {

@@ -88,7 +88,7 @@ TestRun run_program(int program, BytesView packet, std::uint32_t mark, std::uint
 std::unique_ptr<PacketPrograms> PacketRoom::programs_;
 
 std::map<std::string, std::uint32_t> PacketRoom::map_sizes() const {
-    return {{"tr_hosts", 65536}, {"tr_nets", 8192}, {"tr_pairs", 65536}, {"tr_rows", 65536}};
+    return {{"tr_nets", 8192}, {"tr_flows", 1024}};
 }
 
 void PacketRoom::SetUp() {
@@ -117,24 +117,33 @@ void PacketRoom::TearDownTestSuite() {
     programs_.reset();
 }
 
+std::uint32_t flow_buckets(int map) {
+    bpf_map_info info{};
+    std::uint32_t bytes = sizeof info;
+    (void)::bpf_obj_get_info_by_fd(map, &info, &bytes);
+    return info.max_entries;
+}
+
 void PacketRoom::forget() {
-    empty(programs_->maps.at("tr_flows").get(), sizeof(tr_flow_key));
+    int map = programs_->maps.at("tr_flows").get();
+    const tr_flow_bucket nothing{};
+    for (std::uint32_t i = 0; i < flow_buckets(map); ++i) (void)::bpf_map_update_elem(map, &i, &nothing, BPF_ANY);
     empty(programs_->maps.at("tr_frags").get(), sizeof(tr_frag_key));
 }
 
 std::size_t PacketRoom::flows_remembered() const {
     int map = programs_->maps.at("tr_flows").get();
     std::size_t count = 0;
-    tr_flow_key key, next;
-    for (bool first = true; ::bpf_map_get_next_key(map, first ? nullptr : &key, &next) == 0; first = false) {
-        key = next;
-        ++count;
+    for (std::uint32_t i = 0; i < flow_buckets(map); ++i) {
+        tr_flow_bucket bucket{};
+        (void)::bpf_map_lookup_elem(map, &i, &bucket);
+        for (__u64 tag : bucket.tag) count += tag != 0;
     }
     return count;
 }
 
-void PacketRoom::commit(const FilterInput& input) {
-    PolicyTables tables = compile_tables(input, *numbers_);
+void PacketRoom::commit(const FilterInput& input, const TableLimits& limits) {
+    PolicyTables tables = compile_tables(input, *numbers_, limits);
     rules_ = tables.rules;
     warnings_ = tables.warnings;
     auto done = writer_->commit(tables);

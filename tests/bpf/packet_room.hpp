@@ -65,7 +65,8 @@ protected:
     /// Of the maps whose size is not that of bpf/maps.bpf.h. The same for all tests of a suite.
     virtual std::map<std::string, std::uint32_t> map_sizes() const;
 
-    void commit(const FilterInput& input);
+    void commit(const FilterInput& input, const TableLimits& limits = {});
+    Result<CommitReport> try_commit(const PolicyTables& tables) { return writer_->commit(tables); }
     /// What the programs remember between packets, none of it and how many flows.
     void forget();
     std::size_t flows_remembered() const;

@@ -89,9 +89,7 @@ std::string text_of(const Tally& tally) {
 
 class Reference : public PacketRoom {
 protected:
-    std::map<std::string, std::uint32_t> map_sizes() const override {
-        return {{"tr_hosts", 16384}, {"tr_nets", 16384}, {"tr_pairs", 65536}, {"tr_rows", 65536}};
-    }
+    std::map<std::string, std::uint32_t> map_sizes() const override { return {{"tr_nets", 16384}, {"tr_flows", 256}}; }
 
     Tally counters() {
         Tally tally;

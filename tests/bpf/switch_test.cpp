@@ -1,6 +1,7 @@
 // Policy changes: a packet sees the old policy or the new one, and nothing of the old one afterwards.
 #include "tests/bpf/packet_room.hpp"
 
+#include <cerrno>
 #include <chrono>
 
 namespace tailrace::test {
@@ -20,6 +21,42 @@ TEST_F(Switch, ARevocationTakesEffectAtOnce) {
     EXPECT_DROP(in(a_to_r.icmp(8)), "no-rule");
     EXPECT_DROP(in(a_to_r.proto(47, 8)), "no-rule");
     EXPECT_DROP(in(Packet{"192.168.1.7", "10.33.1.5"}.udp(9)), "no-rule");
+}
+
+TEST_F(Switch, ARevocationTakesEffectInAPolicyThatDoesNotFit) {
+    TableLimits limits;
+    limits.hosts = 400;
+    std::vector<std::string> crowd;
+    for (int i = 0; i < 1000; ++i) crowd.push_back("100.80." + std::to_string(i / 250) + "." + std::to_string(i % 250));
+    FilterRule for_a = rule({kA}, {{kR, {22, 22}}}), for_b = rule({kB}, {{kR, {22, 22}}});
+    commit(receiver_with({for_a, for_b}), limits);
+    EXPECT_RULE(in(a_to_r.tcp(22, kSyn)), 0);
+    EXPECT_EQ(warnings().size(), 0u);
+
+    // A is out; the crowd does not fit and is named; B, who stands behind it, stays in.
+    commit(receiver_with({rule(crowd, {{kR, {80, 80}}}), for_b}), limits);
+    EXPECT_DROP(in(a_to_r.tcp(22, kSyn)), "no-rule");
+    EXPECT_RULE(in(b_to_r.tcp(22, kSyn)), 1);
+    EXPECT_DROP(in(Packet{"100.80.0.1", kR}.tcp(80, kSyn)), "no-rule");
+    ASSERT_EQ(warnings().size(), 1u);
+    EXPECT_NE(warnings()[0].find("rule 1 does not fit"), std::string::npos) << warnings()[0];
+
+    // Nothing fits, not even the addresses of the network: nothing passes, and that takes effect, too.
+    limits.hosts = 1;
+    commit(receiver_with({for_a, for_b}), limits);
+    EXPECT_FALSE(in(b_to_r.tcp(22, kSyn)).passed);
+    EXPECT_GT(warnings().size(), 0u);
+}
+
+TEST_F(Switch, APolicyTooLargeForTheMapsIsRefusedBeforeAnythingIsWritten) {
+    commit(receiver());
+    TableNumbers numbers;
+    PolicyTables tables = compile_tables(receiver_with({}), numbers);
+    tables.image.hosts.buckets.resize(1 << 20);
+    auto refused = try_commit(tables);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code(), ENOSPC);
+    EXPECT_RULE(in(a_to_r.tcp(22, kSyn)), 0);
 }
 
 TEST_F(Switch, ManyChangesInARow) {
