@@ -14,6 +14,7 @@
 #include <net/if.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <memory>
 #include <optional>
@@ -21,11 +22,16 @@
 namespace tailrace {
 namespace {
 
-constexpr const char* kChain = "backstop";
-constexpr int kPriority = -450;                  // NF_IP_PRI_RAW_BEFORE_DEFRAG
-constexpr std::uint32_t kOwnerFlag = 0x2;        // NFT_TABLE_F_OWNER, Linux 5.12
-constexpr std::uint32_t kPersistFlag = 0x4;      // NFT_TABLE_F_PERSIST, Linux 6.9
-constexpr std::uint16_t kTableNameAttribute = 1; // of tables, chains and rules alike
+constexpr const char* kBackstopChain = "backstop";
+constexpr int kBackstopPriority = -450; // NF_IP_PRI_RAW_BEFORE_DEFRAG
+constexpr const char* kRelayedChain = "relayed";
+constexpr int kRelayedPriority = -300;                      // NF_IP_PRI_RAW
+constexpr std::uint8_t kRelayedNetwork[] = {127, 64, 0, 0}; // agent/relay/relay_addresses
+constexpr std::uint8_t kRelayedMask[] = {255, 192, 0, 0};
+constexpr std::uint32_t kSourceOffset = 12, kDestinationOffset = 16; // of an IPv4 header
+constexpr std::uint32_t kOwnerFlag = 0x2;                            // NFT_TABLE_F_OWNER, Linux 5.12
+constexpr std::uint32_t kPersistFlag = 0x4;                          // NFT_TABLE_F_PERSIST, Linux 6.9
+constexpr std::uint16_t kTableNameAttribute = 1;                     // of tables, chains and rules alike
 
 template <auto Free>
 struct Deleter {
@@ -64,18 +70,6 @@ NetlinkMessage table_message(int message, int flags, const std::string& name, st
     return built(message, flags, [&](nlmsghdr* header) { nftnl_table_nlmsg_build_payload(header, table.get()); });
 }
 
-NetlinkMessage chain_message(const std::string& table) {
-    Chain chain{nftnl_chain_alloc()};
-    nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_TABLE, table.c_str());
-    nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_NAME, kChain);
-    nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_TYPE, "filter");
-    nftnl_chain_set_u32(chain.get(), NFTNL_CHAIN_HOOKNUM, NF_INET_PRE_ROUTING);
-    nftnl_chain_set_s32(chain.get(), NFTNL_CHAIN_PRIO, kPriority);
-    nftnl_chain_set_u32(chain.get(), NFTNL_CHAIN_POLICY, NF_ACCEPT);
-    return built(NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_ACK,
-                 [&](nlmsghdr* header) { nftnl_chain_nlmsg_build_payload(header, chain.get()); });
-}
-
 nftnl_expr* append(nftnl_rule* rule, const char* kind) {
     nftnl_expr* expression = nftnl_expr_alloc(kind);
     if (expression != nullptr) nftnl_rule_add_expr(rule, expression);
@@ -95,26 +89,38 @@ void append_equal(nftnl_rule* rule, const void* data, std::size_t size_bytes) {
     nftnl_expr_set(compare, NFTNL_EXPR_CMP_DATA, data, static_cast<std::uint32_t>(size_bytes));
 }
 
-/// iifname "DEVICE" meta mark & BIT == 0 counter drop
-Rule the_rule(const std::string& table, const std::string& device, std::uint32_t mark_bit) {
+Rule empty_rule(const std::string& table, const char* chain) {
     Rule rule{nftnl_rule_alloc()};
     nftnl_rule_set_u32(rule.get(), NFTNL_RULE_FAMILY, NFPROTO_INET);
     nftnl_rule_set_str(rule.get(), NFTNL_RULE_TABLE, table.c_str());
-    nftnl_rule_set_str(rule.get(), NFTNL_RULE_CHAIN, kChain);
+    nftnl_rule_set_str(rule.get(), NFTNL_RULE_CHAIN, chain);
+    return rule;
+}
 
+void append_interface(nftnl_rule* rule, std::uint32_t which, const std::string& device) {
     std::array<char, IFNAMSIZ> name{}; // with all its zeros: the whole name, not the beginning of one
     device.copy(name.data(), name.size() - 1);
-    append_meta(rule.get(), NFT_META_IIFNAME);
-    append_equal(rule.get(), name.data(), name.size());
+    append_meta(rule, which);
+    append_equal(rule, name.data(), name.size());
+}
 
+void append_mask(nftnl_rule* rule, const void* mask, std::uint32_t size_bytes) {
+    const std::uint32_t zero = 0;
+    auto* bitwise = append(rule, "bitwise");
+    nftnl_expr_set_u32(bitwise, NFTNL_EXPR_BITWISE_SREG, NFT_REG_1);
+    nftnl_expr_set_u32(bitwise, NFTNL_EXPR_BITWISE_DREG, NFT_REG_1);
+    nftnl_expr_set_u32(bitwise, NFTNL_EXPR_BITWISE_LEN, size_bytes);
+    nftnl_expr_set(bitwise, NFTNL_EXPR_BITWISE_MASK, mask, size_bytes);
+    nftnl_expr_set(bitwise, NFTNL_EXPR_BITWISE_XOR, &zero, size_bytes);
+}
+
+/// iifname "DEVICE" meta mark & BIT == 0 counter drop
+Rule backstop_rule(const std::string& table, const std::string& device, std::uint32_t mark_bit) {
+    Rule rule = empty_rule(table, kBackstopChain);
+    append_interface(rule.get(), NFT_META_IIFNAME, device);
     const std::uint32_t zero = 0;
     append_meta(rule.get(), NFT_META_MARK);
-    auto* mask = append(rule.get(), "bitwise");
-    nftnl_expr_set_u32(mask, NFTNL_EXPR_BITWISE_SREG, NFT_REG_1);
-    nftnl_expr_set_u32(mask, NFTNL_EXPR_BITWISE_DREG, NFT_REG_1);
-    nftnl_expr_set_u32(mask, NFTNL_EXPR_BITWISE_LEN, sizeof mark_bit);
-    nftnl_expr_set(mask, NFTNL_EXPR_BITWISE_MASK, &mark_bit, sizeof mark_bit);
-    nftnl_expr_set(mask, NFTNL_EXPR_BITWISE_XOR, &zero, sizeof zero);
+    append_mask(rule.get(), &mark_bit, sizeof mark_bit);
     append_equal(rule.get(), &zero, sizeof zero);
 
     append(rule.get(), "counter");
@@ -122,6 +128,57 @@ Rule the_rule(const std::string& table, const std::string& device, std::uint32_t
     nftnl_expr_set_u32(verdict, NFTNL_EXPR_IMM_DREG, NFT_REG_VERDICT);
     nftnl_expr_set_u32(verdict, NFTNL_EXPR_IMM_VERDICT, NF_DROP);
     return rule;
+}
+
+/// oifname "lo" ip saddr 127.64.0.0/10 notrack; or daddr
+Rule relayed_rule(const std::string& table, std::uint32_t address_offset) {
+    Rule rule = empty_rule(table, kRelayedChain);
+    append_interface(rule.get(), NFT_META_OIFNAME, "lo");
+    const std::uint8_t ipv4 = NFPROTO_IPV4;
+    append_meta(rule.get(), NFT_META_NFPROTO);
+    append_equal(rule.get(), &ipv4, sizeof ipv4);
+    auto* address = append(rule.get(), "payload");
+    nftnl_expr_set_u32(address, NFTNL_EXPR_PAYLOAD_BASE, NFT_PAYLOAD_NETWORK_HEADER);
+    nftnl_expr_set_u32(address, NFTNL_EXPR_PAYLOAD_OFFSET, address_offset);
+    nftnl_expr_set_u32(address, NFTNL_EXPR_PAYLOAD_LEN, sizeof kRelayedNetwork);
+    nftnl_expr_set_u32(address, NFTNL_EXPR_PAYLOAD_DREG, NFT_REG_1);
+    append_mask(rule.get(), kRelayedMask, sizeof kRelayedMask);
+    append_equal(rule.get(), kRelayedNetwork, sizeof kRelayedNetwork);
+    append(rule.get(), "notrack");
+    return rule;
+}
+
+/// What a table consists of.
+struct PlannedChain {
+    const char* name;
+    std::uint32_t hook;
+    std::int32_t priority;
+    std::vector<Rule> rules;
+};
+
+PlannedChain backstop_chain(const std::string& table, const std::string& device, std::uint32_t mark_bit) {
+    PlannedChain chain{kBackstopChain, NF_INET_PRE_ROUTING, kBackstopPriority, {}};
+    chain.rules.push_back(backstop_rule(table, device, mark_bit));
+    return chain;
+}
+
+PlannedChain relayed_chain(const std::string& table) {
+    PlannedChain chain{kRelayedChain, NF_INET_LOCAL_OUT, kRelayedPriority, {}};
+    chain.rules.push_back(relayed_rule(table, kSourceOffset));
+    chain.rules.push_back(relayed_rule(table, kDestinationOffset));
+    return chain;
+}
+
+NetlinkMessage chain_message(const std::string& table, const PlannedChain& planned) {
+    Chain chain{nftnl_chain_alloc()};
+    nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_TABLE, table.c_str());
+    nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_NAME, planned.name);
+    nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_TYPE, "filter");
+    nftnl_chain_set_u32(chain.get(), NFTNL_CHAIN_HOOKNUM, planned.hook);
+    nftnl_chain_set_s32(chain.get(), NFTNL_CHAIN_PRIO, planned.priority);
+    nftnl_chain_set_u32(chain.get(), NFTNL_CHAIN_POLICY, NF_ACCEPT);
+    return built(NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_ACK,
+                 [&](nlmsghdr* header) { nftnl_chain_nlmsg_build_payload(header, chain.get()); });
 }
 
 NetlinkMessage rule_message(const nftnl_rule* rule) {
@@ -158,11 +215,11 @@ RuleSummary summary_of(const nftnl_rule* rule) {
     return summary;
 }
 
-bool chain_is_right(const nftnl_chain* chain) {
+bool hangs_as_planned(const nftnl_chain* chain, const PlannedChain& planned) {
     const char* type = nftnl_chain_get_str(chain, NFTNL_CHAIN_TYPE);
     return nftnl_chain_is_set(chain, NFTNL_CHAIN_HOOKNUM) && type != nullptr && std::string_view{type} == "filter" &&
-           nftnl_chain_get_u32(chain, NFTNL_CHAIN_HOOKNUM) == NF_INET_PRE_ROUTING &&
-           nftnl_chain_get_s32(chain, NFTNL_CHAIN_PRIO) == kPriority;
+           nftnl_chain_get_u32(chain, NFTNL_CHAIN_HOOKNUM) == planned.hook &&
+           nftnl_chain_get_s32(chain, NFTNL_CHAIN_PRIO) == planned.priority;
 }
 
 bool not_supported(const Error& error) {
@@ -214,51 +271,65 @@ Result<Backstop::TableState> Backstop::look_at(const std::string& name) {
     if (!asked) return asked.error().with("read nftables table {}", name);
     if (state.flags & NFT_TABLE_F_DORMANT) state.wrong = "table " + name + " is dormant";
 
-    Chain asked_chain{nftnl_chain_alloc()};
-    nftnl_chain_set_str(asked_chain.get(), NFTNL_CHAIN_TABLE, name.c_str());
-    nftnl_chain_set_str(asked_chain.get(), NFTNL_CHAIN_NAME, kChain);
-    auto ask_chain = built(NFT_MSG_GETCHAIN, 0,
-                           [&](nlmsghdr* header) { nftnl_chain_nlmsg_build_payload(header, asked_chain.get()); });
-    asked = socket_.query(ask_chain, [&](const nlmsghdr& message) -> Result<void> {
-        Chain chain{nftnl_chain_alloc()};
-        if (nftnl_chain_nlmsg_parse(&message, chain.get()) < 0 || !chain_is_right(chain.get()))
-            state.wrong = fmt::format("chain {} of table {} hangs in another place", kChain, name);
-        return {};
-    });
-    if (!asked && asked.error().code() == ENOENT) {
-        state.wrong = fmt::format("table {} has no chain {}", name, kChain);
-        return state;
+    std::vector<PlannedChain> planned;
+    planned.push_back(backstop_chain(name, device_, mark_bit_));
+    if (can_notrack_) planned.push_back(relayed_chain(name));
+    for (const PlannedChain& chain : planned) {
+        std::vector<std::string> meanings;
+        for (const Rule& rule : chain.rules) meanings.push_back(summary_of(rule.get()).meaning);
+        auto looked = look_at_chain(name, chain.name, state, meanings,
+                                    [&](const nftnl_chain* found) { return hangs_as_planned(found, chain); });
+        if (!looked) return looked.error().with("read nftables table {}", name);
     }
-    if (!asked) return asked.error().with("read nftables table {}", name);
-
-    auto rules = read_rules(name, state);
-    if (!rules) return rules.error().with("read nftables table {}", name);
     return state;
 }
 
-Result<void> Backstop::read_rules(const std::string& name, TableState& state) {
+Result<void> Backstop::look_at_chain(const std::string& table, const std::string& chain, TableState& state,
+                                     const std::vector<std::string>& rules,
+                                     const std::function<bool(const nftnl_chain*)>& is_right) {
+    auto is_wrong = [&](std::string text) {
+        if (state.wrong.empty()) state.wrong = std::move(text);
+    };
+    Chain asked_chain{nftnl_chain_alloc()};
+    nftnl_chain_set_str(asked_chain.get(), NFTNL_CHAIN_TABLE, table.c_str());
+    nftnl_chain_set_str(asked_chain.get(), NFTNL_CHAIN_NAME, chain.c_str());
+    auto ask = built(NFT_MSG_GETCHAIN, 0,
+                     [&](nlmsghdr* header) { nftnl_chain_nlmsg_build_payload(header, asked_chain.get()); });
+    auto asked = socket_.query(ask, [&](const nlmsghdr& message) -> Result<void> {
+        Chain found{nftnl_chain_alloc()};
+        if (nftnl_chain_nlmsg_parse(&message, found.get()) < 0 || !is_right(found.get()))
+            is_wrong(fmt::format("chain {} of table {} hangs in another place", chain, table));
+        return {};
+    });
+    if (!asked && asked.error().code() == ENOENT) {
+        is_wrong(fmt::format("table {} has no chain {}", table, chain));
+        return {};
+    }
+    if (!asked) return asked;
     for (int attempt = 0;; ++attempt) {
         Rule filter{nftnl_rule_alloc()};
-        nftnl_rule_set_str(filter.get(), NFTNL_RULE_TABLE, name.c_str());
-        nftnl_rule_set_str(filter.get(), NFTNL_RULE_CHAIN, kChain);
-        auto ask = built(NFT_MSG_GETRULE, NLM_F_DUMP,
-                         [&](nlmsghdr* header) { nftnl_rule_nlmsg_build_payload(header, filter.get()); });
+        nftnl_rule_set_str(filter.get(), NFTNL_RULE_TABLE, table.c_str());
+        nftnl_rule_set_str(filter.get(), NFTNL_RULE_CHAIN, chain.c_str());
+        auto ask_rules = built(NFT_MSG_GETRULE, NLM_F_DUMP,
+                               [&](nlmsghdr* header) { nftnl_rule_nlmsg_build_payload(header, filter.get()); });
         std::vector<RuleSummary> found;
-        auto asked = socket_.query(ask, [&](const nlmsghdr& message) -> Result<void> {
+        asked = socket_.query(ask_rules, [&](const nlmsghdr& message) -> Result<void> {
             Rule rule{nftnl_rule_alloc()};
             if (nftnl_rule_nlmsg_parse(&message, rule.get()) < 0) return {};
-            const char* table = nftnl_rule_get_str(rule.get(), NFTNL_RULE_TABLE); // old kernels don't filter
-            if (table != nullptr && name == table) found.push_back(summary_of(rule.get()));
+            const char* in_table = nftnl_rule_get_str(rule.get(), NFTNL_RULE_TABLE); // old kernels don't filter
+            const char* in_chain = nftnl_rule_get_str(rule.get(), NFTNL_RULE_CHAIN);
+            if (in_table != nullptr && table == in_table && in_chain != nullptr && chain == in_chain)
+                found.push_back(summary_of(rule.get()));
             return {};
         });
         if (!asked && asked.error().code() == EINTR && attempt < 10) continue;
-        if (!asked) return asked.error();
-        const auto expected = summary_of(the_rule(name, device_, mark_bit_).get());
-        if (found.size() != 1 || found.front().meaning != expected.meaning) {
-            if (state.wrong.empty()) state.wrong = fmt::format("the rules of table {} are not ours", name);
-        } else {
-            state.packets = found.front().packets;
-            state.bytes = found.front().bytes;
+        if (!asked) return asked;
+        bool same = std::ranges::equal(found, rules, {}, &RuleSummary::meaning);
+        if (!same) is_wrong(fmt::format("the rules of table {} are not ours", table));
+        for (const RuleSummary& rule : found) {
+            if (!same) break;
+            state.packets += rule.packets;
+            state.bytes += rule.bytes;
         }
         return {};
     }
@@ -299,8 +370,12 @@ Result<void> Backstop::make(BackstopHold hold, const TableState& table, const Ta
         if (state.exists && !adoptable) batch.push_back(table_message(NFT_MSG_DELTABLE, NLM_F_ACK, name, 0));
         batch.push_back(table_message(NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_ACK, name, flags));
         if (adoptable) return; // it has a chain and the rule: only the owner changes
-        batch.push_back(chain_message(name));
-        batch.push_back(rule_message(the_rule(name, device_, mark_bit_).get()));
+        auto add = [&](const PlannedChain& chain) {
+            batch.push_back(chain_message(name, chain));
+            for (const Rule& rule : chain.rules) batch.push_back(rule_message(rule.get()));
+        };
+        add(backstop_chain(name, device_, mark_bit_));
+        if (can_notrack_) add(relayed_chain(name));
     };
 
     batch.push_back(batch_edge(nftnl_batch_begin));
@@ -324,6 +399,10 @@ Result<BackstopState> Backstop::ensure() {
             break;
         }
         made = make(hold, *table, *guard);
+        if (!made && made.error().code() == ENOENT && can_notrack_) {
+            can_notrack_ = false; // a kernel that can't track connections has nothing to be kept from it
+            return ensure();
+        }
         if (made || !not_supported(made.error())) break;
     }
     if (!made && made.error().code() == EPERM && (table->flags & kOwnerFlag))

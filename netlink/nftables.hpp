@@ -1,11 +1,20 @@
-// The permanent backstop: nothing comes in by the device that the policy program has not marked.
+// Our nftables table. The permanent backstop: nothing comes in by the device that the policy program has not marked.
+// And relayed peers, whose WireGuard endpoints are 127.64.x.y on lo (agent/relay), kept from connection tracking: a
+// rule for all like "masquerade" would give their datagrams another source.
 //
 //     table inet tailrace-DEVICE {
 //         chain backstop {
 //             type filter hook prerouting priority -450; policy accept;
 //             iifname "DEVICE" meta mark & BIT == 0 counter drop
 //         }
+//         chain relayed {
+//             type filter hook output priority raw; policy accept;
+//             oifname "lo" ip saddr 127.64.0.0/10 notrack
+//             oifname "lo" ip daddr 127.64.0.0/10 notrack
+//         }
 //     }
+//
+// A packet that is not tracked when it leaves is not tracked when lo brings it back.
 //
 // Why prerouting at -450 (NF_IP_PRI_RAW_BEFORE_DEFRAG) and not input and forward: it is the first place after tc where
 // every packet passes, whatever becomes of it. Later places would be too late in three ways: other people's mangle
@@ -35,12 +44,16 @@
 // and no reload of them can touch this one.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/fd.hpp"
 #include "base/result.hpp"
 #include "netlink/socket.hpp"
+
+struct nftnl_chain;
 
 namespace tailrace {
 
@@ -88,7 +101,10 @@ private:
         std::uint64_t bytes = 0;
     };
     Result<TableState> look_at(const std::string& table);
-    Result<void> read_rules(const std::string& table, TableState& state);
+    /// Adds to `state` what is wrong with a chain that should have these rules.
+    Result<void> look_at_chain(const std::string& table, const std::string& chain, TableState& state,
+                               const std::vector<std::string>& rules,
+                               const std::function<bool(const nftnl_chain*)>& is_right);
     BackstopHold hold_of(const TableState& table, const TableState& guard) const;
     Result<void> make(BackstopHold hold, const TableState& table, const TableState& guard);
 
@@ -96,6 +112,7 @@ private:
     std::string table_;
     std::string guard_;
     std::uint32_t mark_bit_ = 0;
+    bool can_notrack_ = true;
     NetlinkSocket socket_; ///< owns the tables: it must live as long as we want them protected
 };
 

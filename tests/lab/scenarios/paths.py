@@ -24,7 +24,9 @@ table ip cut {
 
 
 class Net:
-    def __init__(self, lab, alice: str, bob: str, bob_is=Agent, relay_is=TailraceRelay):
+    """`prepare` is called with the hosts before their agents start."""
+
+    def __init__(self, lab, alice: str, bob: str, bob_is=Agent, relay_is=TailraceRelay, prepare=lambda hosts: None):
         self.lab = lab
         lab.internet()
         self.relay = relay_is(lab.host("relay", address="203.0.113.2"))
@@ -32,6 +34,7 @@ class Net:
         self.control.create_user("us")
         self.nats = {}
         self.hosts = {name: lab.host(name, self._behind(name, kind)) for name, kind in (("alice", alice), ("bob", bob))}
+        prepare(self.hosts)
         self.alice, self.bob = Agent(self.hosts["alice"]), bob_is(self.hosts["bob"])
         for node in (self.alice, self.bob):
             node.up(self.control.url, self.control.create_key("us"))

@@ -341,7 +341,8 @@ TEST_F(BackstopOnKernel, IsSeenAndRepairedWhenItIsTouched) {
 
     for (const char* harm :
          {"nft flush ruleset", "nft flush table inet tailrace-lo", "nft insert rule inet tailrace-lo backstop accept",
-          "nft add table inet tailrace-lo '{ flags dormant; }'", "nft delete table inet tailrace-lo"}) {
+          "nft flush chain inet tailrace-lo relayed", "nft add table inet tailrace-lo '{ flags dormant; }'",
+          "nft delete table inet tailrace-lo"}) {
         run(harm); // an old nft knows no flags persist and refuses some of it
         auto backstop = Backstop::create("lo", kPassed);
         const bool was_intact = backstop->check()->intact;
