@@ -68,7 +68,8 @@ int main(int argc, char** argv) {
     CLI::App app{"The agent of a tailnet node: WireGuard in the kernel, policy in eBPF.", "tailraced"};
     BackendOptions options;
     options.state_dir = "/var/lib/tailrace";
-    std::string socket = "/run/tailrace/tailraced.sock", wireguard = "auto", log_format = "auto", log_level = "info";
+    std::string socket = "/run/tailrace/tailraced.sock", wireguard = "auto", steering = "auto", log_format = "auto",
+                log_level = "info";
     bool version = false;
     app.add_option("--state-dir", options.state_dir, "directory of the state, kept between starts")
         ->capture_default_str();
@@ -76,6 +77,10 @@ int main(int argc, char** argv) {
     app.add_option("--device", options.engine.device, "name of the WireGuard device")->capture_default_str();
     app.add_option("--port", options.engine.port, "UDP port for WireGuard and path discovery")->capture_default_str();
     app.add_option("--wireguard", wireguard, "auto, kernel, or uapi (a userspace implementation)")
+        ->capture_default_str();
+    app.add_option(
+           "--steering", steering,
+           "how path discovery hears on WireGuard's port: auto (a packet program), or socket (raw sockets, slower)")
         ->capture_default_str();
     app.add_option("--log-format", log_format, "auto, text, json or journal")->capture_default_str();
     app.add_option("--log-level", log_level, "debug, info, warning or error")->capture_default_str();
@@ -100,6 +105,9 @@ int main(int argc, char** argv) {
     auto choice = parse_wireguard_choice(wireguard);
     if (!choice) return fail(choice.error().with("--wireguard"));
     options.engine.wireguard = *choice;
+    if (steering != "auto" && steering != "socket")
+        return fail(Error::make("--steering \"{}\": want auto or socket", steering));
+    if (steering == "socket") options.engine.steering = SteeringChoice::Socket;
     if (options.engine.device.empty() || options.engine.device.size() >= IFNAMSIZ)
         return fail(Error::make("--device \"{}\": an interface name has 1 to {} characters", options.engine.device,
                                 IFNAMSIZ - 1));

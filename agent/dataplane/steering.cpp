@@ -145,6 +145,13 @@ Result<void> Steering::set_interfaces(const std::vector<std::string>& names) {
     return {};
 }
 
+bool Steering::is_in_place() const {
+    return std::ranges::all_of(attached_, [&](unsigned index) {
+        char name[IF_NAMESIZE];
+        return ::if_indextoname(index, name) == nullptr || is_attached(pins_, hook_on(index), program_.get());
+    });
+}
+
 Result<SteeringCounts> Steering::counts() const {
     std::vector<std::uint64_t> of_cpus(static_cast<std::size_t>(::libbpf_num_possible_cpus()));
     std::uint64_t totals[TR_STEERED_COUNT] = {};

@@ -44,6 +44,8 @@ public:
     /// Attaches to these (underlay interfaces and lo) and detaches from all others. An interface that is gone already
     /// is no error.
     Result<void> set_interfaces(const std::vector<std::string>& names);
+    /// To all interfaces of set_interfaces() that there still are.
+    bool is_in_place() const;
     Result<SteeringCounts> counts() const;
 
 private:

@@ -118,11 +118,44 @@ Task<Result<void>> Engine::reconcile(EngineConfig config) {
     co_return Result<void>{};
 }
 
-Result<void> Engine::steer(const DiscoLoop& disco) {
+Result<void> Engine::steer(DiscoLoop& disco) {
+    constexpr auto kTryAgainAfter = std::chrono::minutes{1};
     if (!filter_) return {};
+    TimePoint now = reactor_.now();
+    if (steer_again_ && now < *steer_again_) return {};
     auto all = links();
     if (!all) return all.error();
-    return filter_->steer({options_.port, disco.port4(), disco.port6()}, *all);
+    Result<void> steered;
+    if (options_.steering == SteeringChoice::Socket)
+        steered = Error::make("--steering socket was given");
+    else
+        steered = filter_->steer({options_.port, disco.port4(), disco.port6()}, *all);
+    if (steered) {
+        if (!steering_trouble_.empty()) log::info("the steering program is in use again", {});
+        steering_trouble_.clear();
+        steer_again_.reset();
+        disco.stop_listening_raw();
+        return {};
+    }
+    if (auto listening = disco.listen_raw(); !listening)
+        return Error::make("disco and STUN cannot be received: no steering program ({}), no raw sockets ({})",
+                           steered.error().message(), listening.error().message());
+    std::string trouble = steered.error().message();
+    if (trouble != steering_trouble_)
+        log::warn("no steering program; disco and STUN are received by raw sockets", {{"error", trouble}});
+    steering_trouble_ = std::move(trouble);
+    steer_again_ = now + kTryAgainAfter;
+    return {};
+}
+
+std::vector<std::string> Engine::warnings() const {
+    std::vector<std::string> out = warnings_;
+    if (!steering_trouble_.empty())
+        out.push_back(
+            fmt::format("The steering program is not in use ({}); disco and STUN are received by raw sockets: "
+                        "everything works, but each UDP datagram to this host costs more.",
+                        steering_trouble_));
+    return out;
 }
 
 Result<std::vector<Link>> Engine::links() {
@@ -158,6 +191,7 @@ Task<Result<void>> Engine::down() {
     device_.reset();
     index_ = 0;
     filter_.reset();
+    steer_again_.reset();
     note(PacketFilter::remove(options_.device));
     committed_filter_ = 0;
     if (!backstop_) {
@@ -181,6 +215,8 @@ Result<void> Engine::check() {
         if (!state) return state.error();
         if (!state->intact) return Error::make("the backstop was changed: {}", state->reason);
     }
+    if (filter_ && steering_trouble_.empty() && !filter_->is_steering())
+        return Error::make("the steering program was detached from an interface");
     if (filter_ && !filter_->is_attached())
         return Error::make("the packet programs were detached from {}", options_.device);
     return {};

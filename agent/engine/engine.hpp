@@ -19,10 +19,15 @@ namespace tailrace {
 
 class PacketFilter;
 
+/// How datagrams on WireGuard's port reach the agent: by the steering program, and where it cannot be had by raw
+/// sockets; or by these in any case.
+enum class SteeringChoice { Auto, Socket };
+
 struct EngineOptions {
     std::string device = "tailrace0";
     std::uint16_t port = 41641;
     WireGuardChoice wireguard = WireGuardChoice::Auto;
+    SteeringChoice steering = SteeringChoice::Auto;
 };
 
 struct EngineConfig {
@@ -59,11 +64,12 @@ public:
     const EngineOptions& options() const { return options_; }
     Result<std::vector<Link>> links();
     /// Sentences for the health report.
-    const std::vector<std::string>& warnings() const { return warnings_; }
+    std::vector<std::string> warnings() const;
     /// JSON for `debug drops` and `debug filter`.
     std::string drops_json();
-    /// Where the steering program finds the agent's sockets, and on which interfaces it sits.
-    Result<void> steer(const DiscoLoop& disco);
+    /// Sees to it that disco and STUN reach the agent: where the steering program finds the agent's sockets, and on
+    /// which interfaces it sits; or without it. An error: neither is possible.
+    Result<void> steer(DiscoLoop& disco);
 
 private:
     Result<void> ensure_device();
@@ -79,6 +85,8 @@ private:
     int index_ = 0;
     std::uint64_t committed_filter_ = 0;
     std::vector<std::string> warnings_;
+    std::string steering_trouble_;         ///< why the steering program is not in use; empty: it is
+    std::optional<TimePoint> steer_again_; ///< not before
     DiscoLoop* disco_ = nullptr;
 
 public:

@@ -22,6 +22,8 @@ public:
     /// The policy program's bit in the mark of what it lets in.
     static std::uint32_t passed_mark();
 
+    /// Nobody took the steering program off an interface where it should be.
+    bool is_steering() const { return !steering_ || steering_->is_in_place(); }
     bool is_attached() const { return dataplane_.is_attached(); }
     Result<void> keep_attached() { return dataplane_.keep_attached(); }
     /// In force when it returns. Gives sentences for the health report.

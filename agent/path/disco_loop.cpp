@@ -8,9 +8,10 @@ namespace {
 constexpr std::size_t kMostBoxes = 20000;
 }
 
-DiscoLoop::DiscoLoop(Reactor& reactor, DiscoPrivateKey key, RawSender sender, Callbacks callbacks)
-    : reactor_(reactor), key_(std::move(key)), sender_(std::move(sender)), callbacks_(std::move(callbacks)),
-      book_([] { return random_array<12>(); }), timer_(reactor) {}
+DiscoLoop::DiscoLoop(Reactor& reactor, DiscoPrivateKey key, std::uint16_t wireguard_port, RawSender sender,
+                     Callbacks callbacks)
+    : reactor_(reactor), key_(std::move(key)), wireguard_port_(wireguard_port), sender_(std::move(sender)),
+      callbacks_(std::move(callbacks)), book_([] { return random_array<12>(); }), timer_(reactor) {}
 
 DiscoLoop::~DiscoLoop() {
     *alive_ = false;
@@ -23,7 +24,8 @@ Result<std::unique_ptr<DiscoLoop>> DiscoLoop::create(Reactor& reactor, DiscoPriv
                                                      Callbacks callbacks) {
     auto sender = RawSender::open(wireguard_port, mark);
     if (!sender) return sender.error();
-    std::unique_ptr<DiscoLoop> loop{new DiscoLoop(reactor, std::move(key), std::move(*sender), std::move(callbacks))};
+    std::unique_ptr<DiscoLoop> loop{
+        new DiscoLoop(reactor, std::move(key), wireguard_port, std::move(*sender), std::move(callbacks))};
     UdpSocket::Options options;
     options.mark = mark;
     options.original_destination = true;
@@ -35,6 +37,17 @@ Result<std::unique_ptr<DiscoLoop>> DiscoLoop::create(Reactor& reactor, DiscoPriv
     if (loop->v4_) spawn(reactor, "disco v4", receive(loop->alive_, loop.get(), &*loop->v4_));
     if (loop->v6_) spawn(reactor, "disco v6", receive(loop->alive_, loop.get(), &*loop->v6_));
     return loop;
+}
+
+Result<void> DiscoLoop::listen_raw() {
+    if (raw_) return {};
+    auto opened = RawListener::open(reactor_, wireguard_port_, [this](const Datagram& datagram) {
+        handle(datagram);
+        carry_out();
+    });
+    if (!opened) return opened.error();
+    raw_ = std::move(*opened);
+    return {};
 }
 
 Task<void> DiscoLoop::receive(std::shared_ptr<bool> alive, DiscoLoop* loop, UdpSocket* socket) {

@@ -1,6 +1,7 @@
 // agent/path/disco_loop.hpp - carries disco datagrams to the PathBook and its wishes to the world.
 #pragma once
 #include "agent/path/path_book.hpp"
+#include "agent/path/raw_listener.hpp"
 #include "agent/path/raw_sender.hpp"
 #include "base/io/socket.hpp"
 #include "proto/disco.hpp"
@@ -34,8 +35,9 @@ public:
     DiscoKey key() const { return key_.public_key(); }
     std::uint16_t port4() const { return v4_ ? v4_->local().port : 0; }
     std::uint16_t port6() const { return v6_ ? v6_->local().port : 0; }
-    int fd4() const { return v4_ ? v4_->fd() : -1; }
-    int fd6() const { return v6_ ? v6_->fd() : -1; }
+    /// Receives without the steering program, as long as it is not there.
+    Result<void> listen_raw();
+    void stop_listening_raw() { raw_.reset(); }
 
     /// Change the book, then call carry_out().
     PathBook& book() { return book_; }
@@ -52,7 +54,8 @@ public:
     Result<void> inject(const Endpoint& from, BytesView datagram) { return sender_.inject(from, datagram); }
 
 private:
-    DiscoLoop(Reactor& reactor, DiscoPrivateKey key, RawSender sender, Callbacks callbacks);
+    DiscoLoop(Reactor& reactor, DiscoPrivateKey key, std::uint16_t wireguard_port, RawSender sender,
+              Callbacks callbacks);
     static Task<void> receive(std::shared_ptr<bool> alive, DiscoLoop* loop, UdpSocket* socket);
     void handle(const Datagram& datagram);
     std::optional<DiscoMessage> open(BytesView packet);
@@ -60,12 +63,14 @@ private:
 
     Reactor& reactor_;
     DiscoPrivateKey key_;
+    std::uint16_t wireguard_port_;
     NodeKey self_;
     RawSender sender_;
     Callbacks callbacks_;
     PathBook book_;
     Timer timer_;
     std::optional<UdpSocket> v4_, v6_;
+    std::unique_ptr<RawListener> raw_;
     std::unordered_map<DiscoKey, DiscoBox> boxes_;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
