@@ -195,6 +195,8 @@ SelfReport Backend::report() {
         const NetReport& measured = paths_->report();
         net.working_udp = measured.udp;
         net.working_ipv6 = measured.ipv6;
+        net.os_has_ipv6 = measured.os_has_ipv6;
+        net.working_icmpv4 = measured.icmp_v4;
         net.mapping_varies_by_dest_ip = measured.mapping_varies_by_destination;
         net.preferred_derp = paths_->home();
         std::map<std::string, double> latency;

@@ -222,25 +222,7 @@ Task<Result<std::string>> Backend::netcheck() {
     auto alive = alive_;
     NetReport report = co_await paths_->measure();
     if (!*alive) co_return Error::make("tailraced is stopping");
-    auto endpoint = [](const std::optional<Endpoint>& one) { return one ? one->text() : std::string{}; };
-    auto latencies = [](const std::map<int, Duration>& times) {
-        std::string out;
-        for (const auto& [region, time] : times)
-            out += fmt::format("{}\"{}\":{}", out.empty() ? "" : ",", region, time.count());
-        return out;
-    };
-    std::string varies = !report.mapping_varies_by_destination   ? ""
-                         : *report.mapping_varies_by_destination ? "true"
-                                                                 : "false";
-    co_return fmt::format(
-        "{{\"UDP\":{},\"IPv6\":{},\"IPv4\":{},\"IPv6CanSend\":{},\"IPv4CanSend\":{},\"OSHasIPv6\":true,\"ICMPv4\":"
-        "false,"
-        "\"MappingVariesByDestIP\":\"{}\",\"UPnP\":\"\",\"PMP\":\"\",\"PCP\":\"\",\"PreferredDERP\":{},"
-        "\"RegionLatency\":{{{}}},\"RegionV4Latency\":{{{}}},\"RegionV6Latency\":{{{}}},\"GlobalV4\":\"{}\","
-        "\"GlobalV6\":\"{}\",\"CaptivePortal\":\"\"}}",
-        report.udp, report.ipv6, report.ipv4, report.ipv6_can_send, report.ipv4_can_send, varies, report.preferred_derp,
-        latencies(report.region_latency), latencies(report.region_v4_latency), latencies(report.region_v6_latency),
-        endpoint(report.global_v4), endpoint(report.global_v6));
+    co_return write_net_report(report, WallTime::now());
 }
 
 Result<std::string> Backend::whois(std::string_view asked) const {

@@ -170,7 +170,7 @@ int main(int argc, char** argv) {
     netcheck_command->add_option("--format", netcheck_format, "json, json-line, or nothing for people")
         ->check(CLI::IsMember({"json", "json-line", ""}));
     netcheck_command->callback(
-        [&] { command = [&](LocalClient& client) { return netcheck(client, !netcheck_format.empty()); }; });
+        [&] { command = [&](LocalClient& client) { return netcheck(client, netcheck_format); }; });
 
     std::string whois_address, whois_protocol;
     bool whois_json = false;

@@ -46,7 +46,8 @@ struct PingCommand {
 };
 Task<int> ping(LocalClient& client, PingCommand command);
 
-Task<int> netcheck(LocalClient& client, bool json);
+/// `format`: json, json-line, or nothing for people.
+Task<int> netcheck(LocalClient& client, std::string format);
 /// What it prints, from the agent's report and DERP map.
 Result<std::string> netcheck_text(std::string_view report_json, std::string_view derp_map_json);
 Task<int> whois(LocalClient& client, std::string address, std::string protocol, bool json);

@@ -1,5 +1,6 @@
 // `tailrace netcheck`: what our network lets through, and how far the relays are.
 #include "agent/cli/commands.hpp"
+#include "agent/local/pretty_json.hpp"
 #include "base/json/json.hpp"
 #include "proto/control/derp_map.hpp"
 
@@ -22,10 +23,20 @@ Result<std::string> netcheck_text(std::string_view report_json, std::string_view
         const auto* member = report.if_contains(name);
         return member != nullptr && member->is_string() ? std::string{member->get_string().c_str()} : std::string{};
     };
-    auto family = [&](const char* works, const char* global) {
-        if (std::string seen = text(global); !seen.empty()) return "yes, " + seen;
-        return std::string{flag(works) ? "yes" : "no"};
+    auto perhaps = [&](const char* name) -> std::string { // true, false, or not known
+        const auto* member = report.if_contains(name);
+        if (member == nullptr || !member->is_bool()) return "";
+        return member->get_bool() ? "true" : "false";
     };
+    constexpr const char* kNoAddress = "(no addr found)";
+    std::string v4 = text("GlobalV4"), v6 = text("GlobalV6");
+    v4 = v4.empty() ? kNoAddress : "yes, " + v4;
+    if (!v6.empty())
+        v6 = "yes, " + v6;
+    else if (flag("IPv6"))
+        v6 = kNoAddress;
+    else
+        v6 = flag("OSHasIPv6") ? "no, but OS has support" : "no, unavailable in OS";
     struct Region {
         int number;
         double milliseconds; ///< below 0: no answer
@@ -49,16 +60,25 @@ Result<std::string> netcheck_text(std::string_view report_json, std::string_view
     });
     const auto* preferred = report.if_contains("PreferredDERP");
     std::string nearest = "unknown (no response to latency probes)";
+    bool any = false;
+    for (const Region& region : regions) any = any || region.milliseconds >= 0;
+    if (any) nearest = "[none]";
     for (const Region& region : regions)
-        if (region.milliseconds >= 0 && preferred != nullptr && preferred->is_int64() &&
-            preferred->get_int64() == region.number)
+        if (any && preferred != nullptr && preferred->is_int64() && preferred->get_int64() == region.number)
             nearest = region.name;
     std::string out = "\nReport:\n";
+    if (std::string when = text("Now"); !when.empty()) {
+        std::ranges::replace(when, 'T', ' ');
+        out += fmt::format("\t* Time: {}\n", when);
+    }
     out += fmt::format("\t* UDP: {}\n", flag("UDP"));
-    out += fmt::format("\t* IPv4: {}\n", family("IPv4", "GlobalV4"));
-    out += fmt::format("\t* IPv6: {}\n", family("IPv6", "GlobalV6"));
-    out += fmt::format("\t* MappingVariesByDestIP: {}\n", text("MappingVariesByDestIP"));
+    out += fmt::format("\t* IPv4: {}\n", v4);
+    out += fmt::format("\t* IPv6: {}\n", v6);
+    out += fmt::format("\t* MappingVariesByDestIP: {}\n", perhaps("MappingVariesByDestIP"));
+    if (std::string captive = perhaps("CaptivePortal"); !captive.empty())
+        out += fmt::format("\t* CaptivePortal: {}\n", captive);
     out += fmt::format("\t* Nearest DERP: {}\n", nearest);
+    if (!any) return out;
     out += "\t* DERP latency:\n";
     for (const Region& region : regions)
         out += fmt::format("\t\t- {:>3}: {:<7} ({})\n", region.code,
@@ -66,11 +86,11 @@ Result<std::string> netcheck_text(std::string_view report_json, std::string_view
     return out;
 }
 
-Task<int> netcheck(LocalClient& client, bool json_wanted) {
+Task<int> netcheck(LocalClient& client, std::string format) {
     auto report = co_await client.request("POST", "/localapi/v0/netcheck", "");
     if (!report) co_return fail(report.error().message());
-    if (json_wanted) {
-        fmt::print("{}\n", *report);
+    if (!format.empty()) {
+        fmt::print("{}\n", format == "json" ? pretty_json(*report, "\t") : *report);
         co_return 0;
     }
     auto map = co_await client.request("GET", "/localapi/v0/derpmap", "");

@@ -59,7 +59,7 @@ bool NetCheck::on_answer(TimePoint now, const stun::Response& response) {
     note(v6 ? report_.region_v6_latency : report_.region_v4_latency);
     if (v6) {
         report_.global_v6 = response.seen_from; // the last answer
-        ++seen_v6_[response.seen_from];
+        ++report_.seen_v6[response.seen_from];
     } else {
         if (!report_.global_v4)
             report_.global_v4 = response.seen_from; // the first answer
@@ -67,7 +67,7 @@ bool NetCheck::on_answer(TimePoint now, const stun::Response& response) {
             report_.mapping_varies_by_destination = true;
         else if (!report_.mapping_varies_by_destination)
             report_.mapping_varies_by_destination = false;
-        ++seen_v4_[response.seen_from];
+        ++report_.seen_v4[response.seen_from];
     }
     return true;
 }
@@ -94,7 +94,7 @@ TimePoint NetCheck::next_look(TimePoint now) const {
 
 NetReport NetCheck::report() const {
     NetReport out = report_;
-    for (const auto* seen : {&seen_v4_, &seen_v6_})
+    for (const auto* seen : {&report_.seen_v4, &report_.seen_v6})
         for (const auto& [endpoint, times] : *seen)
             if (times > 1 && endpoint != out.global_v4 && endpoint != out.global_v6)
                 out.other_globals.push_back(endpoint);

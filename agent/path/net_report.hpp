@@ -18,14 +18,21 @@ struct NetReport {
     bool udp = false; ///< some STUN server answered
     bool ipv4 = false, ipv6 = false;
     bool ipv4_can_send = false, ipv6_can_send = false;
+    bool os_has_ipv6 = false;
+    bool icmp_v4 = false;                              ///< an echo came back; asked only where no STUN server answers
     std::optional<bool> mapping_varies_by_destination; ///< known from two answers over IPv4
     int preferred_derp = 0;
     std::map<int, Duration> region_latency, region_v4_latency, region_v6_latency;
     std::optional<Endpoint> global_v4, global_v6;
-    std::vector<Endpoint> other_globals; ///< seen in more than one answer
+    std::map<Endpoint, int> seen_v4, seen_v6; ///< how many answers named each
+    std::vector<Endpoint> other_globals;      ///< seen in more than one answer
+    std::optional<bool> captive_portal;       ///< somebody answers HTTP in the name of others; empty: not known
 
     bool operator==(const NetReport&) const = default;
 };
+
+/// As `netcheck --format json-line` of stock clients prints it, in one line.
+std::string write_net_report(const NetReport& report, const WallTime& now);
 
 /// One measurement: which probes to send when, and what the answers mean. Pure.
 class NetCheck {
@@ -72,7 +79,6 @@ private:
     std::map<stun::TxId, Sent> sent_;
     std::size_t regions_ = 0;
     NetReport report_;
-    std::map<Endpoint, int> seen_v4_, seen_v6_;
 };
 
 /// Chooses home from the reports of the last minutes; stays where it is unless moving is worth it.

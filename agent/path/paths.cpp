@@ -1,4 +1,6 @@
 #include "agent/path/paths.hpp"
+#include "agent/path/captive_portal.hpp"
+#include "agent/path/relay_distance.hpp"
 #include "base/log.hpp"
 #include "base/random.hpp"
 
@@ -11,6 +13,7 @@ constexpr std::byte kInitiation{1}; // first byte of a WireGuard handshake initi
 constexpr std::size_t kInitiationBytes = 148;
 constexpr std::uint16_t kStunPort = 3478;
 constexpr auto kHeardLately = std::chrono::seconds{8};
+constexpr auto kLookCloserEvery = std::chrono::minutes{5};
 
 /// Between measurements while there is traffic: keeps NAT mappings younger than 30 s.
 Duration measuring_pause() {
@@ -90,6 +93,7 @@ void Paths::set_derp_map(const wire::DerpMap& map) {
     relay_failed_ = false;
     relays_.set_map(map_);
     update_relaying();
+    look_closer_ = true;
     want_measurement();
 }
 
@@ -136,6 +140,7 @@ void Paths::set_local_endpoints(std::vector<Endpoint> local) {
 void Paths::on_network_change() {
     disco_->on_network_change();
     measured_.reset();
+    look_closer_ = true;
     want_measurement();
 }
 
@@ -181,14 +186,11 @@ void Paths::from_relay(int region, const NodeKey& from, BytesView packet) {
 }
 
 void Paths::call(const NodeKey& to, const DiscoKey& disco) {
-    if (measured_ && reactor_.now() - *measured_ <= kFreshEnough) {
-        std::vector<Endpoint> endpoints;
-        for (const OwnEndpoint& own : own_) endpoints.push_back(own.endpoint);
-        disco_->send_call(to, disco, endpoints);
-        return;
-    }
     waiting_calls_[to] = disco;
-    want_measurement();
+    if (measured_ && reactor_.now() - *measured_ <= kFreshEnough)
+        send_waiting_calls();
+    else
+        want_measurement();
 }
 
 // -- our own network
@@ -269,8 +271,48 @@ Task<void> Paths::measure_now(std::shared_ptr<bool> alive, Paths* self) {
     }
     NetReport report = self->check_->report();
     self->check_.reset();
+    report.os_has_ipv6 = self->disco_->port6() != 0;
+    if (!report.udp) {
+        report = co_await look_closer(alive, self, std::move(report));
+        if (!*alive) co_return;
+    }
     self->measuring_ = false;
     self->take_report(std::move(report));
+}
+
+Task<NetReport> Paths::look_closer(std::shared_ptr<bool> alive, Paths* self, NetReport report) {
+    TimePoint now = self->reactor_.now();
+    self->send_waiting_calls(); // nothing that they say becomes better by waiting
+    bool due = self->look_closer_ || self->report_.udp || !self->looked_closer_ ||
+               now - *self->looked_closer_ >= kLookCloserEvery;
+    report.captive_portal = self->report_.captive_portal;
+    if (!due || !self->map_.regions || self->map_.regions->empty()) co_return report;
+    self->look_closer_ = false;
+    self->looked_closer_ = now;
+    struct Portal {
+        explicit Portal(Reactor& reactor) : known(reactor) {}
+        Event known;
+        std::optional<bool> found;
+    };
+    auto portal = std::make_shared<Portal>(self->reactor_);
+    auto look = [](Reactor& reactor, std::shared_ptr<Portal> into, wire::DerpMap map, int home,
+                   std::uint32_t mark) -> Task<void> {
+        into->found = co_await find_captive_portal(reactor, std::move(map), home, mark);
+        into->known.notify();
+    };
+    spawn(self->reactor_, "captive portal",
+          look(self->reactor_, portal, self->map_, self->home_.home(), self->options_.mark));
+    report = co_await measure_relay_distance(self->reactor_, self->map_, self->options_.mark, std::move(report));
+    co_await portal->known.wait();
+    if (!*alive) co_return report;
+    report.captive_portal = portal->found;
+    co_return report;
+}
+
+void Paths::send_waiting_calls() {
+    std::vector<Endpoint> endpoints;
+    for (const OwnEndpoint& own : own_) endpoints.push_back(own.endpoint);
+    for (const auto& [to, disco] : std::exchange(waiting_calls_, {})) disco_->send_call(to, disco, endpoints);
 }
 
 void Paths::take_report(NetReport report) {
@@ -280,6 +322,7 @@ void Paths::take_report(NetReport report) {
     int before = home_.home();
     report.preferred_derp = home_.choose(now, report, map_, heard && now - *heard < kHeardLately);
     bool news = report.preferred_derp != report_.preferred_derp || report.udp != report_.udp ||
+                report.icmp_v4 != report_.icmp_v4 || report.os_has_ipv6 != report_.os_has_ipv6 ||
                 report.mapping_varies_by_destination != report_.mapping_varies_by_destination;
     report_ = std::move(report);
     if (home_.home() != before) {
@@ -290,8 +333,7 @@ void Paths::take_report(NetReport report) {
     }
     auto own = own_;
     update_own();
-    auto calls = std::exchange(waiting_calls_, {});
-    for (const auto& [to, disco] : calls) call(to, disco);
+    send_waiting_calls();
     carry_out();
     if (news && own == own_) callbacks_.changed(); // update_own() has told otherwise
 }
@@ -315,9 +357,10 @@ void Paths::update_own() {
 
 Task<NetReport> Paths::measure() {
     auto alive = alive_;
+    look_closer_ = true;
     want_measurement();
     auto since = reactor_.now();
-    for (int i = 0; i < 100 && (!measured_ || *measured_ < since); ++i) {
+    for (int i = 0; i < 240 && (!measured_ || *measured_ < since); ++i) {
         co_await reactor_.sleep(std::chrono::milliseconds{50});
         if (!*alive) co_return NetReport{};
     }

@@ -77,7 +77,10 @@ private:
     void on_relay_changed(int region, bool connected);
     void update_relaying();
     Task<std::vector<NetCheck::Server>> servers();
+    /// What else can be found out where no STUN server answers.
+    static Task<NetReport> look_closer(std::shared_ptr<bool> alive, Paths* self, NetReport report);
     void take_report(NetReport report);
+    void send_waiting_calls();
     void update_own();
     void from_kernel(const NodeKey& to, const Bytes& datagram);
     void from_relay(int region, const NodeKey& from, BytesView packet);
@@ -111,6 +114,8 @@ private:
     std::optional<NetCheck> check_;
     std::optional<TimePoint> measured_;
     bool measuring_ = false, measure_again_ = false;
+    bool look_closer_ = true; ///< with the next measurement, for something changed or somebody asks
+    std::optional<TimePoint> looked_closer_;
     bool relay_failed_ = false; ///< the home relay cannot be reached; else we believe that it can
     Event measured_event_, measure_wanted_;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

@@ -181,8 +181,9 @@ Result<void> Relay::listen() {
 void Relay::print_derp_node(const std::string& pin) const {
     fmt::print("Clients reach this relay with this node in the DERP map:\n"
                "  {{\"Name\":\"900a\",\"RegionID\":900,\"HostName\":\"{}\",\"DERPPort\":{},\"STUNPort\":{},"
-               "\"CertName\":\"{}\"}}\n",
-               config_.hostname, config_.listen->port, config_.stun_port, pin);
+               "\"CertName\":\"{}\"{}}}\n",
+               config_.hostname, config_.listen->port, config_.stun_port, pin,
+               config_.listen_http && config_.listen_http->port == 80 ? ",\"CanPort80\":true" : "");
     std::fflush(stdout);
 }
 
