@@ -326,8 +326,48 @@ void Backend::ensure_paths() {
     }
     paths_ = std::move(*made);
     engine_.set_disco(&paths_->disco());
+    watch_disco_if_wanted();
     endpoints_.clear();
     refresh_endpoints();
+}
+
+std::shared_ptr<DiscoCapture> Backend::capture_disco() {
+    auto capture = std::make_shared<DiscoCapture>(reactor_);
+    captures_.insert(capture);
+    watch_disco_if_wanted();
+    return capture;
+}
+
+void Backend::watch_disco_if_wanted() {
+    if (!paths_) return;
+    if (captures_.empty())
+        paths_->disco().watch({});
+    else
+        paths_->disco().watch([this](const DiscoFrame& frame) { tell_captures(frame); });
+}
+
+void Backend::tell_captures(const DiscoFrame& frame) {
+    if (std::erase_if(captures_, [](const auto& capture) { return capture.use_count() == 1; }) > 0 &&
+        captures_.empty()) {
+        auto later = [](std::shared_ptr<bool> alive, Backend* self) -> Task<void> { // not from inside the watcher
+            co_await self->reactor_.sleep({});
+            if (*alive) self->watch_disco_if_wanted();
+        };
+        spawn(reactor_, "end of a capture", later(alive_, this));
+        return;
+    }
+    const wire::Node* node = netmap_.find(frame.peer);
+    std::string_view name = node == nullptr ? std::string_view{} : std::string_view{node->name};
+    name = name.substr(0, name.find('.'));
+    for (const auto& capture : captures_) {
+        if (capture->lines.size() >= DiscoCapture::kDepth) {
+            ++capture->lost;
+            continue;
+        }
+        capture->lines.push_back(write_disco_frame(frame, WallTime::now(), name, std::exchange(capture->lost, 0)) +
+                                 "\n");
+        capture->wake.notify();
+    }
 }
 
 void Backend::park() {

@@ -36,6 +36,15 @@ struct BusWatcher {
     Event wake;
 };
 
+/// Disco messages that wait until they are written; what does not fit is counted.
+struct DiscoCapture {
+    explicit DiscoCapture(Reactor& reactor) : wake(reactor) {}
+    static constexpr std::size_t kDepth = 1024;
+    std::list<std::string> lines;
+    std::uint64_t lost = 0;
+    Event wake;
+};
+
 class Backend final : public ControlEvents {
 public:
     /// Reads the state; a damaged file is kept aside and is an error.
@@ -55,7 +64,8 @@ public:
     const Netmap& netmap() const { return netmap_; }
     std::string netmap_json() const;
     std::string filter_json() const;
-    std::string paths_json();
+    /// How each peer is reached, or one.
+    std::string paths_json(const std::optional<NodeKey>& only);
     std::string drops_json() { return engine_.drops_json(); }
 
     Result<void> edit_prefs(Prefs wanted);
@@ -70,6 +80,8 @@ public:
     Result<std::string> whois(std::string_view address) const;
 
     std::shared_ptr<BusWatcher> watch(int mask);
+    /// Every disco message from now on, a JSON object a line.
+    std::shared_ptr<DiscoCapture> capture_disco();
 
     void on_login_url(const std::string& url) override;
     void on_logged_in(const NodePrivateKey& node_key, const NodePrivateKey& old_key,
@@ -101,6 +113,8 @@ private:
     EngineConfig engine_config();
     void ensure_paths();
     void shake_hands(const NodeKey& peer);
+    void tell_captures(const DiscoFrame& frame);
+    void watch_disco_if_wanted();
     void announce_disco_key(const WireGuardPeerState& peer);
     /// Notices traffic and endpoints. Whoever reads the device passes what it read on to here.
     void take_device_state(WireGuardState state);
@@ -152,6 +166,7 @@ private:
     };
     std::map<std::uint64_t, std::shared_ptr<PendingPing>> pending_pings_;
     std::set<std::shared_ptr<BusWatcher>> watchers_;
+    std::set<std::shared_ptr<DiscoCapture>> captures_;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

@@ -1,5 +1,6 @@
 // What the backend tells about itself.
 #include "agent/backend.hpp"
+#include "agent/path/path_report.hpp"
 #include "agent/version.hpp"
 #include "base/file.hpp"
 #include "base/json/json.hpp"
@@ -176,43 +177,21 @@ Status Backend::status(bool with_peers) {
     return out;
 }
 
-std::string Backend::paths_json() {
+std::string Backend::paths_json(const std::optional<NodeKey>& only) {
     std::string out = "{\"Peers\":[";
     bool first = true;
     TimePoint now = reactor_.now();
-    auto milliseconds = [](const std::optional<Duration>& time) -> std::string {
-        if (!time) return "null";
-        return fmt::format("{:.3f}", std::chrono::duration<double, std::milli>(*time).count());
-    };
     for (const auto& [id, node] : netmap_.peers()) {
-        if (!first) out += ',';
-        first = false;
+        if (only && node.key != *only) continue;
         PathBook::State path;
         std::vector<PathBook::CandidateState> candidates;
         if (paths_) {
             path = paths_->book().state(now, node.key);
             candidates = paths_->book().candidates(now, node.key);
         }
-        out += "{\"Name\":";
-        json::append_string(out, node.name);
-        std::string_view why = path.trusted    ? "direct: a pong came within 6.5 s"
-                               : path.relayed  ? (path.active ? "relayed: no direct address answers"
-                                                              : "relayed: nobody talks, the next packet is noticed here")
-                               : path.endpoint ? "direct without proof: there is no relay to fall back to"
-                                               : "none: nothing is known of where it is";
-        out += fmt::format(",\"Endpoint\":\"{}\",\"Why\":\"{}\",\"HomeRegion\":{},\"Validated\":{},\"Trusted\":{},"
-                           "\"Relayed\":{},\"Active\":{},\"RoundTripMs\":{},\"Candidates\":[",
-                           path.endpoint ? path.endpoint->text() : "", why, path.home_region, path.validated,
-                           path.trusted, path.relayed, path.active, milliseconds(path.round_trip));
-        for (std::size_t i = 0; i < candidates.size(); ++i) {
-            const auto& one = candidates[i];
-            out += fmt::format("{}{{\"Endpoint\":\"{}\",\"FromControl\":{},\"FromCallMeMaybe\":{},\"PingedAgoMs\":{},"
-                               "\"PingedUsAgoMs\":{},\"PongAgoMs\":{},\"RoundTripMs\":{}}}",
-                               i == 0 ? "" : ",", one.endpoint.text(), one.from_control, one.from_call,
-                               milliseconds(one.pinged_ago), milliseconds(one.pinged_us_ago),
-                               milliseconds(one.ponged_ago), milliseconds(one.round_trip));
-        }
-        out += "]}";
+        if (!first) out += ',';
+        first = false;
+        out += write_peer_paths(node.name, node.key, path, candidates);
     }
     return out + "]}";
 }

@@ -218,7 +218,16 @@ int main(int argc, char** argv) {
     add_json("prefs", "The preferences", "/localapi/v0/prefs");
     add_json("netmap", "The network map", "/localapi/v0/debug-netmap");
     add_json("derp-map", "The relay map", "/localapi/v0/derpmap");
-    add_json("paths", "How each peer is reached", "/localapi/v0/debug-paths");
+    std::string paths_peer;
+    bool paths_json = false, capture_json = false;
+    auto* paths = debug->add_subcommand("paths", "How each peer is reached, or one, and why");
+    paths->add_option("peer", paths_peer, "host name or IP");
+    paths->add_flag("--json", paths_json, "output in JSON format");
+    paths->callback(
+        [&] { command = [&](LocalClient& client) { return debug_paths(client, paths_peer, paths_json); }; });
+    auto* capture = debug->add_subcommand("capture", "Path discovery as it happens, opened, a message a line");
+    capture->add_flag("--json", capture_json, "a JSON object a line");
+    capture->callback([&] { command = [&](LocalClient& client) { return debug_capture(client, capture_json); }; });
     std::string api_method, api_target, api_body;
     auto* api = debug->add_subcommand("localapi", "Call the local API: [METHOD] PATH [BODY]");
     std::vector<std::string> api_arguments;

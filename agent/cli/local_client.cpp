@@ -77,9 +77,13 @@ Task<Result<std::string>> LocalClient::request(std::string method, std::string t
 }
 
 Task<Result<std::unique_ptr<Bus>>> LocalClient::watch(int mask) {
+    co_return co_await stream(fmt::format("/localapi/v0/watch-ipn-bus?mask={}", mask));
+}
+
+Task<Result<std::unique_ptr<Bus>>> LocalClient::stream(std::string target) {
     auto client = co_await connect();
     if (!client) co_return client.error();
-    HttpRequest request = local_request("GET", fmt::format("/localapi/v0/watch-ipn-bus?mask={}", mask), "");
+    HttpRequest request = local_request("GET", std::move(target), "");
     auto head = co_await (*client)->start(std::move(request));
     if (!head) co_return head.error().with("watch tailraced");
     if (head->status != 200) {

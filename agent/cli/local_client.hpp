@@ -30,6 +30,8 @@ public:
     /// The body of a 2xx answer; everything else is an error with the agent's own words. code() is the HTTP status.
     Task<Result<std::string>> request(std::string method, std::string target, std::string body);
     Task<Result<std::unique_ptr<Bus>>> watch(int mask);
+    /// Any answer that comes line by line.
+    Task<Result<std::unique_ptr<Bus>>> stream(std::string target);
 
     Task<Result<Status>> status();
     Task<Result<Prefs>> prefs();

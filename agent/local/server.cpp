@@ -104,6 +104,24 @@ HttpResponse LocalServer::watch_bus(int mask) {
     return response;
 }
 
+HttpResponse LocalServer::capture_disco() {
+    HttpResponse response;
+    response.headers.add("Content-Type", "application/json");
+    auto capture = backend_.capture_disco();
+    response.stream = [capture](BodyWriter& writer) -> Task<void> {
+        for (;;) {
+            while (!capture->lines.empty()) {
+                std::string line = std::move(capture->lines.front());
+                capture->lines.pop_front();
+                auto written = co_await writer.write(std::move(line));
+                if (!written) co_return;
+            }
+            co_await capture->wake.wait();
+        }
+    };
+    return response;
+}
+
 Task<HttpResponse> LocalServer::route(HttpRequest request, bool write) {
     std::string path = request.path();
     const std::string& method = request.method;
@@ -209,7 +227,20 @@ Task<HttpResponse> LocalServer::route(HttpRequest request, bool write) {
     if (name == "debug-drops") co_return HttpResponse::json(200, backend_.drops_json());
     if (name == "debug-packet-filter-rules") co_return HttpResponse::json(200, backend_.filter_json());
     if (name == "debug-netmap") co_return HttpResponse::json(200, backend_.netmap_json());
-    if (name == "debug-paths") co_return HttpResponse::json(200, backend_.paths_json());
+    if (name == "debug-paths") {
+        std::optional<NodeKey> only;
+        if (std::string peer = request.query("peer"); !peer.empty()) {
+            auto key = NodeKey::parse(peer);
+            if (!key) co_return HttpResponse::text(400, key.error().message() + "\n");
+            only = *key;
+        }
+        co_return HttpResponse::json(200, backend_.paths_json(only));
+    }
+    if (name == "debug-capture-disco") {
+        if (!write) co_return denied();
+        if (!get) co_return HttpResponse::text(405, "want GET\n");
+        co_return capture_disco();
+    }
     co_return HttpResponse::text(404, fmt::format("unknown local API path {}\n", path));
 }
 

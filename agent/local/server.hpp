@@ -23,6 +23,7 @@ private:
     Task<HttpResponse> route(HttpRequest request, bool may_write);
     bool may_write(uid_t uid) const;
     HttpResponse watch_bus(int mask);
+    HttpResponse capture_disco();
 
     Reactor& reactor_;
     Backend& backend_;

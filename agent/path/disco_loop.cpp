@@ -84,6 +84,11 @@ std::optional<DiscoMessage> DiscoLoop::open(BytesView packet) {
     return std::move(*message);
 }
 
+void DiscoLoop::show(DiscoFrame::Direction direction, const Endpoint& via, const NodeKey& peer,
+                     const DiscoMessage& message) {
+    if (watcher_) watcher_({direction, via, peer, message});
+}
+
 void DiscoLoop::handle(const Datagram& datagram) {
     if (stun::looks_like_stun(datagram.data)) {
         if (auto response = stun::parse_response(datagram.data)) callbacks_.stun_answer(*response);
@@ -92,6 +97,7 @@ void DiscoLoop::handle(const Datagram& datagram) {
     auto message = open(datagram.data);
     if (!message) return;
     DiscoKey sender = disco_sender(datagram.data);
+    show(DiscoFrame::Direction::In, datagram.from, *book_.node_of(sender), *message);
     TimePoint now = reactor_.now();
     if (const auto* ping = std::get_if<DiscoPing>(&*message)) {
         std::optional<NodeKey> claimed;
@@ -108,6 +114,7 @@ void DiscoLoop::on_relayed(int region, const NodeKey& from, BytesView packet) {
     auto message = open(packet);
     if (!message) return;
     DiscoKey sender = disco_sender(packet);
+    show(DiscoFrame::Direction::In, relay_endpoint(region), from, *message);
     TimePoint now = reactor_.now();
     if (const auto* ping = std::get_if<DiscoPing>(&*message))
         (void)book_.on_ping(now, sender, from, ping->tx_id, relay_endpoint(region)); // strangers get no answer
@@ -123,6 +130,7 @@ void DiscoLoop::send_call(const NodeKey& to, const DiscoKey& disco, const std::v
     if (sealer == nullptr || own.empty()) return;
     DiscoCallMeMaybe message;
     message.endpoints = own;
+    show(DiscoFrame::Direction::Out, relay_endpoint(0), to, message);
     callbacks_.relay(to, sealer->seal(message));
 }
 
@@ -135,6 +143,7 @@ void DiscoLoop::carry_out() {
             DiscoPing message;
             message.tx_id = ping->id;
             message.node_key = self_;
+            show(DiscoFrame::Direction::Out, ping->to, ping->peer, message);
             if (relay_region(ping->to) != 0) {
                 callbacks_.relay(ping->peer, sealer->seal(message));
                 continue;
@@ -148,6 +157,7 @@ void DiscoLoop::carry_out() {
             DiscoPong message;
             message.tx_id = pong->id;
             message.seen_from = pong->to;
+            if (auto node = book_.node_of(pong->disco)) show(DiscoFrame::Direction::Out, pong->to, *node, message);
             if (relay_region(pong->to) != 0) {
                 if (auto node = book_.node_of(pong->disco)) callbacks_.relay(*node, sealer->seal(message));
                 continue;

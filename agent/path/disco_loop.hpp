@@ -1,5 +1,6 @@
 // agent/path/disco_loop.hpp - carries disco datagrams to the PathBook and its wishes to the world.
 #pragma once
+#include "agent/path/disco_frame.hpp"
 #include "agent/path/path_book.hpp"
 #include "agent/path/raw_listener.hpp"
 #include "agent/path/raw_sender.hpp"
@@ -44,6 +45,8 @@ public:
     void carry_out();
     void set_identity(const NodeKey& node) { self_ = node; }
     void on_network_change();
+    /// Tells of every disco message that comes and goes, to and from peers; an empty function ends that.
+    void watch(std::function<void(const DiscoFrame&)> watcher) { watcher_ = std::move(watcher); }
     void forget_routes() { sender_.forget_routes(); }
     /// A disco packet that a relay of this region brought from this node.
     void on_relayed(int region, const NodeKey& from, BytesView packet);
@@ -60,6 +63,7 @@ private:
     void handle(const Datagram& datagram);
     std::optional<DiscoMessage> open(BytesView packet);
     const DiscoBox* box(const DiscoKey& peer);
+    void show(DiscoFrame::Direction direction, const Endpoint& via, const NodeKey& peer, const DiscoMessage& message);
 
     Reactor& reactor_;
     DiscoPrivateKey key_;
@@ -71,6 +75,7 @@ private:
     Timer timer_;
     std::optional<UdpSocket> v4_, v6_;
     std::unique_ptr<RawListener> raw_;
+    std::function<void(const DiscoFrame&)> watcher_;
     std::unordered_map<DiscoKey, DiscoBox> boxes_;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

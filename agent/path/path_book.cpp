@@ -87,6 +87,7 @@ void PathBook::set_peers(TimePoint now, const std::vector<Peer>& peers) {
         if (auto left = adopted_.find(peer.node); left != adopted_.end()) {
             stored.in_force = stored.best = left->second;
             stored.trusted_until = now + kTrustFor;
+            if (!stored.candidates.contains(left->second)) candidate(now, stored, left->second).from_wireguard = true;
             adopted_.erase(left);
             ping(now, peer.node, stored, *stored.best, 0);
         }
@@ -286,7 +287,9 @@ void PathBook::on_kernel_endpoint(TimePoint now, const NodeKey& node, const Endp
         settle(now, node, known);
         return;
     }
+    bool unheard_of = !known.candidates.contains(endpoint);
     Candidate& entry = candidate(now, known, endpoint);
+    entry.from_wireguard = entry.from_wireguard || unheard_of;
     bool recent = entry.last_pong && now - *entry.last_pong < kTrustFor;
     bool trusted = trusts(now, known);
     bool only_there = can_relay(known) && !is_heard_otherwise(now, known);
@@ -403,7 +406,7 @@ std::vector<PathBook::CandidateState> PathBook::candidates(TimePoint now, const 
         return now - *when;
     };
     for (const auto& [endpoint, entry] : found->second.candidates)
-        out.push_back({endpoint, entry.from_control, entry.from_call, ago(entry.last_ping_sent),
+        out.push_back({endpoint, entry.from_control, entry.from_call, entry.from_wireguard, ago(entry.last_ping_sent),
                        ago(entry.last_ping_received), ago(entry.last_pong), entry.round_trip});
     return out;
 }

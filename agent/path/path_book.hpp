@@ -155,7 +155,7 @@ public:
     /// For people: every candidate of a peer.
     struct CandidateState {
         Endpoint endpoint;
-        bool from_control = false, from_call = false;
+        bool from_control = false, from_call = false, from_wireguard = false;
         std::optional<Duration> pinged_ago, pinged_us_ago, ponged_ago;
         Duration round_trip{};
     };
@@ -165,6 +165,7 @@ private:
     struct Candidate {
         bool from_control = false;
         bool from_call = false;                ///< named by the last CallMeMaybe
+        bool from_wireguard = false;           ///< the device had it, and nobody had named it
         std::optional<DiscoTxId> last_ping_id; ///< that we answered
         std::optional<TimePoint> last_ping_sent, last_ping_received, last_pong;
         std::optional<TimePoint> last_answer; ///< our ping because of one of theirs

@@ -1,0 +1,118 @@
+// `tailrace debug paths` and `tailrace debug capture`: how peers are reached, and disco as it happens.
+#include "agent/cli/commands.hpp"
+#include "agent/local/pretty_json.hpp"
+#include "base/json/json.hpp"
+
+#include <cstdio>
+
+namespace tailrace::cli {
+namespace {
+
+std::string text_of(const boost::json::object& object, const char* name) {
+    const auto* member = object.if_contains(name);
+    return member != nullptr && member->is_string() ? std::string{member->get_string().c_str()} : std::string{};
+}
+
+std::string ago(const boost::json::object& object, const char* name) {
+    const auto* member = object.if_contains(name);
+    if (member == nullptr || !member->is_number()) return "-";
+    return fmt::format("{:.1f}s ago", member->to_number<double>() / 1000);
+}
+
+std::string list_of(const boost::json::object& object, const char* name) {
+    std::string out;
+    if (const auto* member = object.if_contains(name); member != nullptr && member->is_array())
+        for (const auto& entry : member->get_array())
+            if (entry.is_string()) out += fmt::format("{}{}", out.empty() ? "" : ", ", entry.get_string().c_str());
+    return out;
+}
+
+std::string peer_text(const boost::json::object& peer) {
+    std::string endpoint = text_of(peer, "Endpoint");
+    std::string out =
+        fmt::format("{}  {}\n    {}\n", text_of(peer, "Name"), endpoint.empty() ? "-" : endpoint, text_of(peer, "Why"));
+    const auto* candidates = peer.if_contains("Candidates");
+    if (candidates == nullptr || !candidates->is_array() || candidates->get_array().empty()) return out;
+    out += fmt::format("    {:<40} {:<26} {:<12} {:<12} {:<12} {}\n", "ADDRESS", "LEARNT FROM", "PINGED", "PONG",
+                       "PINGED US", "LATENCY");
+    for (const auto& entry : candidates->get_array()) {
+        if (!entry.is_object()) continue;
+        const auto& one = entry.get_object();
+        std::string latency = "-";
+        if (const auto* time = one.if_contains("RoundTripMs"); time != nullptr && time->is_number())
+            latency = fmt::format("{:.1f}ms", time->to_number<double>());
+        std::string address = text_of(one, "Endpoint");
+        out += fmt::format("  {} {:<40} {:<26} {:<12} {:<12} {:<12} {}\n", address == endpoint ? "*" : " ", address,
+                           list_of(one, "LearntFrom"), ago(one, "PingedAgoMs"), ago(one, "PongAgoMs"),
+                           ago(one, "PingedUsAgoMs"), latency);
+    }
+    return out;
+}
+
+} // namespace
+
+Result<std::string> paths_text(std::string_view json) {
+    auto value = json::parse_value(json);
+    if (!value) return value.error();
+    const auto* peers = value->is_object() ? value->get_object().if_contains("Peers") : nullptr;
+    if (peers == nullptr || !peers->is_array()) return Error::make("debug-paths: the agent's answer names no peers");
+    std::string out;
+    for (const auto& peer : peers->get_array())
+        if (peer.is_object()) out += peer_text(peer.get_object());
+    return out;
+}
+
+Result<std::string> disco_frame_text(std::string_view line) {
+    auto value = json::parse_value(line);
+    if (!value) return value.error();
+    if (!value->is_object()) return Error::make("the agent's line is not an object");
+    const auto& frame = value->get_object();
+    std::string out;
+    if (const auto* lost = frame.if_contains("LostBefore"); lost != nullptr && lost->is_number())
+        out += fmt::format("({} frames were lost here)\n", lost->to_number<std::uint64_t>());
+    std::string time = text_of(frame, "Time"), type = text_of(frame, "Type");
+    if (auto at = time.find('T'); at != std::string::npos) time = time.substr(at + 1);
+    out += fmt::format("{:<19} {} {:<16} {:<13} {}", time, text_of(frame, "Direction") == "in" ? '<' : '>',
+                       text_of(frame, "Peer"), type, text_of(frame, "Via"));
+    if (std::string id = text_of(frame, "TxID"); !id.empty()) out += " tx " + id;
+    if (std::string seen = text_of(frame, "SeenFrom"); !seen.empty()) out += " seen from " + seen;
+    if (type == "call-me-maybe") out += " " + list_of(frame, "Endpoints");
+    return out + "\n";
+}
+
+Task<int> debug_paths(LocalClient& client, std::string peer, bool json_wanted) {
+    std::string target = "/localapi/v0/debug-paths";
+    if (!peer.empty()) {
+        auto status = co_await client.status();
+        if (!status) co_return fail(status.error().message());
+        auto found = find_peer(*status, peer);
+        if (!found) co_return fail(found.error().message());
+        target += "?peer=" + percent_encode((*found)->public_key);
+    }
+    auto body = co_await client.request("GET", std::move(target), "");
+    if (!body) co_return fail(body.error().message());
+    if (json_wanted) {
+        fmt::print("{}\n", pretty_json(*body, "\t"));
+        co_return 0;
+    }
+    auto text = paths_text(*body);
+    if (!text) co_return fail(text.error().message());
+    fmt::print("{}", *text);
+    co_return 0;
+}
+
+Task<int> debug_capture(LocalClient& client, bool json_wanted) {
+    auto lines = co_await client.stream("/localapi/v0/debug-capture-disco");
+    if (!lines) co_return fail(lines.error().message());
+    for (;;) {
+        auto line = co_await (*lines)->next_line();
+        if (!line) co_return fail(line.error().message());
+        if (line->empty()) co_return fail("tailraced ended the capture");
+        auto text = json_wanted ? Result<std::string>{*line + "\n"} : disco_frame_text(*line);
+        if (!text) co_return fail(text.error().message());
+        fmt::print("{}", *text);
+        std::fflush(stdout);
+    }
+}
+
+} // namespace tailrace::cli

@@ -1,0 +1,42 @@
+#include "agent/path/disco_frame.hpp"
+#include "agent/path/path_book.hpp"
+#include "base/json/json.hpp"
+#include "base/text.hpp"
+
+namespace tailrace {
+namespace {
+
+const IpAddress kRelay = relay_endpoint(0).address;
+
+std::string via_text(const Endpoint& via) {
+    if (via.address != kRelay) return via.text();
+    return via.port == 0 ? std::string{"relay"} : fmt::format("relay {}", via.port);
+}
+
+} // namespace
+
+std::string write_disco_frame(const DiscoFrame& frame, const WallTime& now, std::string_view peer_name,
+                              std::uint64_t lost) {
+    std::string out = fmt::format("{{\"Time\":\"{}\",\"Direction\":\"{}\",\"Via\":\"{}\",\"Peer\":", now.text(),
+                                  frame.direction == DiscoFrame::Direction::In ? "in" : "out", via_text(frame.via));
+    json::append_string(out, peer_name.empty() ? frame.peer.short_text() : std::string{peer_name});
+    if (const auto* ping = std::get_if<DiscoPing>(&frame.message)) {
+        out += fmt::format(",\"Type\":\"ping\",\"TxID\":\"{}\"", hex_encode(ping->tx_id));
+        if (!ping->node_key.is_zero()) out += fmt::format(",\"NodeKey\":\"{}\"", ping->node_key.text());
+        if (ping->padding > 0) out += fmt::format(",\"Padding\":{}", ping->padding);
+    } else if (const auto* pong = std::get_if<DiscoPong>(&frame.message)) {
+        out += fmt::format(",\"Type\":\"pong\",\"TxID\":\"{}\",\"SeenFrom\":\"{}\"", hex_encode(pong->tx_id),
+                           via_text(pong->seen_from));
+    } else if (const auto* call = std::get_if<DiscoCallMeMaybe>(&frame.message)) {
+        out += ",\"Type\":\"call-me-maybe\",\"Endpoints\":[";
+        for (std::size_t i = 0; i < call->endpoints.size(); ++i)
+            out += fmt::format("{}\"{}\"", i == 0 ? "" : ",", call->endpoints[i].text());
+        out += ']';
+    } else if (const auto* unknown = std::get_if<DiscoUnknown>(&frame.message)) {
+        out += fmt::format(",\"Type\":\"type {}\"", unknown->type);
+    }
+    if (lost > 0) out += fmt::format(",\"LostBefore\":{}", lost);
+    return out + '}';
+}
+
+} // namespace tailrace

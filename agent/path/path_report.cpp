@@ -1,0 +1,76 @@
+#include "agent/path/path_report.hpp"
+#include "base/json/json.hpp"
+
+#include <algorithm>
+
+namespace tailrace {
+namespace {
+
+double milliseconds(Duration time) {
+    return std::chrono::duration<double, std::milli>(time).count();
+}
+
+std::string or_null(const std::optional<Duration>& time) {
+    return time ? fmt::format("{:.3f}", milliseconds(*time)) : "null";
+}
+
+} // namespace
+
+std::vector<std::string_view> learnt_from(const PathBook::CandidateState& candidate) {
+    std::vector<std::string_view> out;
+    if (candidate.from_control) out.push_back("control");
+    if (candidate.from_call) out.push_back("their call");
+    if (candidate.pinged_us_ago) out.push_back("their ping");
+    if (candidate.from_wireguard) out.push_back("WireGuard");
+    return out;
+}
+
+std::string path_reason(const PathBook::State& state, const std::vector<PathBook::CandidateState>& candidates) {
+    if (state.relayed) {
+        if (!state.active) return "relayed: nobody talks, and the next packet is noticed here";
+        auto pinged = std::ranges::count_if(candidates, [](const auto& one) { return one.pinged_ago.has_value(); });
+        if (candidates.empty()) return "relayed: no direct address is known";
+        return fmt::format("relayed: of {} direct addresses that were pinged, none answers", pinged);
+    }
+    if (!state.endpoint) return "none: nothing is known of where it is";
+    if (!state.trusted) return "direct without proof: there is no relay to fall back to";
+    auto is_alive = [](const PathBook::CandidateState& one) {
+        return one.ponged_ago && *one.ponged_ago < PathBook::kTrustFor;
+    };
+    auto alive = std::ranges::count_if(candidates, is_alive);
+    for (const auto& one : candidates) {
+        if (one.endpoint != *state.endpoint || !is_alive(one)) continue;
+        std::string out =
+            fmt::format("direct: it answered {:.1f} s ago in {:.1f} ms",
+                        std::chrono::duration<double>(*one.ponged_ago).count(), milliseconds(one.round_trip));
+        if (alive > 1) out += fmt::format(", the best of {} addresses that answer", alive);
+        return out;
+    }
+    return "direct: the peer's packets come from there, and it says nothing elsewhere";
+}
+
+std::string write_peer_paths(std::string_view name, const NodeKey& key, const PathBook::State& state,
+                             const std::vector<PathBook::CandidateState>& candidates) {
+    std::string out = "{\"Name\":";
+    json::append_string(out, name);
+    out += fmt::format(",\"PublicKey\":\"{}\",\"Endpoint\":\"{}\",\"Why\":\"{}\",\"HomeRegion\":{},\"Validated\":{},"
+                       "\"Trusted\":{},\"Relayed\":{},\"Active\":{},\"RoundTripMs\":{:.3f},\"Candidates\":[",
+                       key.text(), state.endpoint ? state.endpoint->text() : "", path_reason(state, candidates),
+                       state.home_region, state.validated, state.trusted, state.relayed, state.active,
+                       milliseconds(state.round_trip));
+    for (std::size_t i = 0; i < candidates.size(); ++i) {
+        const PathBook::CandidateState& one = candidates[i];
+        std::string from;
+        for (std::string_view source : learnt_from(one))
+            from += fmt::format("{}\"{}\"", from.empty() ? "" : ",", source);
+        std::optional<Duration> round_trip;
+        if (one.ponged_ago) round_trip = one.round_trip;
+        out += fmt::format("{}{{\"Endpoint\":\"{}\",\"LearntFrom\":[{}],\"PingedAgoMs\":{},\"PingedUsAgoMs\":{},"
+                           "\"PongAgoMs\":{},\"RoundTripMs\":{}}}",
+                           i == 0 ? "" : ",", one.endpoint.text(), from, or_null(one.pinged_ago),
+                           or_null(one.pinged_us_ago), or_null(one.ponged_ago), or_null(round_trip));
+    }
+    return out + "]}";
+}
+
+} // namespace tailrace

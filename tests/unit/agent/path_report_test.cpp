@@ -1,0 +1,83 @@
+#include "agent/cli/commands.hpp"
+#include "agent/path/disco_frame.hpp"
+#include "agent/path/path_report.hpp"
+
+#include <gmock/gmock.h>
+
+using namespace tailrace;
+using namespace std::chrono_literals;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+namespace {
+
+const Endpoint kNear = *Endpoint::parse("192.0.2.7:41641"), kFar = *Endpoint::parse("203.0.113.7:41641");
+
+std::vector<PathBook::CandidateState> two_that_answer() {
+    PathBook::CandidateState near{kNear, true, false, false, 1s, std::nullopt, 1s, 2ms};
+    PathBook::CandidateState far{kFar, false, true, true, 2s, 3s, 2s, 20ms};
+    return {near, far};
+}
+
+TEST(PathReportTest, SaysWhereAnAddressWasLearntFrom) {
+    auto candidates = two_that_answer();
+    EXPECT_THAT(learnt_from(candidates[0]), ElementsAre("control"));
+    EXPECT_THAT(learnt_from(candidates[1]), ElementsAre("their call", "their ping", "WireGuard"));
+}
+
+TEST(PathReportTest, SaysWhyThePathWasChosen) {
+    PathBook::State state;
+    EXPECT_THAT(path_reason(state, {}), HasSubstr("none"));
+    state.relayed = true;
+    EXPECT_THAT(path_reason(state, two_that_answer()), HasSubstr("nobody talks"));
+    state.active = true;
+    EXPECT_EQ(path_reason(state, {}), "relayed: no direct address is known");
+    EXPECT_EQ(path_reason(state, two_that_answer()), "relayed: of 2 direct addresses that were pinged, none answers");
+    state.relayed = false;
+    state.endpoint = kNear;
+    EXPECT_THAT(path_reason(state, two_that_answer()), HasSubstr("without proof"));
+    state.trusted = true;
+    EXPECT_EQ(path_reason(state, two_that_answer()),
+              "direct: it answered 1.0 s ago in 2.0 ms, the best of 2 addresses that answer");
+    EXPECT_THAT(path_reason(state, {}), HasSubstr("the peer's packets come from there"));
+}
+
+TEST(PathReportTest, IsShownAsATableWithAStarAtThePathInForce) {
+    PathBook::State state;
+    state.endpoint = kNear;
+    state.trusted = true;
+    std::string json = "{\"Peers\":[" + write_peer_paths("bob.tail.lab.", NodeKey{}, state, two_that_answer()) + "]}";
+    auto text = cli::paths_text(json);
+    ASSERT_TRUE(text) << text.error().message();
+    EXPECT_THAT(*text, HasSubstr("bob.tail.lab.  192.0.2.7:41641\n    direct: it answered 1.0 s ago in 2.0 ms"));
+    EXPECT_THAT(*text, HasSubstr("  * 192.0.2.7:41641 "));
+    EXPECT_THAT(*text, HasSubstr("    203.0.113.7:41641 "));
+    EXPECT_THAT(*text, HasSubstr("their call, their ping, WireGuard 2.0s ago"));
+    EXPECT_FALSE(cli::paths_text("[]"));
+}
+
+TEST(DiscoFrameTest, IsALineForPeopleAndAnObjectForPrograms) {
+    DiscoPing ping;
+    ping.tx_id[0] = std::byte{0xab};
+    std::string json =
+        write_disco_frame({DiscoFrame::Direction::Out, kFar, NodeKey{}, ping}, WallTime::from_unix(1, 5000), "bob", 0);
+    EXPECT_EQ(json, R"({"Time":"1970-01-01T00:00:01.000005Z","Direction":"out","Via":"203.0.113.7:41641","Peer":"bob",)"
+                    R"("Type":"ping","TxID":"ab0000000000000000000000"})");
+    EXPECT_EQ(*cli::disco_frame_text(json),
+              "00:00:01.000005Z    > bob              ping          203.0.113.7:41641 tx ab0000000000000000000000\n");
+
+    DiscoPong pong;
+    pong.seen_from = relay_endpoint(900);
+    auto text = cli::disco_frame_text(
+        write_disco_frame({DiscoFrame::Direction::In, relay_endpoint(900), NodeKey{}, pong}, {}, "bob", 3));
+    EXPECT_THAT(*text, HasSubstr("(3 frames were lost here)\n"));
+    EXPECT_THAT(*text, HasSubstr("pong          relay 900 tx 000000000000000000000000 seen from relay 900\n"));
+
+    DiscoCallMeMaybe call{{kNear, kFar}};
+    text = cli::disco_frame_text(
+        write_disco_frame({DiscoFrame::Direction::In, relay_endpoint(0), NodeKey{}, call}, {}, "bob", 0));
+    EXPECT_THAT(*text, HasSubstr("call-me-maybe relay 192.0.2.7:41641, 203.0.113.7:41641\n"));
+    EXPECT_FALSE(cli::disco_frame_text("7"));
+}
+
+} // namespace
