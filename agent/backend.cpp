@@ -25,7 +25,8 @@ std::string new_profile_id() {
 
 Backend::Backend(Reactor& reactor, BackendOptions options, StateFile state)
     : reactor_(reactor), options_(options), store_(std::move(state)), machine_info_(read_hostinfo()),
-      engine_(reactor, options.engine), engine_wake_(reactor) {}
+      engine_(reactor, options.engine),
+      peer_api_(reactor, [this](const IpAddress& from) { return peer_api_caller(from); }), engine_wake_(reactor) {}
 
 Backend::~Backend() {
     *alive_ = false;
@@ -188,6 +189,8 @@ void Backend::connect(ControlClient::Login how, std::string auth_key) {
 SelfReport Backend::report() {
     SelfReport report;
     report.hostinfo = hostinfo_for(machine_info_, prefs_);
+    if (peer_api_.port4() != 0) report.hostinfo.services.push_back({"peerapi4", peer_api_.port4(), ""});
+    if (peer_api_.port6() != 0) report.hostinfo.services.push_back({"peerapi6", peer_api_.port6(), ""});
     wire::NetInfo net;
     net.os_has_ipv6 = true;
     net.firewall_mode = "nft-forced";
@@ -272,6 +275,8 @@ EngineConfig Backend::engine_config() {
     for (const IpPrefix& address : config.wanted.addresses) config.filter.own_addresses.push_back(address.address());
     config.filter.local_nets = config.wanted.local_nets;
     config.filter.shields_up = prefs_.shields_up;
+    config.filter.peer_api4 = peer_api_.port4();
+    config.filter.peer_api6 = peer_api_.port6();
     for (const wire::Node* peer : peers) {
         PeerFacts facts;
         for (const IpPrefix& prefix : peer->addresses) facts.addresses.push_back(prefix.address());
@@ -282,6 +287,7 @@ EngineConfig Backend::engine_config() {
         config.filter.peers.push_back(std::move(facts));
     }
     std::string fingerprint = json::write(netmap_.filter_rules()) + (prefs_.shields_up ? "shields" : "");
+    fingerprint += fmt::format("peerapi {} {} ", peer_api_.port4(), peer_api_.port6());
     for (const IpPrefix& net : config.wanted.local_nets) fingerprint += net.text() + " ";
     for (const PeerFacts& facts : config.filter.peers) {
         fingerprint += facts.jailed ? "J" : "p";
@@ -422,6 +428,7 @@ Task<void> Backend::run_engine() {
                 if (!*alive) co_return;
                 known_down = static_cast<bool>(outcome);
                 inner_ping_.reset();
+                peer_api_.set_addresses({});
             }
             engine_up_ = false;
         } else if (netmap_.has_self() && (netmap_.self().machine_authorized || !netmap_from_control_) &&
@@ -440,6 +447,14 @@ Task<void> Backend::run_engine() {
             outcome = co_await engine_.reconcile(std::move(config));
             if (!*alive) co_return;
             if (paths_) paths_->carry_out();
+            if (outcome) {
+                std::vector<IpAddress> own;
+                for (const IpPrefix& prefix : netmap_.self().addresses) own.push_back(prefix.address());
+                if (peer_api_.set_addresses(own)) {
+                    update_report();
+                    wake_engine(); // the filter lets peers come to these ports
+                }
+            }
             if (outcome && !inner_ping_) {
                 InnerPing::Callbacks callbacks;
                 callbacks.own_address = [this](bool v6) -> std::optional<IpAddress> {
@@ -454,6 +469,7 @@ Task<void> Backend::run_engine() {
                     paths_->book().set_disco_key(reactor_.now(), peer->key, key);
                     paths_->carry_out();
                 };
+                callbacks.peer_api_port = [this](bool v6) { return v6 ? peer_api_.port6() : peer_api_.port4(); };
                 auto made = InnerPing::create(reactor_, options_.engine.device, Engine::kMark, std::move(callbacks));
                 if (made)
                     inner_ping_ = std::move(*made);
@@ -892,6 +908,39 @@ Task<wire::PingResponse> Backend::on_ping_wanted(std::string type, IpAddress add
     co_return response;
 }
 
+std::optional<PeerApiCaller> Backend::peer_api_caller(const IpAddress& from) {
+    const wire::Node* node = netmap_.has_self() ? netmap_.owner_of(from) : nullptr;
+    if (node == nullptr || node->id == netmap_.self().id) return std::nullopt;
+    const wire::UserProfile* user = netmap_.user(node->user);
+    return PeerApiCaller{node->name, user == nullptr ? std::string{} : user->display_name};
+}
+
+Task<PingResult> Backend::ping_peer_api(PingResult result, NodeKey peer, Duration timeout) {
+    const wire::Node* node = netmap_.find(peer);
+    std::optional<Endpoint> base;
+    for (bool v6 : {false, true}) { // a family that both have, IPv4 rather
+        bool ours = std::ranges::any_of(netmap_.self().addresses,
+                                        [&](const IpPrefix& own) { return own.address().is_v6() == v6; });
+        if (base || !ours || node == nullptr) continue;
+        for (const wire::Service& service : node->hostinfo.value.services)
+            for (const IpPrefix& prefix : node->addresses)
+                if (!base && service.proto == (v6 ? "peerapi6" : "peerapi4") && prefix.address().is_v6() == v6)
+                    base = Endpoint{prefix.address(), service.port};
+    }
+    if (!base || base->port == 0) {
+        result.err = fmt::format("{} says nothing of a peer API", result.node_name);
+        co_return result;
+    }
+    auto answered = co_await ask_peer_api(reactor_, *base, timeout);
+    if (!answered) {
+        result.err = answered.error().code() == ETIMEDOUT ? "timeout" : answered.error().message();
+        co_return result;
+    }
+    result.peer_api_url = "http://" + base->text();
+    result.latency_seconds = std::chrono::duration<double>(*answered).count();
+    co_return result;
+}
+
 Task<PingResult> Backend::ping(std::string address_text, std::string type, Duration timeout) {
     PingResult result;
     result.ip = address_text;
@@ -936,6 +985,7 @@ Task<PingResult> Backend::ping(std::string address_text, std::string type, Durat
         set_latency(pong->round_trip);
         co_return result;
     }
+    if (type == "peerapi") co_return co_await ping_peer_api(std::move(result), key, timeout);
     if (type != "disco") {
         result.err = fmt::format("pings of type {} are not supported", type);
         co_return result;

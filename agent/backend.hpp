@@ -7,6 +7,7 @@
 #include "agent/path/inner_ping.hpp"
 #include "agent/path/own_endpoints.hpp"
 #include "agent/path/paths.hpp"
+#include "agent/peerapi/peer_api.hpp"
 #include "agent/store/prefs.hpp"
 #include "agent/store/state_file.hpp"
 #include "netlink/monitor.hpp"
@@ -113,6 +114,8 @@ private:
     EngineConfig engine_config();
     void ensure_paths();
     void shake_hands(const NodeKey& peer);
+    std::optional<PeerApiCaller> peer_api_caller(const IpAddress& from);
+    Task<PingResult> ping_peer_api(PingResult result, NodeKey peer, Duration timeout);
     void tell_captures(const DiscoFrame& frame);
     void watch_disco_if_wanted();
     void announce_disco_key(const WireGuardPeerState& peer);
@@ -147,6 +150,7 @@ private:
     Engine engine_;
     std::unique_ptr<Paths> paths_;
     std::unique_ptr<InnerPing> inner_ping_;
+    PeerApi peer_api_;
     std::vector<Endpoint> endpoints_; ///< of our interfaces
     Event engine_wake_;
     bool engine_up_ = false;        ///< what is in the kernel is as we want it

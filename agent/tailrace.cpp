@@ -145,7 +145,7 @@ int main(int argc, char** argv) {
     ip_command->callback([&] { command = [&](LocalClient& client) { return ip(client, ip_options); }; });
 
     PingCommand ping_options;
-    bool tsmp = false, icmp = false, verbose = false;
+    bool tsmp = false, icmp = false, peer_api = false, verbose = false;
     std::string ping_timeout;
     auto* ping_command = app.add_subcommand("ping", "Ping a host inside the tailnet and see how it is reached");
     ping_command->add_option("-c,--c", ping_options.count, "maximum number of pings (0: forever)");
@@ -153,6 +153,7 @@ int main(int argc, char** argv) {
     ping_command->add_flag("--until-direct", ping_options.until_direct, "stop once a direct path is established");
     ping_command->add_flag("--tsmp", tsmp, "ping through the tunnel, answered by the other agent");
     ping_command->add_flag("--icmp", icmp, "ping through the tunnel, answered by the other host");
+    ping_command->add_flag("--peerapi", peer_api, "ask the other agent's peer API over HTTP");
     ping_command->add_flag("--verbose", verbose, "verbose output");
     ping_command->add_option("host", ping_options.target, "host name or IP address")->required();
     ping_command->callback([&] {
@@ -161,7 +162,7 @@ int main(int argc, char** argv) {
             if (!parsed) throw CLI::ValidationError("--timeout", parsed.error().message());
             ping_options.timeout = *parsed;
         }
-        ping_options.type = tsmp ? "TSMP" : icmp ? "ICMP" : "disco";
+        ping_options.type = tsmp ? "TSMP" : icmp ? "ICMP" : peer_api ? "peerapi" : "disco";
         command = [&](LocalClient& client) { return ping(client, ping_options); };
     });
 

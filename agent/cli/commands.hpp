@@ -39,7 +39,7 @@ Task<int> ip(LocalClient& client, IpCommand command);
 
 struct PingCommand {
     std::string target;
-    std::string type = "disco"; ///< disco, TSMP, ICMP
+    std::string type = "disco"; ///< disco, TSMP, ICMP, peerapi
     int count = 10;             ///< 0: for ever
     Duration timeout = std::chrono::seconds{5};
     bool until_direct = true;

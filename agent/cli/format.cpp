@@ -139,6 +139,9 @@ std::string latency_text(double seconds) {
 }
 
 std::string ping_line(const PingResult& result, std::string_view type) {
+    if (type == "peerapi")
+        return fmt::format("hit peerapi of {} ({}) at {} in {}\n", result.node_ip, result.node_name,
+                           result.peer_api_url, latency_text(result.latency_seconds));
     std::string via;
     if (type == "TSMP" || type == "ICMP") {
         via = std::string{type};

@@ -113,6 +113,7 @@ void InnerPing::handle(Kind kind, BytesView packet, const IpAddress& from) {
     if (const auto* ping = std::get_if<TsmpPing>(&*message)) {
         TsmpPong pong;
         pong.data = ping->data;
+        pong.peer_api_port = callbacks_.peer_api_port(from.is_v6());
         if (auto sent = send_tsmp(from, pong); !sent) log::debug("TSMP pong not sent", {{"error", sent.error()}});
     } else if (const auto* pong = std::get_if<TsmpPong>(&*message)) {
         answer(number_of(pong->data), pong->peer_api_port);

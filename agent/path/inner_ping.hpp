@@ -23,6 +23,7 @@ public:
     struct Callbacks {
         std::function<std::optional<IpAddress>(bool v6)> own_address;
         std::function<void(const IpAddress& from, const DiscoKey& key)> disco_key;
+        std::function<std::uint16_t(bool v6)> peer_api_port; ///< ours, 0 for none
     };
     static Result<std::unique_ptr<InnerPing>> create(Reactor& reactor, const std::string& device, std::uint32_t mark,
                                                      Callbacks callbacks);
