@@ -5,6 +5,7 @@
 #include "base/log.hpp"
 #include "base/random.hpp"
 #include "base/text.hpp"
+#include "netlink/route_lookup.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -15,6 +16,7 @@ namespace {
 
 constexpr auto kLookEvery = std::chrono::seconds{2};         // at the device's counters and endpoints
 constexpr auto kLookCloser = std::chrono::milliseconds{200}; // while a path is contested
+constexpr auto kSettle = std::chrono::milliseconds{250};     // until the events of one change are all there
 constexpr auto kPatienceOfUp = std::chrono::seconds{5};      // before `up` is told that control does not answer
 
 std::string new_profile_id() {
@@ -98,6 +100,7 @@ void Backend::start() {
     spawn(reactor_, "nftables watch", run_nft_watch());
     spawn(reactor_, "device poll", run_poll());
     refresh_endpoints();
+    way_out_ = way_out();
     if (prefs_.want_running && prefs_.config && prefs_.config->has_node_key() && !prefs_.logged_out) {
         load_netmap();
         connect(ControlClient::Login::Restore, "");
@@ -250,6 +253,48 @@ void Backend::refresh_endpoints() {
     }
     update_report();
     wake_engine();
+}
+
+void Backend::on_network_change_soon() {
+    if (std::exchange(network_change_pending_, true)) return;
+    auto later = [](std::shared_ptr<bool> alive, Backend* self) -> Task<void> {
+        co_await self->reactor_.sleep(kSettle);
+        if (!*alive) co_return;
+        self->network_change_pending_ = false;
+        if (self->way_out() != self->way_out_) self->on_network_change();
+    };
+    spawn(reactor_, "network change", later(alive_, this));
+}
+
+void Backend::on_network_change() {
+    way_out_ = way_out();
+    log::info("the network changed; paths, relays and control are tried again", {{"now", way_out_}});
+    if (paths_) paths_->on_network_change();
+    if (control_) control_->reconnect();
+}
+
+std::string Backend::way_out() {
+    std::string out;
+    auto lookup = RouteLookup::open();
+    if (!lookup) return out;
+    for (const char* somewhere : {"192.0.2.1", "2001:db8::1"}) { // documentation: nobody has a route of their own there
+        auto route = lookup->find(*IpAddress::parse(somewhere), Engine::kMark);
+        out += out.empty() ? "" : ", ";
+        if (!route)
+            out += "none";
+        else
+            out += fmt::format("{} by {} of {}", route->source ? route->source->text() : "-",
+                               route->gateway ? route->gateway->text() : "-", route->device_index);
+    }
+    return out;
+}
+
+void Backend::look_for_sleep() {
+    auto slept = sleep_watch_.look(SleepWatch::read());
+    if (!slept) return;
+    log::info("the machine was asleep",
+              {{"seconds", std::chrono::duration_cast<std::chrono::seconds>(*slept).count()}});
+    on_network_change();
 }
 
 std::vector<HostNetwork> Backend::host_networks() {
@@ -514,10 +559,11 @@ Task<void> Backend::run_monitor() {
         auto events = monitor->read_events();
         if (!events) continue;
         bool addresses = false, routes = false, repair = false;
+        bool elsewhere = false; // the way to the internet is another one
         int own = engine_.device_index();
         for (const NetworkEvent& event : *events) {
             if (std::holds_alternative<EventsLost>(event)) {
-                addresses = routes = repair = true;
+                addresses = routes = repair = elsewhere = true;
             } else if (const auto* link = std::get_if<LinkEvent>(&event)) {
                 if (link->link.index == own)
                     repair =
@@ -532,14 +578,17 @@ Task<void> Backend::run_monitor() {
             } else if (const auto* route = std::get_if<RouteEvent>(&event)) {
                 if (route->table == kRoutingTable)
                     repair = repair || route->change == Change::Removed;
-                else
+                else {
                     routes = true;
+                    elsewhere = elsewhere || route->route.destination.is_default();
+                }
             } else if (const auto* rule = std::get_if<RuleEvent>(&event)) {
                 repair = repair || rule->change == Change::Removed;
             }
         }
         if (addresses) refresh_endpoints();
         if (routes && paths_) paths_->disco().forget_routes();
+        if (elsewhere) on_network_change_soon();
         if (repair && engine_up_) wake_engine();
     }
 }
@@ -594,6 +643,7 @@ Task<void> Backend::run_poll() {
         bool contested = paths_ && paths_->book().is_contested(reactor_.now());
         co_await reactor_.sleep(contested ? Duration{kLookCloser} : Duration{kLookEvery});
         if (!*alive) co_return;
+        look_for_sleep();
         if (!engine_up_ || !engine_.has_device()) continue;
         auto now_state = engine_.read();
         if (!now_state) {

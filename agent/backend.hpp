@@ -7,6 +7,7 @@
 #include "agent/path/inner_ping.hpp"
 #include "agent/path/own_endpoints.hpp"
 #include "agent/path/paths.hpp"
+#include "agent/path/sleep_watch.hpp"
 #include "agent/peerapi/peer_api.hpp"
 #include "agent/store/prefs.hpp"
 #include "agent/store/state_file.hpp"
@@ -110,6 +111,13 @@ private:
     SelfReport report();
     void update_report();
     void refresh_endpoints();
+    /// If the way to the internet is another one, paths, relays and control are tried anew; several events at once are
+    /// one change.
+    void on_network_change_soon();
+    void on_network_change();
+    /// By which interface, gateway and address we reach the internet, both families.
+    std::string way_out();
+    void look_for_sleep();
     std::vector<HostNetwork> host_networks();
     EngineConfig engine_config();
     void ensure_paths();
@@ -152,6 +160,9 @@ private:
     std::unique_ptr<InnerPing> inner_ping_;
     PeerApi peer_api_;
     std::vector<Endpoint> endpoints_; ///< of our interfaces
+    SleepWatch sleep_watch_;
+    bool network_change_pending_ = false;
+    std::string way_out_; ///< as it was last
     Event engine_wake_;
     bool engine_up_ = false;        ///< what is in the kernel is as we want it
     bool login_pending_ = false;    ///< somebody asked for a login that is not decided yet

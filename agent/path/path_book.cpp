@@ -123,6 +123,14 @@ void PathBook::on_network_change(TimePoint now) {
     }
 }
 
+void PathBook::on_own_endpoints(TimePoint now) {
+    for (auto& [node, known] : peers_) {
+        if (!is_active(now, known) || trusts(now, known) || !can_relay(known)) continue;
+        known.last_call.reset();
+        call(now, node, known);
+    }
+}
+
 void PathBook::set_relaying(TimePoint now, bool possible) {
     if (std::exchange(relaying_, possible) == possible) return;
     for (auto& [node, known] : peers_) {

@@ -101,6 +101,8 @@ public:
     void set_disco_key(TimePoint now, const NodeKey& node, const DiscoKey& disco);
     /// Our own addresses changed: what was validated may be so no more.
     void on_network_change(TimePoint now);
+    /// Others can reach us at other addresses than before: who looks for us in vain is called.
+    void on_own_endpoints(TimePoint now);
     /// Whether packets can be relayed at all, as far as is known.
     void set_relaying(TimePoint now, bool possible);
 

@@ -102,6 +102,8 @@ void Paths::on_relay_changed(int region, bool connected) {
     relay_failed_ = !connected && !relays_.troubles().empty();
     if (!connected) want_measurement();
     update_relaying();
+    if (connected) book().on_own_endpoints(reactor_.now()); // earlier calls may have gone into the void
+    carry_out();
     callbacks_.changed();
 }
 
@@ -139,6 +141,9 @@ void Paths::set_local_endpoints(std::vector<Endpoint> local) {
 
 void Paths::on_network_change() {
     disco_->on_network_change();
+    std::vector<IpAddress> own;
+    for (const Endpoint& endpoint : local_) own.push_back(endpoint.address);
+    relays_.on_network_change(own);
     measured_.reset();
     look_closer_ = true;
     want_measurement();
@@ -352,6 +357,7 @@ void Paths::update_own() {
     for (const Endpoint& endpoint : local_) add(endpoint, 1);
     if (own == own_) return;
     own_ = std::move(own);
+    book().on_own_endpoints(reactor_.now());
     callbacks_.changed();
 }
 

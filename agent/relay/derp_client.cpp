@@ -2,6 +2,8 @@
 #include "agent/coordination/backoff.hpp"
 #include "base/log.hpp"
 
+#include <algorithm>
+
 namespace tailrace {
 namespace {
 
@@ -59,6 +61,19 @@ void DerpClient::set_home(int region) {
     if (home_ != 0) open(home_);
 }
 
+void DerpClient::on_network_change(const std::vector<IpAddress>& own) {
+    for (auto& [number, region] : regions_) {
+        if (!region.link) continue;
+        IpAddress local = region.link->local_address();
+        bool gone = local.valid() && !local.is_loopback() && !local.is_link_local() && !own.empty() &&
+                    std::ranges::find(own, local) == own.end();
+        if (gone)
+            region.link->close();
+        else
+            region.link->check();
+    }
+}
+
 bool DerpClient::is_connected(int region) const {
     auto found = regions_.find(region);
     return found != regions_.end() && found->second.link != nullptr;
@@ -110,12 +125,12 @@ bool DerpClient::may_leave(int number, TimePoint now) const {
 Task<void> DerpClient::keep(std::shared_ptr<bool> alive, DerpClient* self, int number) {
     Backoff backoff;
     while (*alive && !self->may_leave(number, self->reactor_.now())) {
-        auto stream =
+        auto login =
             co_await dial_derp(self->reactor_, self->regions_[number].definition, self->identity_, self->mark_);
         if (!*alive) co_return;
         Region& region = self->regions_[number];
-        if (!stream) {
-            std::string trouble = stream.error().message();
+        if (!login) {
+            std::string trouble = login.error().message();
             if (trouble != region.trouble)
                 log::warn("no connection to a relay", {{"region", number}, {"error", trouble}});
             region.trouble = std::move(trouble);
@@ -126,7 +141,9 @@ Task<void> DerpClient::keep(std::shared_ptr<bool> alive, DerpClient* self, int n
         }
         backoff.reset();
         region.trouble.clear();
-        log::info("connected to a relay", {{"region", number}, {"code", region.definition.region_code}});
+        log::info(
+            "connected to a relay",
+            {{"region", number}, {"code", region.definition.region_code}, {"fast_start", login->fast ? "yes" : "no"}});
         DerpLink::Callbacks callbacks;
         callbacks.packet = [alive, self, number](const NodeKey& from, BytesView packet) {
             if (!*alive) return;
@@ -141,7 +158,7 @@ Task<void> DerpClient::keep(std::shared_ptr<bool> alive, DerpClient* self, int n
         callbacks.health = [alive, self, number](std::string trouble) {
             if (*alive) self->regions_[number].health = std::move(trouble);
         };
-        auto link = std::make_shared<DerpLink>(std::move(*stream), std::move(callbacks));
+        auto link = std::make_shared<DerpLink>(std::move(login->stream), std::move(callbacks));
         region.link = link;
         if (number == self->home_) link->send(derp::FrameType::NotePreferred, derp::write_note_preferred(true));
         for (auto& [to, packet] : region.waiting) link->send_packet(to, packet);

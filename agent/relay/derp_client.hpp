@@ -32,6 +32,8 @@ public:
     void set_home(int region);
     int home() const { return home_; }
     bool is_connected(int region) const;
+    /// Connections from an address that is none of ours any more end, the others are asked whether they still work.
+    void on_network_change(const std::vector<IpAddress>& own);
     std::optional<TimePoint> last_heard(int region) const;
     /// The code of a region, "fra"; empty for one that there is not.
     std::string code_of(int region) const;

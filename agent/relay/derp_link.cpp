@@ -1,9 +1,11 @@
 #include "agent/relay/derp_link.hpp"
 #include "agent/relay/relay_dial.hpp"
 #include "base/io/http1.hpp"
+#include "base/random.hpp"
 #include "proto/derp_stream.hpp"
 
 #include <cerrno>
+#include <sys/socket.h>
 
 namespace tailrace {
 namespace {
@@ -19,14 +21,42 @@ Task<Result<NodeKey>> read_server_key(Stream& stream) {
     co_return derp::parse_server_key(payload);
 }
 
-Task<Result<std::unique_ptr<Stream>>> log_in(std::unique_ptr<Stream> socket, wire::DerpNode node,
-                                             NodePrivateKey identity) {
+Bytes client_info(const NodePrivateKey& identity, const NodeKey& relay) {
+    derp::ClientInfo info;
+    info.version = derp::kVersion;
+    info.can_ack_pings = true;
+    return derp::write_frame(derp::FrameType::ClientInfo, derp::seal_client_info(info, identity, relay));
+}
+
+/// Request and login in one go; no HTTP answer comes, and the key that the relay sends is no news.
+Task<Result<DerpLogin>> log_in_fast(std::unique_ptr<Stream> socket, wire::DerpNode node, std::string ideal,
+                                    NodePrivateKey identity, NodeKey relay) {
+    std::string head = fmt::format("GET /derp HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: DERP\r\n"
+                                   "Derp-Fast-Start: 1\r\n",
+                                   node.host_name);
+    if (!ideal.empty()) head += fmt::format("Ideal-Node: {}\r\n", ideal);
+    head += "\r\n";
+    Bytes flight = to_bytes(as_bytes(head));
+    Bytes info = client_info(identity, relay);
+    flight.insert(flight.end(), info.begin(), info.end());
+    if (auto written = co_await socket->write_all(flight); !written) co_return written.error();
+    co_return DerpLogin{std::move(socket), true};
+}
+
+/// `ideal`: the first node of the region when this one is another; relays count such clients.
+Task<Result<DerpLogin>> log_in(std::unique_ptr<Stream> socket, wire::DerpNode node, std::string ideal,
+                               NodePrivateKey identity) {
+    if (auto peer = tls_peer(*socket))
+        if (auto relay = key_in_certificates(*peer))
+            co_return co_await log_in_fast(std::move(socket), std::move(node), std::move(ideal), std::move(identity),
+                                           *relay);
     Http1Client http{std::move(socket)};
     HttpRequest request;
     request.target = "/derp";
     request.authority = node.host_name;
     request.headers.add("Connection", "Upgrade");
     request.headers.add("Upgrade", "DERP");
+    if (!ideal.empty()) request.headers.add("Ideal-Node", ideal);
     auto response = co_await http.start(std::move(request));
     if (!response) co_return response.error();
     if (response->status != 101)
@@ -34,22 +64,20 @@ Task<Result<std::unique_ptr<Stream>>> log_in(std::unique_ptr<Stream> socket, wir
     auto stream = http.take_stream();
     auto key = co_await read_server_key(*stream);
     if (!key) co_return key.error();
-    derp::ClientInfo info;
-    info.version = derp::kVersion;
-    info.can_ack_pings = true;
-    Bytes frame = derp::write_frame(derp::FrameType::ClientInfo, derp::seal_client_info(info, identity, *key));
+    Bytes frame = client_info(identity, *key);
     if (auto written = co_await stream->write_all(frame); !written) co_return written.error();
-    co_return std::move(stream);
+    co_return DerpLogin{std::move(stream), false};
 }
 
 } // namespace
 
-Task<Result<std::unique_ptr<Stream>>> dial_derp(Reactor& reactor, wire::DerpRegion region, NodePrivateKey identity,
-                                                std::uint32_t mark) {
+Task<Result<DerpLogin>> dial_derp(Reactor& reactor, wire::DerpRegion region, NodePrivateKey identity,
+                                  std::uint32_t mark) {
     Error last = Error::make("region {} has no relay that may be used", region.region_id);
     TimePoint deadline = reactor.now() + std::chrono::seconds{10};
     for (const wire::DerpNode& node : region.nodes) {
         if (node.stun_only) continue;
+        std::string ideal = node.name == region.nodes.front().name ? "" : region.nodes.front().name;
         for (const std::string& host : relay_hosts(node)) {
             if (reactor.now() >= deadline) co_return last;
             auto socket = co_await dial_relay_node(reactor, node, host, mark);
@@ -59,9 +87,9 @@ Task<Result<std::unique_ptr<Stream>>> dial_derp(Reactor& reactor, wire::DerpRegi
             }
             Timer timer{reactor};
             timer.after(deadline - reactor.now(), [stream = socket->get()] { stream->close(); });
-            auto stream = co_await log_in(std::move(*socket), node, identity);
-            if (stream) co_return stream;
-            last = stream.error().with("relay {}", node.host_name);
+            auto login = co_await log_in(std::move(*socket), node, ideal, identity);
+            if (login) co_return login;
+            last = login.error().with("relay {}", node.host_name);
         }
     }
     co_return last;
@@ -69,7 +97,8 @@ Task<Result<std::unique_ptr<Stream>>> dial_derp(Reactor& reactor, wire::DerpRegi
 
 DerpLink::DerpLink(std::unique_ptr<Stream> stream, Callbacks callbacks)
     : stream_(std::move(stream)), callbacks_(std::move(callbacks)), more_(stream_->reactor()),
-      written_(stream_->reactor()), last_packet_sent_(stream_->reactor().now()), last_heard_(last_packet_sent_) {}
+      written_(stream_->reactor()), check_(stream_->reactor()), last_packet_sent_(stream_->reactor().now()),
+      last_heard_(last_packet_sent_) {}
 
 void DerpLink::send_packet(const NodeKey& to, BytesView packet) {
     if (packet.size() > derp::kMaxPacket) return;
@@ -93,6 +122,20 @@ void DerpLink::close() {
     over_ = true;
     stream_->close();
     more_.notify();
+}
+
+void DerpLink::check() {
+    if (over_ || asked_) return;
+    asked_ = random_array<sizeof(derp::PingData)>();
+    send(derp::FrameType::Ping, *asked_);
+    check_.after(kAnswer, [this] { close(); });
+}
+
+IpAddress DerpLink::local_address() {
+    sockaddr_storage address{};
+    socklen_t length = sizeof address;
+    if (::getsockname(stream_->descriptor().fd(), reinterpret_cast<sockaddr*>(&address), &length) != 0) return {};
+    return Endpoint::from_sockaddr(reinterpret_cast<const sockaddr*>(&address)).address.unmapped();
 }
 
 Task<void> DerpLink::write() {
@@ -135,6 +178,15 @@ Result<void> DerpLink::take(derp::FrameType type, BytesView payload) {
         send(FrameType::Pong, *data);
         return {};
     }
+    case FrameType::Pong: {
+        auto data = derp::parse_ping(payload);
+        if (!data) return data.error();
+        if (asked_ && *asked_ == *data) {
+            asked_.reset();
+            check_.cancel();
+        }
+        return {};
+    }
     case FrameType::Health:
         callbacks_.health(std::string{as_chars(payload)});
         return {};
@@ -172,6 +224,7 @@ Task<Error> DerpLink::run() {
         if (over_ && !why) why = Error::from_errno(ECANCELED, "relay");
     }
     close();
+    check_.cancel();
     co_await written_.wait(); // the writer uses the stream too
     co_return *why;
 }

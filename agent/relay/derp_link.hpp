@@ -8,13 +8,19 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace tailrace {
 
+/// A connection on which frames follow.
+struct DerpLogin {
+    std::unique_ptr<Stream> stream;
+    bool fast = false; ///< its certificates named the relay's key: a round trip less
+};
 /// Tries the region's nodes in their order until one lets us in; 10 s for all of it.
-Task<Result<std::unique_ptr<Stream>>> dial_derp(Reactor& reactor, wire::DerpRegion region, NodePrivateKey identity,
-                                                std::uint32_t mark);
+Task<Result<DerpLogin>> dial_derp(Reactor& reactor, wire::DerpRegion region, NodePrivateKey identity,
+                                  std::uint32_t mark);
 
 /// A connection that has logged in.
 class DerpLink {
@@ -23,6 +29,8 @@ public:
     static constexpr std::size_t kQueued = 128;
     /// A relay says something at least this often. Source: tailscale derp/derp_client.go.
     static constexpr auto kSilence = std::chrono::seconds{120};
+    /// It answers check() within this time, or it is given up.
+    static constexpr auto kAnswer = std::chrono::seconds{3};
 
     struct Callbacks {
         std::function<void(const NodeKey& from, BytesView packet)> packet;
@@ -37,6 +45,10 @@ public:
     /// Carries frames until the connection ends, and says why it did. Once only; keep the link alive meanwhile.
     Task<Error> run();
     void close();
+    /// Our network changed: does the connection still work?
+    void check();
+    /// Our end of it.
+    IpAddress local_address();
 
     TimePoint last_packet_sent() const { return last_packet_sent_; }
     TimePoint last_heard() const { return last_heard_; }
@@ -50,6 +62,8 @@ private:
     Callbacks callbacks_;
     std::deque<Bytes> queue_;
     Event more_, written_;
+    Timer check_;
+    std::optional<derp::PingData> asked_;
     bool over_ = false;
     TimePoint last_packet_sent_, last_heard_;
     std::uint64_t dropped_ = 0;

@@ -3,6 +3,8 @@
 #include "base/io/tls.hpp"
 #include "base/text.hpp"
 
+#include <algorithm>
+
 namespace tailrace {
 namespace {
 
@@ -32,6 +34,21 @@ std::vector<std::string> relay_hosts(const wire::DerpNode& node) {
     }
     if (out.empty()) out.push_back(node.host_name);
     return out;
+}
+
+std::optional<NodeKey> key_in_certificates(const TlsPeer& peer) {
+    constexpr std::string_view kPrefix = "derpkey";
+    if (!peer.tls13) return std::nullopt; // before 1.3 certificates travel in the clear
+    for (const TlsPeer::Certificate& certificate : peer.certificates) {
+        std::string_view name = certificate.common_name;
+        if (!name.starts_with(kPrefix) || !certificate.serial || *certificate.serial > 255) continue;
+        auto key = hex_decode(name.substr(kPrefix.size()));
+        if (!key || key->size() != NodeKey::kSize) return std::nullopt;
+        std::array<std::byte, NodeKey::kSize> raw{};
+        std::copy(key->begin(), key->end(), raw.begin());
+        return NodeKey{raw};
+    }
+    return std::nullopt;
 }
 
 Task<Result<std::unique_ptr<Stream>>> dial_relay_node(Reactor& reactor, wire::DerpNode node, std::string host,

@@ -49,6 +49,7 @@ int choose_protocol(SSL*, const unsigned char** out, unsigned char* length, cons
 class TlsStream final : public Stream {
 public:
     TlsStream(std::unique_ptr<Stream> socket, SSL* ssl) : socket_(std::move(socket)), ssl_(ssl) {}
+    SSL* ssl() const { return ssl_.get(); }
 
     Result<std::size_t> try_read(std::span<std::byte> into) override {
         ERR_clear_error();
@@ -229,14 +230,17 @@ namespace {
 
 using Sha256 = std::array<std::byte, 32>;
 
-bool is_derp_key(X509* certificate) {
+std::string common_name_of(X509* certificate) {
     X509_NAME* subject = X509_get_subject_name(certificate);
     int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
-    if (at < 0) return false;
+    if (at < 0) return "";
     ASN1_STRING* name = X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at));
-    std::string_view text{reinterpret_cast<const char*>(ASN1_STRING_get0_data(name)),
-                          static_cast<std::size_t>(ASN1_STRING_length(name))};
-    return text.starts_with("derpkey");
+    return {reinterpret_cast<const char*>(ASN1_STRING_get0_data(name)),
+            static_cast<std::size_t>(ASN1_STRING_length(name))};
+}
+
+bool is_derp_key(X509* certificate) {
+    return common_name_of(certificate).starts_with("derpkey");
 }
 
 int check_pin(X509_STORE_CTX* store, void* pin) {
@@ -264,6 +268,22 @@ int check_pin(X509_STORE_CTX* store, void* pin) {
 }
 
 } // namespace
+
+std::optional<TlsPeer> tls_peer(Stream& stream) {
+    auto* tls = dynamic_cast<TlsStream*>(&stream);
+    if (tls == nullptr) return std::nullopt;
+    TlsPeer peer;
+    peer.tls13 = SSL_version(tls->ssl()) >= TLS1_3_VERSION;
+    STACK_OF(X509)* chain = SSL_get_peer_cert_chain(tls->ssl());
+    for (int i = 0; chain != nullptr && i < sk_X509_num(chain); ++i) {
+        X509* certificate = sk_X509_value(chain, i);
+        TlsPeer::Certificate entry{common_name_of(certificate), std::nullopt};
+        std::uint64_t serial = 0;
+        if (ASN1_INTEGER_get_uint64(&serial, X509_get0_serialNumber(certificate)) == 1) entry.serial = serial;
+        peer.certificates.push_back(std::move(entry));
+    }
+    return peer;
+}
 
 Result<TlsContext> TlsContext::pinned(const std::array<std::byte, 32>& sha256) {
     auto made = new_context(TLS_client_method());

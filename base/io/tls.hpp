@@ -4,6 +4,7 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,18 @@ private:
     std::shared_ptr<ssl_ctx_st> context_;
     Verify verify_;
 };
+
+/// What the other side showed in the handshake.
+struct TlsPeer {
+    struct Certificate {
+        std::string common_name;
+        std::optional<std::uint64_t> serial; ///< empty: longer than that
+    };
+    bool tls13 = false;
+    std::vector<Certificate> certificates; ///< as sent, its own first
+};
+/// Empty when the stream is not TLS.
+std::optional<TlsPeer> tls_peer(Stream& stream);
 
 /// The stream must be a plain socket. ALPN offers http/1.1 only.
 Task<Result<std::unique_ptr<Stream>>> tls_accept(TlsContext context, std::unique_ptr<Stream> socket, Duration timeout);

@@ -173,6 +173,23 @@ TEST_F(RelayedPath, ACallIsAnsweredByPingsToAllItNamesAndByNoCall) {
     EXPECT_THAT(pinged(), IsEmpty()) << "a call by another key, or for another node";
 }
 
+TEST_F(RelayedPath, NewAddressesOfOursAreToldToWhoLooksForUsInVain) {
+    book_.on_own_endpoints(at(0s));
+    take();
+    EXPECT_EQ(calls_, 0) << "nobody talks";
+    book_.on_relayed_packet(at(1s), kAlice);
+    take();
+    EXPECT_EQ(calls_, 1);
+    book_.on_own_endpoints(at(2s));
+    take();
+    EXPECT_EQ(calls_, 1) << "at once, although the last call is not five seconds old";
+    tick(6s);
+    pong_all(6100ms);
+    book_.on_own_endpoints(at(7s));
+    take();
+    EXPECT_EQ(calls_, 0) << "the path works";
+}
+
 TEST_F(RelayedPath, APingThatComesBeforeOurLostOneIsAnsweredByAnother) {
     book_.on_relayed_packet(at(0s), kAlice);
     take();
