@@ -10,11 +10,14 @@
 #include <algorithm>
 #include <cerrno>
 #include <fcntl.h>
+#include <malloc.h>
 
 namespace tailrace {
 namespace {
 
-constexpr auto kLookEvery = std::chrono::seconds{2};         // at the device's counters and endpoints
+constexpr auto kLookEvery = std::chrono::seconds{2};      // at the device's counters and endpoints
+constexpr auto kLookIdleEvery = std::chrono::seconds{10}; // where nobody talks in a large tailnet
+constexpr std::size_t kSmallTailnet = 64;
 constexpr auto kLookCloser = std::chrono::milliseconds{200}; // while a path is contested
 constexpr auto kSettle = std::chrono::milliseconds{250};     // until the events of one change are all there
 constexpr auto kPatienceOfUp = std::chrono::seconds{5};      // before `up` is told that control does not answer
@@ -429,7 +432,6 @@ void Backend::park() {
 /// first one comes; the next comes 5 s later. So the first packet is one that nobody waits for. Not in large tailnets,
 /// where silence is worth more.
 void Backend::shake_hands(const NodeKey& peer) {
-    constexpr std::size_t kSmallTailnet = 64;
     const wire::Node* node = netmap_.find(peer);
     if (paths_ && paths_->is_relaying()) return; // the relay carries the first handshake
     if (!inner_ping_ || node == nullptr || node->addresses.empty() || netmap_.peers().size() > kSmallTailnet) return;
@@ -444,9 +446,10 @@ void Backend::shake_hands(const NodeKey& peer) {
 
 /// Once a session. Control tells peers our key too, but it may be away when we start over.
 void Backend::announce_disco_key(const WireGuardPeerState& peer) {
+    if (!inner_ping_ || !peer.last_handshake) return;
     NodeKey key{peer.public_key};
     const wire::Node* node = netmap_.find(key);
-    if (!inner_ping_ || !peer.last_handshake || node == nullptr || node->is_wireguard_only) return;
+    if (node == nullptr || node->is_wireguard_only) return;
     WallTime& told = announced_[key];
     if (told == *peer.last_handshake) return;
     told = *peer.last_handshake;
@@ -492,6 +495,7 @@ Task<void> Backend::run_engine() {
             outcome = co_await engine_.reconcile(std::move(config));
             if (!*alive) co_return;
             if (paths_) paths_->carry_out();
+            memory_to_give_back_ = true;
             if (outcome) {
                 std::vector<IpAddress> own;
                 for (const IpPrefix& prefix : netmap_.self().addresses) own.push_back(prefix.address());
@@ -630,11 +634,18 @@ void Backend::take_device_state(WireGuardState state) {
         if (peer.endpoint && peer.rx_bytes > known.received) paths_->book().on_data(now, key, *peer.endpoint);
     }
     wireguard_ = std::move(state);
+    device_read_ = now;
     auto is_gone = [&](const NodeKey& key) { return netmap_.find(key) == nullptr; };
     std::erase_if(announced_, [&](const auto& entry) { return is_gone(entry.first); });
     std::erase_if(last_write_, [&](const auto& entry) { return is_gone(entry.first); });
     std::erase_if(greeted_, is_gone);
     if (paths_) paths_->carry_out();
+}
+
+/// Reading thousands of peers is most of what an idle agent does. Who is silent is woken over the relay, by its packet.
+bool Backend::must_read_device() const {
+    bool small = netmap_.peers().size() <= kSmallTailnet;
+    return small || !paths_ || paths_->anybody_active() || reactor_.now() - device_read_ >= kLookIdleEvery;
 }
 
 Task<void> Backend::run_poll() {
@@ -644,13 +655,16 @@ Task<void> Backend::run_poll() {
         co_await reactor_.sleep(contested ? Duration{kLookCloser} : Duration{kLookEvery});
         if (!*alive) co_return;
         look_for_sleep();
+        if (std::exchange(memory_to_give_back_, false)) ::malloc_trim(0);
         if (!engine_up_ || !engine_.has_device()) continue;
-        auto now_state = engine_.read();
-        if (!now_state) {
-            wake_engine();
-            continue;
+        if (must_read_device()) {
+            auto now_state = engine_.read();
+            if (!now_state) {
+                wake_engine();
+                continue;
+            }
+            take_device_state(std::move(*now_state));
         }
-        take_device_state(std::move(*now_state));
         if (auto intact = engine_.check(); !intact) {
             log::warn("repairing", {{"error", intact.error()}});
             wake_engine();
@@ -903,6 +917,7 @@ void Backend::on_map_frame(wire::MapResponse frame) {
     }
     if (changes->any()) {
         netmap_from_control_ = true;
+        memory_to_give_back_ = true;
         save_netmap_soon();
         if (prefs_.config && netmap_.has_self() && prefs_.config->node_id != netmap_.self().stable_id) {
             prefs_.config->node_id = netmap_.self().stable_id;

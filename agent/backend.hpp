@@ -118,6 +118,7 @@ private:
     /// By which interface, gateway and address we reach the internet, both families.
     std::string way_out();
     void look_for_sleep();
+    bool must_read_device() const;
     std::vector<HostNetwork> host_networks();
     EngineConfig engine_config();
     void ensure_paths();
@@ -162,6 +163,8 @@ private:
     std::vector<Endpoint> endpoints_; ///< of our interfaces
     SleepWatch sleep_watch_;
     bool network_change_pending_ = false;
+    bool memory_to_give_back_ = false; ///< a network map was taken in or put in force: most of what that needed is free
+    TimePoint device_read_{};
     std::string way_out_; ///< as it was last
     Event engine_wake_;
     bool engine_up_ = false;        ///< what is in the kernel is as we want it

@@ -66,6 +66,8 @@ public:
     bool is_relaying() const { return relays_.is_connected(home_.home()); }
     const DerpClient& relays() const { return relays_; }
     bool is_relayed(const Endpoint& endpoint) const { return port_->is_ours(endpoint); }
+    /// Some peer is talked to.
+    bool anybody_active() const;
     /// A new measurement, waited for.
     Task<NetReport> measure();
 
@@ -85,7 +87,6 @@ private:
     void from_kernel(const NodeKey& to, const Bytes& datagram);
     void from_relay(int region, const NodeKey& from, BytesView packet);
     void call(const NodeKey& to, const DiscoKey& disco);
-    bool anybody_active() const;
 
     Reactor& reactor_;
     Options options_;
