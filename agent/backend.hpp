@@ -25,6 +25,7 @@ namespace tailrace {
 struct BackendOptions {
     std::string state_dir;
     EngineOptions engine;
+    bool port_mapping = true; ///< ask the gateway to forward our port
 };
 
 /// One watcher of the bus: lines wait here until they are written.
@@ -99,6 +100,7 @@ private:
     void refresh_endpoints();
     std::vector<HostNetwork> host_networks();
     EngineConfig engine_config();
+    PortMapping::Settings port_mapping_settings() const;
     void ensure_paths();
     void shake_hands(const NodeKey& peer);
     void announce_disco_key(const WireGuardPeerState& peer);

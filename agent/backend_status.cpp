@@ -229,18 +229,18 @@ Task<Result<std::string>> Backend::netcheck() {
             out += fmt::format("{}\"{}\":{}", out.empty() ? "" : ",", region, time.count());
         return out;
     };
-    std::string varies = !report.mapping_varies_by_destination   ? ""
-                         : *report.mapping_varies_by_destination ? "true"
-                                                                 : "false";
+    auto maybe = [](const std::optional<bool>& known) { return !known ? "" : *known ? "true" : "false"; };
     co_return fmt::format(
         "{{\"UDP\":{},\"IPv6\":{},\"IPv4\":{},\"IPv6CanSend\":{},\"IPv4CanSend\":{},\"OSHasIPv6\":true,\"ICMPv4\":"
         "false,"
-        "\"MappingVariesByDestIP\":\"{}\",\"UPnP\":\"\",\"PMP\":\"\",\"PCP\":\"\",\"PreferredDERP\":{},"
+        "\"MappingVariesByDestIP\":\"{}\",\"UPnP\":\"{}\",\"PMP\":\"{}\",\"PCP\":\"{}\",\"PreferredDERP\":{},"
         "\"RegionLatency\":{{{}}},\"RegionV4Latency\":{{{}}},\"RegionV6Latency\":{{{}}},\"GlobalV4\":\"{}\","
         "\"GlobalV6\":\"{}\",\"CaptivePortal\":\"\"}}",
-        report.udp, report.ipv6, report.ipv4, report.ipv6_can_send, report.ipv4_can_send, varies, report.preferred_derp,
-        latencies(report.region_latency), latencies(report.region_v4_latency), latencies(report.region_v6_latency),
-        endpoint(report.global_v4), endpoint(report.global_v6));
+        report.udp, report.ipv6, report.ipv4, report.ipv6_can_send, report.ipv4_can_send,
+        maybe(report.mapping_varies_by_destination), maybe(report.mapping.upnp), maybe(report.mapping.pmp),
+        maybe(report.mapping.pcp), report.preferred_derp, latencies(report.region_latency),
+        latencies(report.region_v4_latency), latencies(report.region_v6_latency), endpoint(report.global_v4),
+        endpoint(report.global_v6));
 }
 
 Result<std::string> Backend::whois(std::string_view asked) const {

@@ -69,12 +69,14 @@ int main(int argc, char** argv) {
     BackendOptions options;
     options.state_dir = "/var/lib/tailrace";
     std::string socket = "/run/tailrace/tailraced.sock", wireguard = "auto", log_format = "auto", log_level = "info";
-    bool version = false;
+    bool version = false, no_port_mapping = false;
     app.add_option("--state-dir", options.state_dir, "directory of the state, kept between starts")
         ->capture_default_str();
     app.add_option("--socket", socket, "path of the socket for tailrace")->capture_default_str();
     app.add_option("--device", options.engine.device, "name of the WireGuard device")->capture_default_str();
     app.add_option("--port", options.engine.port, "UDP port for WireGuard and path discovery")->capture_default_str();
+    app.add_flag("--no-port-mapping", no_port_mapping,
+                 "do not ask the gateway to forward the port (NAT-PMP, PCP, UPnP)");
     app.add_option("--wireguard", wireguard, "auto, kernel, or uapi (a userspace implementation)")
         ->capture_default_str();
     app.add_option("--log-format", log_format, "auto, text, json or journal")->capture_default_str();
@@ -100,6 +102,7 @@ int main(int argc, char** argv) {
     auto choice = parse_wireguard_choice(wireguard);
     if (!choice) return fail(choice.error().with("--wireguard"));
     options.engine.wireguard = *choice;
+    options.port_mapping = !no_port_mapping;
     if (options.engine.device.empty() || options.engine.device.size() >= IFNAMSIZ)
         return fail(Error::make("--device \"{}\": an interface name has 1 to {} characters", options.engine.device,
                                 IFNAMSIZ - 1));

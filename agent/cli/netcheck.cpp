@@ -1,11 +1,25 @@
 // `tailrace netcheck`: what our network lets through, and how far the relays are.
 #include "agent/cli/commands.hpp"
 #include "base/json/json.hpp"
+#include "base/text.hpp"
 #include "proto/control/derp_map.hpp"
 
 #include <algorithm>
 
 namespace tailrace::cli {
+namespace {
+
+/// What the gateway speaks; each is "true", "false", or "" when nobody asked.
+std::string port_mapping(const std::string& upnp, const std::string& pmp, const std::string& pcp) {
+    if (upnp.empty() && pmp.empty() && pcp.empty()) return "not checked";
+    std::vector<std::string> spoken;
+    if (upnp == "true") spoken.emplace_back("UPnP");
+    if (pmp == "true") spoken.emplace_back("NAT-PMP");
+    if (pcp == "true") spoken.emplace_back("PCP");
+    return join(spoken, ", ");
+}
+
+} // namespace
 
 Result<std::string> netcheck_text(std::string_view report_json, std::string_view derp_map_json) {
     auto value = json::parse_value(report_json);
@@ -58,6 +72,7 @@ Result<std::string> netcheck_text(std::string_view report_json, std::string_view
     out += fmt::format("\t* IPv4: {}\n", family("IPv4", "GlobalV4"));
     out += fmt::format("\t* IPv6: {}\n", family("IPv6", "GlobalV6"));
     out += fmt::format("\t* MappingVariesByDestIP: {}\n", text("MappingVariesByDestIP"));
+    out += fmt::format("\t* PortMapping: {}\n", port_mapping(text("UPnP"), text("PMP"), text("PCP")));
     out += fmt::format("\t* Nearest DERP: {}\n", nearest);
     out += "\t* DERP latency:\n";
     for (const Region& region : regions)

@@ -1,6 +1,7 @@
 // agent/path/net_report.hpp - what STUN tells about our network, and which relay region is home
 // (derp-disco-paths.md 4.2 and 4.13). Source: tailscale net/netcheck/netcheck.go.
 #pragma once
+#include "agent/path/port_mapping.hpp"
 #include "base/net.hpp"
 #include "base/time.hpp"
 #include "proto/control/derp_map.hpp"
@@ -23,6 +24,7 @@ struct NetReport {
     std::map<int, Duration> region_latency, region_v4_latency, region_v6_latency;
     std::optional<Endpoint> global_v4, global_v6;
     std::vector<Endpoint> other_globals; ///< seen in more than one answer
+    PortMapping::Services mapping;       ///< what the gateway speaks
 
     bool operator==(const NetReport&) const = default;
 };

@@ -4,10 +4,11 @@
              |                     |
     ---------+---------------------+------------+-----------------+------ the internet
                                                 |                 |
-                                             nat-a             nat-b        easy, hard, or none
+                                             nat-a             nat-b        easy, hard, port-mapped, or none
                                                 |                 |
                                               alice              bob
 """
+from ..miniupnpd import ALL, Miniupnpd
 from ..tailrace import Agent, TailraceControl, TailraceRelay
 from ..traffic import ping
 from ..wait import wait_for
@@ -24,13 +25,15 @@ table ip cut {
 
 
 class Net:
-    def __init__(self, lab, alice: str, bob: str, bob_is=Agent, relay_is=TailraceRelay):
+    def __init__(self, lab, alice: str, bob: str, bob_is=Agent, relay_is=TailraceRelay, speaks=ALL):
         self.lab = lab
         lab.internet()
         self.relay = relay_is(lab.host("relay", address="203.0.113.2"))
         self.control = TailraceControl(lab.host("control", address="203.0.113.1"), self.relay.derp_map)
         self.control.create_user("us")
         self.nats = {}
+        self.gateways = {} # of NATs of kind port-mapped, which speak these protocols
+        self._speaks = speaks
         self.hosts = {name: lab.host(name, self._behind(name, kind)) for name, kind in (("alice", alice), ("bob", bob))}
         self.alice, self.bob = Agent(self.hosts["alice"]), bob_is(self.hosts["bob"])
         for node in (self.alice, self.bob):
@@ -45,6 +48,8 @@ class Net:
         if kind == "public":
             return None
         self.nats[name] = self.lab.nat(f"nat-{name}", self.lab.internet(), kind)
+        if kind == "port-mapped":
+            self.gateways[name] = Miniupnpd(self.nats[name], self._speaks)
         return self.nats[name].lan
 
     def reaches(self, timeout: float = 10) -> None:
