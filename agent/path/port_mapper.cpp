@@ -98,6 +98,7 @@ void PortMapper::set_settings(const PortMapping::Settings& settings) {
     settings_ = settings;
     if (settings_.enabled) look_for_gateway();
     mapping_.set_settings(reactor_.now(), settings_);
+    mapping_.run(reactor_.now(), PortMapping::Effort::Usual);
     carry_out();
     if (!settings_.enabled) close_sockets();
 }
@@ -217,7 +218,7 @@ void PortMapper::carry_out() {
         log::info("the gateway forwards a port to us",
                   {{"at", *external}, {"by", name_of(*mapping_.protocol())}, {"gateway", network_->gateway}});
     else if (moved)
-        log::info("the gateway forwards no port to us any more", {{"error", mapping_.trouble()}});
+        log::info("the gateway forwards no port to us any more", {{"why", mapping_.trouble()}});
     if (mapping_.trouble() != trouble_ && !mapping_.trouble().empty())
         log::debug("no port mapping", {{"error", mapping_.trouble()}});
     trouble_ = mapping_.trouble();

@@ -27,6 +27,7 @@ void PortMapping::set_settings(TimePoint now, const Settings& settings) {
     if (!settings_.enabled) {
         give_back();
         forget_network();
+        trouble_ = "port mapping is switched off";
     } else if (upnp_goes) {
         if (mapping_ && mapping_->protocol == Protocol::Upnp) give_back();
         gateways_.clear();
@@ -50,7 +51,7 @@ void PortMapping::forget_network() {
     lost_ = false;
     services_ = {};
     seen_.clear();
-    epochs_.clear();
+    epoch_.reset();
     outside_ = {};
     gateways_.clear();
     boots_.clear();
@@ -250,7 +251,7 @@ void PortMapping::on_pmp(TimePoint now, BytesView datagram) {
     if (!response) return;
     if (const auto* address = std::get_if<nat_pmp::AddressResponse>(&*response)) {
         if (address->result != nat_pmp::kOk || !address->address.valid()) return;
-        note_epoch(now, Protocol::NatPmp, address->epoch);
+        note_epoch(now, address->epoch);
         seen_[Protocol::NatPmp] = now;
         outside_ = address->address;
         if (mapping_ && mapping_->protocol == Protocol::NatPmp) mapping_->external.address = outside_;
@@ -264,7 +265,7 @@ void PortMapping::on_pmp(TimePoint now, BytesView datagram) {
         return;
     }
     if (map.internal_port != port_) return; // somebody else's
-    epochs_[Protocol::NatPmp] = {now, map.epoch};
+    epoch_ = Epoch{now, map.epoch};
     granted_ = map;
     finish_pmp(now);
 }
@@ -280,7 +281,7 @@ void PortMapping::on_pcp(TimePoint now, BytesView datagram) {
     if (!response) return;
     if (response->kind == pcp::Response::Kind::Announce) {
         if (response->result != pcp::kOk) return; // there, but of no use to us
-        note_epoch(now, Protocol::Pcp, response->epoch);
+        note_epoch(now, response->epoch);
         seen_[Protocol::Pcp] = now;
         return;
     }
@@ -291,7 +292,7 @@ void PortMapping::on_pcp(TimePoint now, BytesView datagram) {
         fail(now, fmt::format("PCP: {}", pcp::result_text(response->result)));
         return;
     }
-    epochs_[Protocol::Pcp] = {now, response->epoch};
+    epoch_ = Epoch{now, response->epoch};
     succeed(now, Protocol::Pcp, {mapping.external_address, mapping.external_port}, response->lifetime);
 }
 
@@ -315,13 +316,12 @@ void PortMapping::on_ssdp(TimePoint now, BytesView datagram) {
 }
 
 /// A gateway's clock that fell behind ours has started over, and its mappings are gone. Source: RFC 6886 3.6.
-void PortMapping::note_epoch(TimePoint now, Protocol protocol, std::uint32_t value) {
-    auto known = epochs_.find(protocol);
-    if (known != epochs_.end() && mapping_ && mapping_->protocol == protocol) {
-        auto passed = std::chrono::duration_cast<std::chrono::seconds>(now - known->second.at).count();
-        if (std::int64_t{value} + 2 < std::int64_t{known->second.value} + passed * 7 / 8) begin_again(now);
-    }
-    epochs_[protocol] = {now, value};
+/// NAT-PMP and PCP have one clock (RFC 6887, appendix A): some gateways announce only by the one what the other lost.
+void PortMapping::note_epoch(TimePoint now, std::uint32_t value) {
+    auto known = std::exchange(epoch_, Epoch{now, value});
+    if (!known || !mapping_) return;
+    auto passed = std::chrono::duration_cast<std::chrono::seconds>(now - known->at).count();
+    if (std::int64_t{value} + 2 < std::int64_t{known->value} + passed * 7 / 8) begin_again(now);
 }
 
 /// At most once a second: what makes us do it is not proven to come from the gateway.

@@ -103,7 +103,7 @@ private:
     void on_pmp(TimePoint now, BytesView datagram);
     void on_pcp(TimePoint now, BytesView datagram);
     void on_ssdp(TimePoint now, BytesView datagram);
-    void note_epoch(TimePoint now, Protocol protocol, std::uint32_t value);
+    void note_epoch(TimePoint now, std::uint32_t value);
     void begin_again(TimePoint now);
     void finish_pmp(TimePoint now);
     void succeed(TimePoint now, Protocol protocol, const Endpoint& external, std::chrono::seconds lifetime);
@@ -130,7 +130,7 @@ private:
 
     Services services_;
     std::map<Protocol, TimePoint> seen_;
-    std::map<Protocol, Epoch> epochs_;
+    std::optional<Epoch> epoch_;                  ///< the gateway's clock, as it said last
     IpAddress outside_;                           ///< the gateway's own, as NAT-PMP says
     std::optional<nat_pmp::MapResponse> granted_; ///< waits for outside_
     std::vector<ssdp::Answer> gateways_;

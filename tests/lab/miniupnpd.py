@@ -6,6 +6,8 @@
 miniupnpd serves only where it has a public address, and thinks rightly that 203.0.113.0/24 is none: the box has another
 one, which leads to it by a route of the internet's switch.
 """
+import time
+
 from .lab import Nat
 from .wait import wait_for
 
@@ -50,9 +52,14 @@ class Miniupnpd:
         self.box.nft(SILENCED.format(" ".join(silenced)))
 
     def start(self) -> None:
+        self._started = time.monotonic()
         before = len(self.program.output()) if self.program else 0
         self.program = self.box.start("miniupnpd", ["/usr/sbin/miniupnpd", "-d", "-f", self._config, "-P", self.box.directory / "miniupnpd.pid"])
         wait_for(lambda: self._last_words in self.program.output()[before:], 10, "miniupnpd serves")
+
+    def age(self) -> float:
+        """Seconds since it started."""
+        return time.monotonic() - self._started
 
     def restart(self) -> None:
         """It comes back knowing nothing, as after a power cut."""

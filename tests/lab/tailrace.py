@@ -106,11 +106,12 @@ class TailraceRelay:
 class Agent:
     """tailraced and tailrace on a host."""
 
-    def __init__(self, host: Host, wireguard: str = "auto", device: str = "tailrace0", port: int = 41641, wait: bool = True):
+    def __init__(self, host: Host, wireguard: str = "auto", device: str = "tailrace0", port: int = 41641, wait: bool = True, more=()):
         self.host = host
         self.wireguard = wireguard
         self.device = device
         self.port = port
+        self.more = more # words on its command line
         self.state = host.directory / "tailraced"
         self.program = None
         self.start(wait)
@@ -118,7 +119,7 @@ class Agent:
     def start(self, wait: bool = True) -> None:
         self.program = self.host.start("tailraced", [
             TAILRACED, "--state-dir", self.state, "--socket", AGENT_SOCKET, "--device", self.device, "--port", self.port,
-            "--wireguard", self.wireguard])
+            "--wireguard", self.wireguard, *self.more])
         if wait:
             self.wait_until_up()
 
