@@ -31,6 +31,7 @@ void PortMapping::set_settings(TimePoint now, const Settings& settings) {
     } else if (upnp_goes) {
         if (mapping_ && mapping_->protocol == Protocol::Upnp) give_back();
         gateways_.clear();
+        seen_.erase(Protocol::Upnp);
         if (stage_ == Stage::Upnp) fail(now, "UPnP is switched off");
     }
 }
