@@ -16,6 +16,7 @@ namespace {
 constexpr std::uint16_t kAnnouncementPort = 5350;
 constexpr auto kConnect = std::chrono::seconds{1};
 constexpr auto kExchange = std::chrono::seconds{2};
+constexpr auto kSettle = std::chrono::milliseconds{500}; // a router's routes change many times a second
 constexpr int kFirstUnprivilegedPort = 1024;
 
 struct Gateway {
@@ -86,7 +87,7 @@ PortMapper::PortMapper(Reactor& reactor, Options options, std::function<void()> 
                    return static_cast<std::uint16_t>(kFirstUnprivilegedPort +
                                                      random_below(65535 - kFirstUnprivilegedPort));
                }),
-      timer_(reactor) {}
+      timer_(reactor), settle_(reactor) {}
 
 PortMapper::~PortMapper() {
     *alive_ = false;
@@ -104,11 +105,15 @@ void PortMapper::set_settings(const PortMapping::Settings& settings) {
 }
 
 void PortMapper::on_network_change() {
-    if (!settings_.enabled) return;
-    auto before = network_;
-    look_for_gateway();
-    if (network_ != before) mapping_.run(reactor_.now(), PortMapping::Effort::Usual);
-    carry_out();
+    if (!settings_.enabled || std::exchange(look_pending_, true)) return;
+    settle_.after(kSettle, [this] {
+        look_pending_ = false;
+        if (!settings_.enabled) return;
+        auto before = network_;
+        look_for_gateway();
+        if (network_ != before) mapping_.run(reactor_.now(), PortMapping::Effort::Usual);
+        carry_out();
+    });
 }
 
 void PortMapper::run() {
@@ -120,20 +125,19 @@ void PortMapper::run() {
 
 Task<void> PortMapper::probe() {
     auto alive = alive_;
-    constexpr auto kLook = std::chrono::milliseconds{20};
     if (!settings_.enabled) co_return;
     look_for_gateway();
-    for (bool asked : {false, true}) { // what is under way began before us
-        if (asked) {
-            mapping_.run(reactor_.now(), PortMapping::Effort::Fresh);
-            carry_out();
-        }
-        TimePoint end = reactor_.now() + PortMapping::kAttempt + 2 * PortMapping::kWindow;
-        while (mapping_.is_busy() && reactor_.now() < end) {
-            co_await reactor_.sleep(kLook);
-            if (!*alive) co_return;
-        }
-    }
+    co_await until_idle(alive, this); // what is under way began before us
+    if (!*alive) co_return;
+    mapping_.run(reactor_.now(), PortMapping::Effort::Fresh);
+    carry_out();
+    co_await until_idle(alive, this);
+}
+
+Task<void> PortMapper::until_idle(std::shared_ptr<bool> alive, PortMapper* self) {
+    constexpr auto kLook = std::chrono::milliseconds{20};
+    TimePoint end = self->reactor_.now() + PortMapping::kAttempt + 2 * PortMapping::kWindow;
+    while (*alive && self->mapping_.is_busy() && self->reactor_.now() < end) co_await self->reactor_.sleep(kLook);
 }
 
 void PortMapper::look_for_gateway() {

@@ -18,10 +18,12 @@ public:
     };
     /// `changed`: external() or services() has another value.
     PortMapper(Reactor& reactor, Options options, std::function<void()> changed);
+    /// Leaves the mapping as it is: the tunnel outlives the agent, and this is where peers reach it.
     ~PortMapper();
 
     void set_settings(const PortMapping::Settings& settings);
-    /// Routes or addresses have changed: is there another gateway?
+    /// Routes or addresses have changed: is there another gateway? Looked at a little later, for changes come in
+    /// crowds.
     void on_network_change();
     /// Somebody needs paths.
     void run();
@@ -35,6 +37,7 @@ private:
     using Socket = std::shared_ptr<UdpSocket>;
     static Task<void> receive(std::shared_ptr<bool> alive, PortMapper* self, Socket socket);
     static Task<void> ask(std::shared_ptr<bool> alive, PortMapper* self, PortMapping::AskHttp question);
+    static Task<void> until_idle(std::shared_ptr<bool> alive, PortMapper* self);
     void look_for_gateway();
     void open_sockets(const PortMapping::Network& network, int device_index);
     void close_sockets();
@@ -44,7 +47,8 @@ private:
     Options options_;
     std::function<void()> changed_;
     PortMapping mapping_;
-    Timer timer_;
+    Timer timer_, settle_;
+    bool look_pending_ = false;
     PortMapping::Settings settings_;
     std::optional<PortMapping::Network> network_;
     int device_index_ = 0;
