@@ -53,9 +53,8 @@ class Miniupnpd:
 
     def start(self) -> None:
         self._started = time.monotonic()
-        before = len(self.program.output()) if self.program else 0
         self.program = self.box.start("miniupnpd", ["/usr/sbin/miniupnpd", "-d", "-f", self._config, "-P", self.box.directory / "miniupnpd.pid"])
-        wait_for(lambda: self._last_words in self.program.output()[before:], 10, "miniupnpd serves")
+        wait_for(lambda: self._last_words in self.program.output(), 10, "miniupnpd serves")
 
     def age(self) -> float:
         """Seconds since it started."""

@@ -28,7 +28,7 @@ class Ping:
         return self._program.output().count("no answer yet")
 
     def answered(self) -> int:
-        return self._program.output()[self._from:].count("bytes from")
+        return self._program.output().count("bytes from")
 
     def stop(self) -> None:
         """Whatever was lost."""
