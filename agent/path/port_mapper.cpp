@@ -186,6 +186,7 @@ Task<void> PortMapper::receive(std::shared_ptr<bool> alive, PortMapper* self, So
         if (!datagram) {
             if (datagram.error().code() != ECANCELED)
                 log::warn("port mapping hears nothing any more", {{"error", datagram.error()}});
+            if (socket == self->socket_) self->close_sockets(); // opened again with the next look
             co_return;
         }
         if (socket != self->socket_ && socket != self->announcements_) co_return; // of a network that is gone
