@@ -67,8 +67,8 @@ void PortMapping::give_back() {
                                               : std::nullopt;
     if (protocol == Protocol::NatPmp) send(nat_pmp::kPort, nat_pmp::write_delete_request(port_));
     if (protocol == Protocol::Pcp) send(nat_pmp::kPort, pcp::write_map_request(pcp_request(std::chrono::seconds{0})));
-    if (mapping_ && mapping_->upnp)
-        actions_.push_back(AskHttp{0, network_->gateway, UpnpDialogue::deletion(*mapping_->upnp)});
+    auto forwarded = mapping_ && mapping_->upnp ? mapping_->upnp : dialogue_ ? dialogue_->begun() : std::nullopt;
+    if (forwarded) actions_.push_back(AskHttp{0, network_->gateway, UpnpDialogue::deletion(*forwarded)});
     mapping_.reset();
     lost_ = false;
 }

@@ -56,6 +56,12 @@ UpnpDialogue::Request UpnpDialogue::deletion(const Mapping& mapping) {
     return {mapping.control_port, mapping.control_target, std::move(call.action), std::move(call.body)};
 }
 
+std::optional<UpnpDialogue::Mapping> UpnpDialogue::begun() const {
+    if (!question_ || (step_ != Step::Add && step_ != Step::External)) return std::nullopt;
+    const Control& control = controls_[at_];
+    return Mapping{{{}, port_}, control.port, control.target, control.service};
+}
+
 void UpnpDialogue::next_location() {
     question_.reset();
     while (!locations_.empty() && !question_) {

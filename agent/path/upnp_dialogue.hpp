@@ -48,6 +48,8 @@ public:
     void on_answer(const Result<Answer>& answer);
     /// Set when the dialogue ended well.
     const std::optional<Mapping>& mapping() const { return mapping_; }
+    /// What the gateway may forward already, though the dialogue has not ended: to be deleted when nobody wants it.
+    std::optional<Mapping> begun() const;
     /// Why there is none.
     const std::string& trouble() const { return trouble_; }
 

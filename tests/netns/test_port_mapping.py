@@ -38,7 +38,7 @@ def test_with_each_protocol_two_hard_nats_are_no_obstacle(lab, programs, protoco
     steady = Ping(net.hosts["bob"], net.alice.ip(), interval=0.02)
     steady.wait_for_reply()
     steady.finish()
-    assert f"PortMapping: {NAMES[protocol]}\n" in net.alice.cli("netcheck").stdout
+    wait_for(lambda: f"PortMapping: {NAMES[protocol]}\n" in net.alice.cli("netcheck").stdout, 15, "netcheck names it") # within its window
     assert f"{gateway.address}:41641" in json.dumps(net.control.nodes()), "control was told"
 
 
@@ -123,7 +123,7 @@ def test_a_bad_gateway_leads_us_nowhere(lab, programs, location, redirect):
     bad = box.start("bad", ["/usr/bin/python3", FAKE_GATEWAY, lan.gateway, location.format(**places), redirect.format(**places), 1 << 30])
     wait_for(lambda: "ready" in bad.output(), 10, "the bad gateway serves")
     wait_for(lambda: "Serving" in web.output(), 10, "mallory serves")
-    assert "PortMapping: UPnP" in net.alice.cli("netcheck", timeout=30).stdout
+    wait_for(lambda: "PortMapping: UPnP" in net.alice.cli("netcheck", timeout=30).stdout, 30, "the bad gateway is found")
     assert "search" in bad.output()
     if "{gateway}" in location:
         assert "GET /root.xml" in bad.output()

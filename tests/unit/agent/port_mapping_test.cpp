@@ -492,6 +492,18 @@ TEST_F(PortMappingTest, WhatIsOnItsWayWhenSwitchedOffIsGivenBackToo) {
     EXPECT_EQ(external(252ms), "none");
 }
 
+TEST_F(PortMappingTest, WhatUpnpHasBegunIsGivenBackToo) {
+    mapping_.run(at(0s), Effort::Usual);
+    hear(1ms, ssdp_answer(), kWeb);
+    pass(250ms);
+    (void)asked();
+    web(260ms, UpnpDialogue::Answer{200, "<root><service><serviceType>urn:schemas-upnp-org:service:WANIPConnection:1"
+                                         "</serviceType><controlURL>/ctl</controlURL></service></root>"});
+    EXPECT_THAT(asked(), ElementsAre("AddPortMapping"));
+    mapping_.set_settings(at(261ms), {false, true});
+    EXPECT_THAT(asked(), ElementsAre("DeletePortMapping"));
+}
+
 TEST_F(PortMappingTest, UpnpAloneCanBeSwitchedOff) {
     get_upnp();
     mapping_.set_settings(at(60s), {true, false});
