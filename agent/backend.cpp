@@ -207,6 +207,10 @@ SelfReport Backend::report() {
         net.os_has_ipv6 = measured.os_has_ipv6;
         net.working_icmpv4 = measured.icmp_v4;
         net.mapping_varies_by_dest_ip = measured.mapping_varies_by_destination;
+        net.have_port_map = paths_->has_port_mapping();
+        net.upnp = measured.mapping.upnp;
+        net.pmp = measured.mapping.pmp;
+        net.pcp = measured.mapping.pcp;
         net.preferred_derp = paths_->home();
         std::map<std::string, double> latency;
         for (const auto& [region, time] : measured.region_v4_latency)
@@ -351,6 +355,24 @@ EngineConfig Backend::engine_config() {
     return config;
 }
 
+namespace {
+
+/// The same after every start, so that a gateway knows its old mapping to be ours; says nothing about the key.
+pcp::Nonce mapping_nonce(const MachinePrivateKey& key) {
+    constexpr std::string_view kPurpose = "nonce of our port mapping";
+    std::array<std::byte, 32> digest{};
+    crypto_generichash(reinterpret_cast<unsigned char*>(digest.data()), digest.size(), key.data(), key.view().size(),
+                       as_uchars(as_bytes(kPurpose)), kPurpose.size());
+    return Reader{digest}.array<12>();
+}
+
+} // namespace
+
+PortMapping::Settings Backend::port_mapping_settings() const {
+    const wire::Node& self = netmap_.self();
+    return {options_.port_mapping && !self.has_cap("only-tcp-443"), !self.has_cap("debug-disable-upnp")};
+}
+
 void Backend::ensure_paths() {
     if (paths_) return;
     Paths::Callbacks callbacks;
@@ -371,6 +393,7 @@ void Backend::ensure_paths() {
     Paths::Options options;
     options.wireguard_port = options_.engine.port;
     options.mark = Engine::kMark;
+    options.mapping_nonce = mapping_nonce(machine_key_);
     if (auto device = find_wireguard(options_.engine.device); device && *device)
         if (auto left = (*device)->read()) options.device = std::move(*left);
     auto made = Paths::create(reactor_, disco_key_, std::move(options), std::move(callbacks));
@@ -477,6 +500,7 @@ Task<void> Backend::run_engine() {
                 known_down = static_cast<bool>(outcome);
                 inner_ping_.reset();
                 peer_api_.set_addresses({});
+                if (paths_) paths_->set_port_mapping({});
             }
             engine_up_ = false;
         } else if (netmap_.has_self() && (netmap_.self().machine_authorized || !netmap_from_control_) &&
@@ -485,6 +509,7 @@ Task<void> Backend::run_engine() {
             ensure_paths();
             EngineConfig config = engine_config();
             if (paths_) {
+                paths_->set_port_mapping(port_mapping_settings());
                 paths_->set_identity(config.node_key);
                 paths_->set_derp_map(netmap_.derp_map());
                 std::vector<PathBook::Peer> peers;
@@ -591,7 +616,7 @@ Task<void> Backend::run_monitor() {
             }
         }
         if (addresses) refresh_endpoints();
-        if (routes && paths_) paths_->disco().forget_routes();
+        if (routes && paths_) paths_->on_routes_change();
         if (elsewhere) on_network_change_soon();
         if (repair && engine_up_) wake_engine();
     }

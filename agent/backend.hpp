@@ -27,6 +27,7 @@ namespace tailrace {
 struct BackendOptions {
     std::string state_dir;
     EngineOptions engine;
+    bool port_mapping = true; ///< ask the gateway to forward our port
 };
 
 /// One watcher of the bus: lines wait here until they are written.
@@ -121,6 +122,7 @@ private:
     bool must_read_device() const;
     std::vector<HostNetwork> host_networks();
     EngineConfig engine_config();
+    PortMapping::Settings port_mapping_settings() const;
     void ensure_paths();
     void shake_hands(const NodeKey& peer);
     std::optional<PeerApiCaller> peer_api_caller(const IpAddress& from);

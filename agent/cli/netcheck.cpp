@@ -2,11 +2,25 @@
 #include "agent/cli/commands.hpp"
 #include "agent/local/pretty_json.hpp"
 #include "base/json/json.hpp"
+#include "base/text.hpp"
 #include "proto/control/derp_map.hpp"
 
 #include <algorithm>
 
 namespace tailrace::cli {
+namespace {
+
+/// What the gateway speaks; each is "true", "false", or "" when nobody asked.
+std::string port_mapping(const std::string& upnp, const std::string& pmp, const std::string& pcp) {
+    if (upnp.empty() && pmp.empty() && pcp.empty()) return "not checked";
+    std::vector<std::string> spoken;
+    if (upnp == "true") spoken.emplace_back("UPnP");
+    if (pmp == "true") spoken.emplace_back("NAT-PMP");
+    if (pcp == "true") spoken.emplace_back("PCP");
+    return join(spoken, ", ");
+}
+
+} // namespace
 
 Result<std::string> netcheck_text(std::string_view report_json, std::string_view derp_map_json) {
     auto value = json::parse_value(report_json);
@@ -75,6 +89,7 @@ Result<std::string> netcheck_text(std::string_view report_json, std::string_view
     out += fmt::format("\t* IPv4: {}\n", v4);
     out += fmt::format("\t* IPv6: {}\n", v6);
     out += fmt::format("\t* MappingVariesByDestIP: {}\n", perhaps("MappingVariesByDestIP"));
+    out += fmt::format("\t* PortMapping: {}\n", port_mapping(perhaps("UPnP"), perhaps("PMP"), perhaps("PCP")));
     if (std::string captive = perhaps("CaptivePortal"); !captive.empty())
         out += fmt::format("\t* CaptivePortal: {}\n", captive);
     out += fmt::format("\t* Nearest DERP: {}\n", nearest);

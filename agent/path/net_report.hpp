@@ -1,6 +1,7 @@
 // agent/path/net_report.hpp - what STUN tells about our network, and which relay region is home
 // (derp-disco-paths.md 4.2 and 4.13). Source: tailscale net/netcheck/netcheck.go.
 #pragma once
+#include "agent/path/port_mapping.hpp"
 #include "base/net.hpp"
 #include "base/time.hpp"
 #include "proto/control/derp_map.hpp"
@@ -27,6 +28,7 @@ struct NetReport {
     std::map<Endpoint, int> seen_v4, seen_v6; ///< how many answers named each
     std::vector<Endpoint> other_globals;      ///< seen in more than one answer
     std::optional<bool> captive_portal;       ///< somebody answers HTTP in the name of others; empty: not known
+    PortMapping::Services mapping;            ///< what the gateway speaks
 
     bool operator==(const NetReport&) const = default;
 };

@@ -71,6 +71,9 @@ std::string write_net_report(const NetReport& report, const WallTime& now) {
     out.os_has_ipv6 = report.os_has_ipv6;
     out.icmp_v4 = report.icmp_v4;
     out.varies = report.mapping_varies_by_destination;
+    out.upnp = report.mapping.upnp;
+    out.pmp = report.mapping.pmp;
+    out.pcp = report.mapping.pcp;
     out.preferred = report.preferred_derp;
     out.latency = nanoseconds(report.region_latency);
     out.v4_latency = nanoseconds(report.region_v4_latency);

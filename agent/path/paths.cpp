@@ -27,6 +27,8 @@ Paths::Paths(Reactor& reactor, Options options, Callbacks callbacks)
       relays_(reactor, options_.mark,
               {[this](int region, const NodeKey& from, BytesView packet) { from_relay(region, from, packet); },
                [this](int region, bool connected) { on_relay_changed(region, connected); }}),
+      mapper_(reactor, {options_.wireguard_port, options_.mark, options_.mapping_nonce},
+              [this] { on_mapping_changed(); }),
       measured_event_(reactor), measure_wanted_(reactor) {}
 
 Paths::~Paths() {
@@ -144,9 +146,15 @@ void Paths::on_network_change() {
     std::vector<IpAddress> own;
     for (const Endpoint& endpoint : local_) own.push_back(endpoint.address);
     relays_.on_network_change(own);
+    mapper_.on_network_change();
     measured_.reset();
     look_closer_ = true;
     want_measurement();
+}
+
+void Paths::on_routes_change() {
+    disco_->forget_routes();
+    mapper_.on_network_change();
 }
 
 void Paths::park() {
@@ -259,6 +267,7 @@ Task<std::vector<NetCheck::Server>> Paths::servers() {
 
 Task<void> Paths::measure_now(std::shared_ptr<bool> alive, Paths* self) {
     self->measuring_ = true;
+    self->mapper_.run();
     auto servers = co_await self->servers();
     if (!*alive) co_return;
     TimePoint now = self->reactor_.now();
@@ -330,6 +339,7 @@ void Paths::take_report(NetReport report) {
                 report.icmp_v4 != report_.icmp_v4 || report.os_has_ipv6 != report_.os_has_ipv6 ||
                 report.mapping_varies_by_destination != report_.mapping_varies_by_destination;
     report_ = std::move(report);
+    report_.mapping = mapper_.services();
     if (home_.home() != before) {
         log::info("home relay chosen", {{"region", home_.home()}, {"code", relays_.code_of(home_.home())}});
         relay_failed_ = false;
@@ -349,6 +359,7 @@ void Paths::update_own() {
         bool known = std::ranges::any_of(own, [&](const OwnEndpoint& one) { return one.endpoint == endpoint; });
         if (!known) own.push_back({endpoint, type});
     };
+    if (auto mapped = mapper_.external()) add(*mapped, 3);
     if (report_.global_v4) add(*report_.global_v4, 2);
     if (report_.global_v6) add(*report_.global_v6, 2);
     for (const Endpoint& endpoint : report_.other_globals) add(endpoint, 2);
@@ -361,11 +372,20 @@ void Paths::update_own() {
     callbacks_.changed();
 }
 
+void Paths::on_mapping_changed() {
+    report_.mapping = mapper_.services();
+    auto own = own_;
+    update_own();
+    if (own == own_) callbacks_.changed(); // update_own() has told otherwise
+}
+
 Task<NetReport> Paths::measure() {
     auto alive = alive_;
     look_closer_ = true;
-    want_measurement();
     auto since = reactor_.now();
+    want_measurement();
+    co_await mapper_.probe();
+    if (!*alive) co_return NetReport{};
     for (int i = 0; i < 240 && (!measured_ || *measured_ < since); ++i) {
         co_await reactor_.sleep(std::chrono::milliseconds{50});
         if (!*alive) co_return NetReport{};

@@ -3,6 +3,7 @@
 #pragma once
 #include "agent/path/disco_loop.hpp"
 #include "agent/path/net_report.hpp"
+#include "agent/path/port_mapper.hpp"
 #include "agent/relay/derp_client.hpp"
 #include "agent/relay/relay_port.hpp"
 #include "netlink/wireguard.hpp"
@@ -17,8 +18,8 @@
 
 namespace tailrace {
 
-/// An address that others may try, and how we know it (control-protocol.md 6, EndpointType: 1 local, 2 STUN, 4 a STUN
-/// address with our own port).
+/// An address that others may try, and how we know it (control-protocol.md 6, EndpointType: 1 local, 2 STUN, 3 a port
+/// that the gateway forwards, 4 a STUN address with our own port).
 struct OwnEndpoint {
     Endpoint endpoint;
     int type = 1;
@@ -42,6 +43,7 @@ public:
         std::uint32_t mark = 0;
         /// What an earlier agent left in the device: relayed endpoints are given to the same peers again.
         std::optional<WireGuardState> device;
+        pcp::Nonce mapping_nonce{}; ///< see PortMapping
     };
     static Result<std::unique_ptr<Paths>> create(Reactor& reactor, DiscoPrivateKey key, Options options,
                                                  Callbacks callbacks);
@@ -57,6 +59,10 @@ public:
     /// Our interfaces' addresses, with the port: what is tried on a LAN.
     void set_local_endpoints(std::vector<Endpoint> local);
     void on_network_change();
+    void on_routes_change();
+    /// Switched off, the gateway is asked to forget what it forwards to us.
+    void set_port_mapping(const PortMapping::Settings& settings) { mapper_.set_settings(settings); }
+    bool has_port_mapping() const { return mapper_.external().has_value(); }
     /// A last step before the agent ends in good order.
     void park();
 
@@ -84,6 +90,7 @@ private:
     void take_report(NetReport report);
     void send_waiting_calls();
     void update_own();
+    void on_mapping_changed();
     void from_kernel(const NodeKey& to, const Bytes& datagram);
     void from_relay(int region, const NodeKey& from, BytesView packet);
     void call(const NodeKey& to, const DiscoKey& disco);
@@ -94,6 +101,7 @@ private:
     std::unique_ptr<DiscoLoop> disco_;
     std::unique_ptr<RelayPort> port_;
     DerpClient relays_;
+    PortMapper mapper_;
     wire::DerpMap map_;
     NodeKey self_;
     std::vector<PathBook::Peer> peers_;

@@ -224,6 +224,7 @@ Result<UdpSocket> UdpSocket::bind(Reactor& reactor, const Endpoint& at, Options 
     if (v6) done = set_option(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, 1, "IPV6_V6ONLY");
     if (done && options.mark != 0)
         done = set_option(fd.get(), SOL_SOCKET, SO_MARK, static_cast<int>(options.mark), "SO_MARK");
+    if (done && options.reuse_address) done = set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR");
     if (done && options.original_destination)
         done = v6 ? set_option(fd.get(), IPPROTO_IPV6, IPV6_RECVORIGDSTADDR, 1, "IPV6_RECVORIGDSTADDR")
                   : set_option(fd.get(), IPPROTO_IP, IP_RECVORIGDSTADDR, 1, "IP_RECVORIGDSTADDR");

@@ -67,6 +67,7 @@ public:
         std::uint32_t mark = 0;            ///< SO_MARK, 0 for none
         bool original_destination = false; ///< fill Datagram::to
         std::string device;                ///< SO_BINDTODEVICE; empty: any
+        bool reuse_address = false;        ///< SO_REUSEADDR: others listen for the same announcements
         bool transparent = false;          ///< IP_TRANSPARENT: may receive what tc assigns to it for foreign ports
     };
     static Result<UdpSocket> bind(Reactor& reactor, const Endpoint& at, Options options);

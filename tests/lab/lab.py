@@ -38,7 +38,17 @@ table ip nat_box {
 """
 # As above with another outside port for each destination.
 HARD_NAT = EASY_NAT.replace("masquerade persistent", "masquerade random")
-NAT_RULES = {"easy": EASY_NAT, "hard": HARD_NAT}
+# As above with the chains in which miniupnpd (lab/miniupnpd.py) lets in what it forwards.
+PORT_MAPPED_NAT = HARD_NAT.replace("policy drop;", "policy drop; ct status dnat accept;") + """
+table inet miniupnpd {
+    chain prerouting { type nat hook prerouting priority dstnat; jump in_map; }
+    chain postrouting { type nat hook postrouting priority srcnat - 1; jump out_map; }
+    chain forwarded { }
+    chain in_map { }
+    chain out_map { }
+}
+"""
+NAT_RULES = {"easy": EASY_NAT, "hard": HARD_NAT, "port-mapped": PORT_MAPPED_NAT}
 
 
 class Link:
@@ -208,7 +218,8 @@ class Lab:
         return host
 
     def nat(self, name: str, outside: Link, kind: str, lan_prefix: str = "") -> Nat:
-        """A NAT box, "easy" (one port for an inside socket, whoever it talks to) or "hard" (another port each time)."""
+        """A NAT box: "easy" (one port for an inside socket, whoever it talks to), "hard" (another port each time), or
+        "port-mapped" (hard, and ready for miniupnpd)."""
         self._nats += 1
         lan_prefix = lan_prefix or f"192.168.{self._nats}.0/24"
         box = self.host(name, outside)

@@ -27,6 +27,9 @@ class Ping:
     def unanswered(self) -> int:
         return self._program.output().count("no answer yet")
 
+    def answered(self) -> int:
+        return self._program.output().count("bytes from")
+
     def stop(self) -> None:
         """Whatever was lost."""
         self._program.signal(signal.SIGINT)

@@ -4,10 +4,11 @@
              |                     |
     ---------+---------------------+------------+-----------------+------ the internet
                                                 |                 |
-                                             nat-a             nat-b        easy, hard, or none
+                                             nat-a             nat-b        easy, hard, port-mapped, or none
                                                 |                 |
                                               alice              bob
 """
+from ..miniupnpd import ALL, Miniupnpd
 from ..tailrace import Agent, TailraceControl, TailraceRelay
 from ..traffic import ping
 from ..wait import wait_for
@@ -26,13 +27,15 @@ table ip cut {
 class Net:
     """`prepare` is called with the hosts before their agents start."""
 
-    def __init__(self, lab, alice: str, bob: str, bob_is=Agent, relay_is=TailraceRelay, prepare=lambda hosts: None):
+    def __init__(self, lab, alice: str, bob: str, bob_is=Agent, relay_is=TailraceRelay, prepare=lambda hosts: None, speaks=ALL):
         self.lab = lab
         lab.internet()
         self.relay = relay_is(lab.host("relay", address="203.0.113.2"))
         self.control = TailraceControl(lab.host("control", address="203.0.113.1"), self.relay.derp_map)
         self.control.create_user("us")
         self.nats = {}
+        self.gateways = {} # of NATs of kind port-mapped, which speak these protocols
+        self._speaks = speaks
         self.hosts = {name: lab.host(name, self._behind(name, kind)) for name, kind in (("alice", alice), ("bob", bob))}
         prepare(self.hosts)
         self.alice, self.bob = Agent(self.hosts["alice"]), bob_is(self.hosts["bob"])
@@ -48,6 +51,8 @@ class Net:
         if kind == "public":
             return None
         self.nats[name] = self.lab.nat(f"nat-{name}", self.lab.internet(), kind)
+        if kind == "port-mapped":
+            self.gateways[name] = Miniupnpd(self.nats[name], self._speaks)
         return self.nats[name].lan
 
     def reaches(self, timeout: float = 10) -> None:

@@ -1,3 +1,4 @@
+#include "agent/cli/commands.hpp"
 #include "agent/cli/format.hpp"
 #include "agent/local/pretty_json.hpp"
 
@@ -86,6 +87,19 @@ TEST(ScrubAuthKeys, LeavesNoKeyReadable) {
 TEST(PrettyJson, IndentsAsGoDoes) {
     EXPECT_EQ(pretty_json(R"({"a":[],"b":{"c":"x,{"},"d":[1,2]})", "  "),
               "{\n  \"a\": [],\n  \"b\": {\n    \"c\": \"x,{\"\n  },\n  \"d\": [\n    1,\n    2\n  ]\n}");
+}
+
+TEST(Netcheck, SaysWhatTheGatewaySpeaks) {
+    auto line = [](const std::string& fields) {
+        auto text = netcheck_text("{" + fields + "}", "{}");
+        return text ? text->substr(text->find("PortMapping"))
+                          .substr(0, text->substr(text->find("PortMapping")).find('\n'))
+                    : text.error().message();
+    };
+    EXPECT_EQ(line(R"("UPnP":true,"PMP":true,"PCP":true)"), "PortMapping: UPnP, NAT-PMP, PCP");
+    EXPECT_EQ(line(R"("UPnP":false,"PMP":true,"PCP":false)"), "PortMapping: NAT-PMP");
+    EXPECT_EQ(line(R"("UPnP":false,"PMP":false,"PCP":false)"), "PortMapping: ");
+    EXPECT_EQ(line(R"("UPnP":null,"PMP":null,"PCP":null)"), "PortMapping: not checked");
 }
 
 } // namespace

@@ -121,7 +121,9 @@ TEST(Tables, WhenEveryPortIsInARangeOfItsOwnTheLastOneIsClosedAndNamed) {
         all.dst_ports.push_back(
             {"100.64.0.1", {static_cast<std::uint16_t>(port), static_cast<std::uint16_t>(port)}, false});
     TableNumbers numbers;
-    PolicyTables tables = compile_tables(input_with({all}), numbers);
+    TableLimits room;
+    room.rows = 2 * TR_PORTS;
+    PolicyTables tables = compile_tables(input_with({all}), numbers, room);
     EXPECT_EQ(tables.warnings.size(), 1u);
     EXPECT_EQ(tables.ports->class_of[65535], 0);
     EXPECT_NE(tables.ports->class_of[65534], 0);
