@@ -82,6 +82,7 @@ TEST(NetReportTest, IsWrittenAsStockClientsWriteIt) {
                       "\t* IPv4: (no addr found)\n"
                       "\t* IPv6: no, unavailable in OS\n"
                       "\t* MappingVariesByDestIP: \n"
+                      "\t* PortMapping: not checked\n"
                       "\t* CaptivePortal: false\n"
                       "\t* Nearest DERP: Bern\n"
                       "\t* DERP latency:\n"
@@ -100,8 +101,9 @@ TEST(NetReportTest, ShowsWhatStunSaw) {
     EXPECT_THAT(text, HasSubstr(R"("GlobalV4Counters":{"203.0.113.9:4000":2})"));
     auto shown = cli::netcheck_text(text, kMap);
     ASSERT_TRUE(shown);
-    EXPECT_THAT(*shown, HasSubstr("* IPv4: yes, 203.0.113.9:4000\n\t* IPv6: no, but OS has support\n"
-                                  "\t* MappingVariesByDestIP: false\n\t* Nearest DERP: unknown"));
+    EXPECT_THAT(*shown,
+                HasSubstr("* IPv4: yes, 203.0.113.9:4000\n\t* IPv6: no, but OS has support\n"
+                          "\t* MappingVariesByDestIP: false\n\t* PortMapping: not checked\n\t* Nearest DERP: unknown"));
     EXPECT_THAT(*shown, Not(HasSubstr("DERP latency")));
 }
 
