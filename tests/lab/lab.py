@@ -24,6 +24,7 @@ from .program import CommandFailed, Program
 PROJECT = pathlib.Path(__file__).resolve().parent.parent.parent
 BUILD = PROJECT / os.environ.get("BUILD_DIR", "build")
 INTERNET = "203.0.113.0/24"
+INTERNET6 = "2001:db8::/64" # who wants IPv6 there asks for it: Host.add_v6()
 PATH = ":".join([str(BUILD / "agent"), str(BUILD / "control"), "/usr/local/sbin", "/usr/local/bin",
                  "/usr/sbin", "/usr/bin", "/sbin", "/bin"])
 
@@ -142,6 +143,16 @@ class Host:
         self.ip(f"address add {address}/{link.prefix.prefixlen} dev {device}", f"link set {device} up")
         return address
 
+    def add_v6(self, number: int) -> str:
+        """A public IPv6 address beside the one that this host has in the internet."""
+        net = ipaddress.ip_network(INTERNET6)
+        address = str(net[number])
+        self.ip(f"address add {address}/{net.prefixlen} dev eth0 nodad", f"route add default via {net[0xffff]}")
+        return address
+
+    def without_v4(self) -> None:
+        self.ip(f"address delete {self.address}/24 dev eth0")
+
     def _plug(self, device: str) -> str:
         """Name of the other end of the cable, on the switch."""
         return f"{self.name}-{device}"[:15]
@@ -206,6 +217,7 @@ class Lab:
             gateway = str(list(ipaddress.ip_network(INTERNET).hosts())[-1])
             switch.ip("link add br0 type bridge", f"address add {gateway}/24 dev br0", "link set br0 up")
             switch.sysctl("net.ipv4.ip_forward", 1)
+            switch.ip(f"address add {ipaddress.ip_network(INTERNET6)[0xffff]}/64 dev br0 nodad")
             self._internet = Link(self, switch, "br0", INTERNET, gateway)
         return self._internet
 

@@ -35,8 +35,8 @@ class Ping:
         self._program.signal(signal.SIGINT)
         self._program.wait(15)
 
-    def finish(self) -> int:
-        """Stops it and returns how many it sent. Fails when one was lost; those still on their way at the end don't count."""
+    def lost(self) -> dict:
+        """Stops it and counts: {"sent", "lost", "first_lost"}. Those still on their way at the end are not lost."""
         self._program.signal(signal.SIGINT)
         self._program.wait(15)
         text = self._program.output()
@@ -49,9 +49,14 @@ class Ping:
         lost = [number for number in range(1, last) if number not in replied]
         if sent - last > max(1, IN_FLIGHT_SECONDS / self.interval):
             lost += range(last + 1, sent + 1)
-        if lost:
-            raise PacketsLost(f"{self._program.name}: {len(lost)} of {sent} lost: {lost[:50]}")
-        return sent
+        return {"sent": sent, "lost": len(lost), "first_lost": lost[:50]}
+
+    def finish(self) -> int:
+        """Stops it and returns how many it sent. Fails when one was lost."""
+        counted = self.lost()
+        if counted["lost"]:
+            raise PacketsLost(f"{self._program.name}: {counted['lost']} of {counted['sent']} lost: {counted['first_lost']}")
+        return counted["sent"]
 
 
 def ping(host, target: str, count: int = 1, timeout: float = 5) -> bool:

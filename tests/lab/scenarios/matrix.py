@@ -1,0 +1,157 @@
+"""Every kind of network against every other: one tailnet with two nodes of each kind.
+
+      control .1   relay .2     (both with IPv6)
+          |           |
+    ------+-----------+----+-----------+--------+--------+---------+----------+--------- the internet
+                           |           |        |        |         |          |
+     a,b: public, v6-only          easy NAT  hard NAT  easy NAT  hard NAT   easy NAT
+                                       |        |        |       + miniupnpd  - UDP
+                                       |        |     easy NAT     |          |
+                                     easy     hard     double  port-mapped  no-udp
+
+A pair meets once: idle before, then 50 pings a second from the very first packet on.
+"""
+import base64
+import datetime
+import json
+import re
+import time
+
+from ..lab import BUILD
+from ..miniupnpd import Miniupnpd
+from ..stock import derp_map
+from ..tailrace import Agent, TailraceControl, TailraceRelay
+from ..traffic import Ping
+from ..wait import wait_for
+
+KINDS = ["public", "easy", "hard", "double", "port-mapped", "no-udp", "v6-only"]
+NO_UDP = """
+table ip blocked {
+    chain pass { type filter hook forward priority -10; ip protocol udp drop; }
+}
+"""
+MEETING_SECONDS = 6
+
+
+def is_direct_possible(a: str, b: str) -> bool:
+    """What stock clients reach, too: two that choose another port for each destination find no path, nor do those of
+    different address families."""
+    kinds = {a, b}
+    if "no-udp" in kinds:
+        return False
+    if "v6-only" in kinds:
+        return kinds <= {"v6-only", "public"}
+    if "hard" in kinds:
+        return bool(kinds & {"public", "port-mapped"})
+    return True
+
+
+class Node:
+    def __init__(self, matrix: "Matrix", name: str, kind: str, number: int):
+        lab = matrix.lab
+        link = None
+        url = matrix.control.url
+        if kind in ("easy", "hard", "port-mapped", "no-udp", "double"):
+            nat = lab.nat(f"n{number}", lab.internet(), {"double": "easy", "no-udp": "easy"}.get(kind, kind))
+            if kind == "double":
+                nat = lab.nat(f"m{number}", nat.lan, "easy")
+            if kind == "port-mapped":
+                Miniupnpd(nat)
+            if kind == "no-udp":
+                nat.box.nft(NO_UDP)
+            link = nat.lan
+        self.kind = kind
+        self.host = lab.host(name, link)
+        if kind in ("public", "v6-only"):
+            self.host.add_v6(0x100 + number)
+        if kind == "v6-only":
+            self.host.without_v4()
+            url = matrix.url6
+        self.agent = Agent(self.host)
+        self.agent.up(url, matrix.key)
+
+    def first_direct(self, peer: "Node", since: datetime.datetime):
+        """Seconds from `since` to the first direct path to the peer, by this node's log; None for never."""
+        key = self.agent.peer(peer.host.name)["PublicKey"].removeprefix("nodekey:")
+        short = base64.b64encode(bytes.fromhex(key)).decode()[:5]
+        for line in (self.host.directory / "tailraced.log").read_text().splitlines():
+            found = re.match(r"(\S+)Z +info +peer path changed peer=\[(.....)\] via=(\S+)", line)
+            if found and found[2] == short and not found[3].startswith("127."):
+                when = datetime.datetime.fromisoformat(found[1][:26]).replace(tzinfo=datetime.timezone.utc)
+                if when >= since:
+                    return (when - since).total_seconds()
+        return None
+
+
+class Matrix:
+    def __init__(self, lab, kinds=None):
+        self.lab = lab
+        self.kinds = kinds or KINDS
+        lab.internet()
+        relay_host = lab.host("relay", address="203.0.113.2")
+        relay_host.add_v6(2)
+        self.relay = TailraceRelay(relay_host)
+        relays = derp_map("203.0.113.2", cert_name=self.relay.cert_name)
+        relays["Regions"]["900"]["Nodes"][0]["IPv6"] = "2001:db8::2"
+        control_host = lab.host("control", address="203.0.113.1")
+        self.url6 = f"http://[{control_host.add_v6(1)}]:8080"
+        self.control = TailraceControl(control_host, relays, listen=":8080", listen_tls=":443")
+        self.control.create_user("us")
+        self.key = self.control.create_key("us")
+        self.nodes = {}
+        for side in ("a", "b"):
+            for kind in self.kinds:
+                number = len(self.nodes) + 1
+                self.nodes[side, kind] = Node(self, f"{side}-{kind}", kind, number)
+        count = len(self.nodes)
+        wait_for(lambda: self.relay_clients() == count, 20, "all are connected to the relay")
+        time.sleep(2)
+
+    def relay_clients(self) -> int:
+        return len(self.relay.host.run("ss -Htn state established sport = :443").stdout.splitlines())
+
+    def meet(self, pairs: list) -> list:
+        """All pairs at once, each node in one pair only."""
+        since = datetime.datetime.now(datetime.timezone.utc)
+        pings = [Ping(a.host, b.agent.ip(), interval=0.02) for a, b in pairs]
+        time.sleep(MEETING_SECONDS)
+        met = []
+        for (a, b), ping in zip(pairs, pings):
+            lost = ping.lost()
+            seconds = a.first_direct(b, since)
+            is_direct = bool(a.agent.direct_to(b.host.name)) and bool(b.agent.direct_to(a.host.name))
+            met.append({"a": a.kind, "b": b.kind, "path": "direct" if is_direct else "relay",
+                        "seconds": round(seconds, 2) if is_direct and seconds is not None else None, **lost})
+        return met
+
+    def meet_all(self) -> list:
+        """Each kind with each, in rounds of disjoint pairs."""
+        rows = []
+        for shift in range(len(self.kinds)):
+            rows += self.meet([(self.nodes["a", kind], self.nodes["b", self.kinds[(i + shift) % len(self.kinds)]])
+                               for i, kind in enumerate(self.kinds)])
+        return rows
+
+
+def table(rows: list) -> str:
+    lines = [f"{'from':12} {'to':12} {'path':7} {'direct after':>12} {'sent':>5} {'lost':>5}"]
+    for row in rows:
+        after = "" if row["seconds"] is None else f"{row['seconds']:.2f} s"
+        lines.append(f"{row['a']:12} {row['b']:12} {row['path']:7} {after:>12} {row['sent']:5} {row['lost']:5}")
+    return "\n".join(lines)
+
+
+def every_kind_meets_every_other(lab) -> None:
+    started = time.monotonic()
+    rows = Matrix(lab).meet_all()
+    print("\n" + table(rows))
+    results = BUILD / "test-results"
+    if results.is_dir():
+        (results / "paths-matrix.json").write_text(json.dumps(rows, indent=1) + "\n")
+    wrong = [row for row in rows if is_direct_possible(row["a"], row["b"]) and row["path"] != "direct"]
+    assert not wrong, table(wrong)
+    lossy = [row for row in rows if row["lost"] or not row["sent"]]
+    assert not lossy, table(lossy)
+    slow = [row for row in rows if row["path"] == "direct" and row["seconds"] is not None and row["seconds"] > 4]
+    assert not slow, table(slow)
+    print(f"{len(rows)} pairs in {time.monotonic() - started:.0f} s")
