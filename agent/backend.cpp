@@ -1,4 +1,5 @@
 #include "agent/backend.hpp"
+#include "agent/dataplane/steering.hpp"
 #include "agent/version.hpp"
 #include "base/file.hpp"
 #include "base/json/json.hpp"
@@ -390,6 +391,11 @@ void Backend::ensure_paths() {
     callbacks.changed = [this] {
         if (paths_) update_report(); // else it is being made
     };
+    callbacks.move_ports = [this](const std::map<Endpoint, std::uint16_t>& ports) {
+        std::vector<PortMove> moves;
+        for (const auto& [remote, port] : ports) moves.push_back({remote, port});
+        return engine_.move_ports(moves);
+    };
     Paths::Options options;
     options.wireguard_port = options_.engine.port;
     options.mark = Engine::kMark;
@@ -511,6 +517,7 @@ Task<void> Backend::run_engine() {
             if (paths_) {
                 paths_->set_port_mapping(port_mapping_settings());
                 paths_->set_identity(config.node_key);
+                paths_->set_hard_nat_traversal(prefs_.hard_nat_traversal);
                 paths_->set_derp_map(netmap_.derp_map());
                 std::vector<PathBook::Peer> peers;
                 for (const WantedPeer& peer : config.wanted.peers)
@@ -528,6 +535,11 @@ Task<void> Backend::run_engine() {
                     update_report();
                     wake_engine(); // the filter lets peers come to these ports
                 }
+            }
+            if (outcome && paths_ && !std::exchange(moves_adopted_, true)) {
+                std::map<Endpoint, std::uint16_t> ports;
+                for (const PortMove& move : engine_.moved_ports()) ports[move.remote] = move.port;
+                paths_->adopt_moves(ports);
             }
             if (outcome && !inner_ping_) {
                 InnerPing::Callbacks callbacks;

@@ -170,6 +170,7 @@ private:
     std::string way_out_; ///< as it was last
     Event engine_wake_;
     bool engine_up_ = false;        ///< what is in the kernel is as we want it
+    bool moves_adopted_ = false;    ///< ports that an earlier agent moved are known to paths_
     bool login_pending_ = false;    ///< somebody asked for a login that is not decided yet
     bool auth_key_does_it_ = false; ///< start_with() has begun one that needs nobody
     bool netmap_save_pending_ = false;

@@ -11,6 +11,8 @@ constexpr std::byte kMagic[6] = {std::byte{0x54}, std::byte{0x53}, std::byte{0xf
                                  std::byte{0x9f}, std::byte{0x92}, std::byte{0xac}};
 constexpr std::size_t kEndpointSize = 18;
 constexpr std::uint8_t kPing = 1, kPong = 2, kCallMeMaybe = 3;
+constexpr std::uint8_t kPunch = 0xd4; // ours; the reference client counts up from 1
+constexpr std::uint8_t kPunchVersion = 1;
 
 // 16 bytes of IPv6 (IPv4 mapped) and a port.
 void write_endpoint(Writer& out, const Endpoint& endpoint) {
@@ -33,9 +35,9 @@ Endpoint read_endpoint(Reader& in) {
 
 Bytes write_disco_message(const DiscoMessage& message) {
     Writer out;
-    auto head = [&out](std::uint8_t type) {
+    auto head = [&out](std::uint8_t type, std::uint8_t version = 0) {
         out.u8(type);
-        out.u8(0); // version
+        out.u8(version);
     };
     if (const auto* ping = std::get_if<DiscoPing>(&message)) {
         head(kPing);
@@ -49,6 +51,11 @@ Bytes write_disco_message(const DiscoMessage& message) {
     } else if (const auto* call = std::get_if<DiscoCallMeMaybe>(&message)) {
         head(kCallMeMaybe);
         for (const Endpoint& endpoint : call->endpoints) write_endpoint(out, endpoint);
+    } else if (const auto* punch = std::get_if<DiscoPunch>(&message)) {
+        head(kPunch, kPunchVersion);
+        out.u8(static_cast<std::uint8_t>(punch->step));
+        out.be32(punch->run);
+        write_endpoint(out, punch->outside);
     } else {
         head(std::get<DiscoUnknown>(message).type);
     }
@@ -81,6 +88,19 @@ Result<DiscoMessage> parse_disco_message(BytesView plaintext) {
         if (version == 0 && in.left() % kEndpointSize == 0)
             while (in.left() > 0) call.endpoints.push_back(read_endpoint(in));
         return DiscoMessage{std::move(call)};
+    }
+    if (type == kPunch && version == kPunchVersion) {
+        DiscoPunch punch;
+        std::uint8_t step = in.u8();
+        punch.run = in.be32();
+        punch.outside = read_endpoint(in);
+        if (!in.ok()) return in.error("disco punch");
+        if (punch.outside.address.is_v4() && punch.outside.address.is_unspecified()) punch.outside = {};
+        if (step < static_cast<std::uint8_t>(DiscoPunch::Step::Ask) ||
+            step > static_cast<std::uint8_t>(DiscoPunch::Step::Stop))
+            return DiscoMessage{DiscoUnknown{type}};
+        punch.step = static_cast<DiscoPunch::Step>(step);
+        return DiscoMessage{punch};
     }
     return DiscoMessage{DiscoUnknown{type}};
 }

@@ -35,13 +35,29 @@ struct DiscoCallMeMaybe {
     bool operator==(const DiscoCallMeMaybe&) const = default;
 };
 
+/// How two tailrace nodes agree to find one of many mappings of a NAT that is hard (agent/path/hole_puncher.hpp). A
+/// type of our own, over a relay only; reference clients ignore it silently, as every type that they do not know.
+struct DiscoPunch {
+    enum class Step : std::uint8_t {
+        Ask = 1,    ///< hard side: will you look for me? `outside` has my address, its port is zero
+        Ready = 2,  ///< easy side: yes; `outside` is where I am
+        Go = 3,     ///< hard side: my mappings are open, look now
+        Refuse = 4, ///< easy side: not now
+        Stop = 5,   ///< either side: somebody on the way does not want this
+    };
+    Step step = Step::Ask;
+    std::uint32_t run = 0; ///< which attempt, the hard side's choice
+    Endpoint outside;      ///< of the sender; unset where it says nothing
+    bool operator==(const DiscoPunch&) const = default;
+};
+
 /// A type that this version does not know; to be ignored.
 struct DiscoUnknown {
     std::uint8_t type = 0;
     bool operator==(const DiscoUnknown&) const = default;
 };
 
-using DiscoMessage = std::variant<DiscoPing, DiscoPong, DiscoCallMeMaybe, DiscoUnknown>;
+using DiscoMessage = std::variant<DiscoPing, DiscoPong, DiscoCallMeMaybe, DiscoPunch, DiscoUnknown>;
 
 /// The plaintext of a packet: type, version, payload.
 Bytes write_disco_message(const DiscoMessage& message);

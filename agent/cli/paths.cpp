@@ -76,6 +76,7 @@ Result<std::string> disco_frame_text(std::string_view line) {
                        text_of(frame, "Peer"), type, text_of(frame, "Via"));
     if (std::string id = text_of(frame, "TxID"); !id.empty()) out += " tx " + id;
     if (std::string seen = text_of(frame, "SeenFrom"); !seen.empty()) out += " seen from " + seen;
+    if (type == "punch") out += " " + text_of(frame, "Step");
     if (type == "call-me-maybe") out += " " + list_of(frame, "Endpoints");
     return out + "\n";
 }

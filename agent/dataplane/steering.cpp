@@ -2,6 +2,7 @@
 
 #include "agent/dataplane/programs.hpp"
 #include "base/text.hpp"
+#include "bpf/move.skel.h"
 #include "bpf/steer.skel.h"
 
 #include <arpa/inet.h>
@@ -20,7 +21,9 @@ namespace {
 
 constexpr const char* kProgramPin = "steer";
 constexpr const char* kLinkPrefix = "steer_link_";
-constexpr const char* kMaps[] = {"tr_steer_cfg", "tr_local", "tr_steered"};
+constexpr const char* kMoverPin = "move";
+constexpr const char* kMoverLinkPrefix = "move_link_";
+constexpr const char* kMaps[] = {"tr_steer_cfg", "tr_local", "tr_moves", "tr_steered"};
 
 /// Beside the filter's directory, so that either may go without the other.
 std::string pins_of(const std::string& device) {
@@ -31,10 +34,40 @@ Hook hook_on(unsigned interface_index) {
     return {interface_index, HookDirection::Ingress, fmt::format("{}{}", kLinkPrefix, interface_index)};
 }
 
+Hook mover_hook_on(unsigned interface_index) {
+    return {interface_index, HookDirection::Egress, fmt::format("{}{}", kMoverLinkPrefix, interface_index)};
+}
+
+Fd duplicate(int fd) {
+    return Fd{::fcntl(fd, F_DUPFD_CLOEXEC, 0)};
+}
+
+/// Maps are found again by their pins, and so shared by the two objects.
+void pin_maps(bpf_object* object, const PinDirectory& pins) {
+    for (const char* name : kMaps)
+        if (bpf_map* map = ::bpf_object__find_map_by_name(object, name))
+            ::bpf_map__set_pin_path(map, pins.path_of(name).c_str());
+}
+
+/// The pinned program when it is the same as the loaded one; else that one, pinned in its place.
+Result<Fd> keep_or_replace(const PinDirectory& pins, const char* name, int loaded) {
+    if (Fd pinned = pins.get(name); pinned && is_same_program(pinned.get(), loaded)) return pinned;
+    Fd kept = duplicate(loaded);
+    if (auto pinned = pins.pin(kept.get(), name); !pinned) return pinned.error();
+    return kept;
+}
+
 tr_local_key key_of(const IpAddress& address) {
     tr_local_key key{};
     key.family = address.is_v4() ? 4 : 6;
     std::memcpy(key.addr.bytes, address.bytes().data(), address.bytes().size());
+    return key;
+}
+
+tr_move_key key_of(const Endpoint& remote) {
+    tr_move_key key{};
+    key.addr = htonl(remote.address.v4_value());
+    key.port = htons(remote.port);
     return key;
 }
 
@@ -67,20 +100,25 @@ Result<Steering> Steering::open(const std::string& device, const SteeringOptions
     std::unique_ptr<tr_steer_object, void (*)(tr_steer_object*)> object{tr_steer_object__open(),
                                                                         &tr_steer_object__destroy};
     if (!object) return Error::from_errno(errno, "open the steering program{}", complaints.text());
-    for (const char* name : kMaps)
-        ::bpf_map__set_pin_path(::bpf_object__find_map_by_name(object->obj, name), out.pins_.path_of(name).c_str());
+    pin_maps(object->obj, out.pins_);
     if (int failed = tr_steer_object__load(object.get()))
         return Error::from_errno(-failed, "load the steering program{}", complaints.text());
+    std::unique_ptr<tr_move_object, void (*)(tr_move_object*)> mover{tr_move_object__open(), &tr_move_object__destroy};
+    if (!mover) return Error::from_errno(errno, "open the moving program{}", complaints.text());
+    pin_maps(mover->obj, out.pins_);
+    if (int failed = tr_move_object__load(mover.get()))
+        return Error::from_errno(-failed, "load the moving program{}", complaints.text());
 
-    auto keep = [](int fd) { return Fd{::fcntl(fd, F_DUPFD_CLOEXEC, 0)}; };
-    out.config_ = keep(::bpf_map__fd(object->maps.tr_steer_cfg));
-    out.local_ = keep(::bpf_map__fd(object->maps.tr_local));
-    out.steered_ = keep(::bpf_map__fd(object->maps.tr_steered));
-    out.program_ = out.pins_.get(kProgramPin);
-    if (!out.program_ || !is_same_program(out.program_.get(), ::bpf_program__fd(object->progs.tr_steer))) {
-        out.program_ = keep(::bpf_program__fd(object->progs.tr_steer));
-        if (auto pinned = out.pins_.pin(out.program_.get(), kProgramPin); !pinned) return pinned.error();
-    }
+    out.config_ = duplicate(::bpf_map__fd(object->maps.tr_steer_cfg));
+    out.local_ = duplicate(::bpf_map__fd(object->maps.tr_local));
+    out.steered_ = duplicate(::bpf_map__fd(object->maps.tr_steered));
+    out.moves_ = duplicate(::bpf_map__fd(object->maps.tr_moves));
+    auto program = keep_or_replace(out.pins_, kProgramPin, ::bpf_program__fd(object->progs.tr_steer));
+    if (!program) return program.error();
+    out.program_ = std::move(*program);
+    auto moving = keep_or_replace(out.pins_, kMoverPin, ::bpf_program__fd(mover->progs.tr_move_out));
+    if (!moving) return moving.error();
+    out.mover_ = std::move(*moving);
     out.attached_ = linked(out.pins_);
     return out;
 }
@@ -92,6 +130,10 @@ Result<void> Steering::remove(const std::string& device, const SteeringOptions& 
         for (unsigned index : all_interfaces())
             if (Hook hook = hook_on(index); is_attached(*pins, hook, program.get()))
                 if (auto gone = detach(*pins, hook); !gone) return gone;
+    if (Fd mover = pins->get(kMoverPin))
+        for (unsigned index : all_interfaces())
+            if (Hook hook = mover_hook_on(index); is_attached(*pins, hook, mover.get()))
+                if (auto gone = detach(*pins, hook); !gone) return gone;
     for (const std::string& name : pins->names())
         if (auto gone = pins->unpin(name); !gone) return gone;
     pins->remove_if_empty();
@@ -100,10 +142,11 @@ Result<void> Steering::remove(const std::string& device, const SteeringOptions& 
 
 Result<void> Steering::set_ports(const SteeringPorts& ports) {
     tr_steer_config config{};
+    std::uint32_t zero = 0;
+    (void)::bpf_map_lookup_elem(config_.get(), &zero, &config); // an array has all its elements
     config.wireguard_port = htons(ports.wireguard);
     config.agent_port4 = htons(ports.agent4);
     config.agent_port6 = htons(ports.agent6);
-    std::uint32_t zero = 0;
     if (::bpf_map_update_elem(config_.get(), &zero, &config, BPF_ANY) != 0)
         return Error::from_errno(errno, "tell the steering program its ports");
     return {};
@@ -142,14 +185,72 @@ Result<void> Steering::set_interfaces(const std::vector<std::string>& names) {
         auto attached = attach(pins_, hook_on(index), program_.get(), method_);
         if (!attached && attached.error().code() != ENODEV) return attached.error().with("steer datagrams");
     }
+    return keep_movers();
+}
+
+/// The moving program sits where the steering one does, while there is something to move.
+Result<void> Steering::keep_movers() {
+    bool needed = !moves().empty();
+    if (!needed && movers_are_gone_) return {};
+    movers_are_gone_ = false;
+    for (unsigned index : all_interfaces()) {
+        Hook hook = mover_hook_on(index);
+        bool wanted = needed && std::find(attached_.begin(), attached_.end(), index) != attached_.end();
+        if (is_attached(pins_, hook, mover_.get()) == wanted) continue;
+        if (!wanted) {
+            if (auto gone = detach(pins_, hook); !gone) return gone.error().with("stop moving datagrams");
+            continue;
+        }
+        auto attached = attach(pins_, hook, mover_.get(), method_);
+        if (!attached && attached.error().code() != ENODEV) return attached.error().with("move datagrams");
+    }
+    movers_are_gone_ = !needed;
     return {};
 }
 
 bool Steering::is_in_place() const {
     return std::ranges::all_of(attached_, [&](unsigned index) {
         char name[IF_NAMESIZE];
-        return ::if_indextoname(index, name) == nullptr || is_attached(pins_, hook_on(index), program_.get());
+        return ::if_indextoname(index, name) == nullptr ||
+               (is_attached(pins_, hook_on(index), program_.get()) &&
+                (movers_are_gone_ || is_attached(pins_, mover_hook_on(index), mover_.get())));
     });
+}
+
+Result<void> Steering::set_moves(const std::vector<PortMove>& moves) {
+    tr_steer_config config{};
+    std::uint32_t zero = 0;
+    (void)::bpf_map_lookup_elem(config_.get(), &zero, &config); // an array has all its elements
+    config.moves = static_cast<std::uint16_t>(moves.size());
+    for (const PortMove& old : this->moves()) {
+        bool stays = std::ranges::any_of(moves, [&](const PortMove& move) { return move.remote == old.remote; });
+        tr_move_key key = key_of(old.remote);
+        if (!stays && ::bpf_map_delete_elem(moves_.get(), &key) != 0 && errno != ENOENT)
+            return Error::from_errno(errno, "forget a moved port");
+    }
+    for (const PortMove& move : moves) {
+        if (!move.remote.address.is_v4()) return Error::make("{}: only IPv4 has moved ports", move.remote.text());
+        tr_move_key key = key_of(move.remote);
+        tr_move value{};
+        value.port = htons(move.port);
+        if (::bpf_map_update_elem(moves_.get(), &key, &value, BPF_ANY) != 0)
+            return Error::from_errno(errno, "tell the programs of a moved port");
+    }
+    if (::bpf_map_update_elem(config_.get(), &zero, &config, BPF_ANY) != 0)
+        return Error::from_errno(errno, "tell the programs that ports are moved");
+    return keep_movers();
+}
+
+std::vector<PortMove> Steering::moves() const {
+    std::vector<PortMove> out;
+    tr_move_key key{}, next{};
+    for (bool first = true; ::bpf_map_get_next_key(moves_.get(), first ? nullptr : &key, &next) == 0; first = false) {
+        key = next;
+        tr_move value{};
+        if (::bpf_map_lookup_elem(moves_.get(), &key, &value) == 0)
+            out.push_back({{IpAddress::v4(ntohl(key.addr)), ntohs(key.port)}, ntohs(value.port)});
+    }
+    return out;
 }
 
 Result<SteeringCounts> Steering::counts() const {

@@ -30,6 +30,14 @@ struct SteeringCounts {
     std::uint64_t no_socket = 0; ///< for the agent, but nobody listened
 };
 
+/// What WireGuard sends to `remote` leaves from our UDP port `port` instead of WireGuard's, and what comes from there
+/// to that port is WireGuard's. IPv4 only. Whoever makes one holds the port with a socket of his own.
+struct PortMove {
+    Endpoint remote;
+    std::uint16_t port = 0;
+    bool operator==(const PortMove&) const = default;
+};
+
 /// One program and its maps for all interfaces. Steers nothing until it has been told ports, addresses and interfaces.
 /// Programs stay attached when the object goes: without a listening agent they let everything pass.
 class Steering {
@@ -47,14 +55,22 @@ public:
     /// To all interfaces of set_interfaces() that there still are.
     bool is_in_place() const;
     Result<SteeringCounts> counts() const;
+    /// The whole list: others end. Costs nothing while there is none.
+    Result<void> set_moves(const std::vector<PortMove>& moves);
+    /// Those in force, also an earlier agent's.
+    std::vector<PortMove> moves() const;
 
 private:
     explicit Steering(PinDirectory pins) : pins_(std::move(pins)) {}
+
+    Result<void> keep_movers();
 
     PinDirectory pins_;
     AttachMethod method_ = AttachMethod::Automatic;
     std::vector<unsigned> attached_; ///< interface indexes
     Fd program_, config_, local_, steered_;
+    Fd mover_, moves_;
+    bool movers_are_gone_ = false; ///< seen to be attached nowhere
 };
 
 } // namespace tailrace

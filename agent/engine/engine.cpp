@@ -158,6 +158,15 @@ std::vector<std::string> Engine::warnings() const {
     return out;
 }
 
+Result<void> Engine::move_ports(const std::vector<PortMove>& moves) {
+    if (!filter_) return Error::make("no port can be moved while the packet filter is not there");
+    return filter_->move_ports(moves);
+}
+
+std::vector<PortMove> Engine::moved_ports() const {
+    return filter_ ? filter_->moved_ports() : std::vector<PortMove>{};
+}
+
 Result<std::vector<Link>> Engine::links() {
     if (!links_) {
         auto opened = Links::open();

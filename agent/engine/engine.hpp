@@ -18,6 +18,7 @@
 namespace tailrace {
 
 class PacketFilter;
+struct PortMove;
 
 /// How datagrams on WireGuard's port reach the agent: by the steering program, and where it cannot be had by raw
 /// sockets; or by these in any case.
@@ -70,6 +71,9 @@ public:
     /// Sees to it that disco and STUN reach the agent: where the steering program finds the agent's sockets, and on
     /// which interfaces it sits; or without it. An error: neither is possible.
     Result<void> steer(DiscoLoop& disco);
+    /// Steering::set_moves() and moves().
+    Result<void> move_ports(const std::vector<PortMove>& moves);
+    std::vector<PortMove> moved_ports() const;
 
 private:
     Result<void> ensure_device();

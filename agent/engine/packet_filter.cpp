@@ -73,6 +73,11 @@ Result<void> PacketFilter::steer(const SteeringPorts& ports, const std::vector<L
     return {};
 }
 
+Result<void> PacketFilter::move_ports(const std::vector<PortMove>& moves) {
+    if (!steering_) return Error::make("no port can be moved before datagrams are steered");
+    return steering_->set_moves(moves);
+}
+
 std::string PacketFilter::counters_json() const {
     std::string out = "{\"Reasons\":[";
     if (auto reasons = dataplane_.reasons()) {

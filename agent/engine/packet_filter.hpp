@@ -30,6 +30,9 @@ public:
     Task<Result<std::vector<std::string>>> commit(FilterInput input);
     /// Datagrams for the agent on WireGuard's port go to its sockets, whichever interface they come by.
     Result<void> steer(const SteeringPorts& ports, const std::vector<Link>& links);
+    /// See Steering; nothing is moved before steer().
+    Result<void> move_ports(const std::vector<PortMove>& moves);
+    std::vector<PortMove> moved_ports() const { return steering_ ? steering_->moves() : std::vector<PortMove>{}; }
     /// {"Reasons":[{"Reason","Passes","Packets","Bytes"}],"Rules":[...]}
     std::string counters_json() const;
 

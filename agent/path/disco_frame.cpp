@@ -32,6 +32,11 @@ std::string write_disco_frame(const DiscoFrame& frame, const WallTime& now, std:
         for (std::size_t i = 0; i < call->endpoints.size(); ++i)
             out += fmt::format("{}\"{}\"", i == 0 ? "" : ",", call->endpoints[i].text());
         out += ']';
+    } else if (const auto* punch = std::get_if<DiscoPunch>(&frame.message)) {
+        static constexpr const char* kSteps[] = {"", "ask", "ready", "go", "refuse", "stop"};
+        out += fmt::format(",\"Type\":\"punch\",\"Step\":\"{}\",\"Run\":{}",
+                           kSteps[static_cast<std::size_t>(punch->step)], punch->run);
+        if (punch->outside.valid()) out += fmt::format(",\"Outside\":\"{}\"", punch->outside.text());
     } else if (const auto* unknown = std::get_if<DiscoUnknown>(&frame.message)) {
         out += fmt::format(",\"Type\":\"type {}\"", unknown->type);
     }

@@ -58,9 +58,13 @@ Task<void> DiscoLoop::receive(std::shared_ptr<bool> alive, DiscoLoop* loop, UdpS
             if (datagram.error().code() == ECANCELED) co_return;
             continue; // an ICMP error of an earlier packet
         }
-        loop->handle(*datagram);
-        loop->carry_out();
+        loop->deliver(*datagram);
     }
+}
+
+void DiscoLoop::deliver(const Datagram& datagram) {
+    handle(datagram);
+    carry_out();
 }
 
 const DiscoBox* DiscoLoop::box(const DiscoKey& peer) {
@@ -99,6 +103,8 @@ void DiscoLoop::handle(const Datagram& datagram) {
     DiscoKey sender = disco_sender(datagram.data);
     show(DiscoFrame::Direction::In, datagram.from, *book_.node_of(sender), *message);
     TimePoint now = reactor_.now();
+    if (callbacks_.heard)
+        if (auto node = book_.node_of(sender)) callbacks_.heard(*node, datagram.from);
     if (const auto* ping = std::get_if<DiscoPing>(&*message)) {
         std::optional<NodeKey> claimed;
         if (!ping->node_key.is_zero()) claimed = ping->node_key;
@@ -122,7 +128,27 @@ void DiscoLoop::on_relayed(int region, const NodeKey& from, BytesView packet) {
         book_.on_pong(now, sender, pong->tx_id, relay_endpoint(region));
     else if (const auto* call = std::get_if<DiscoCallMeMaybe>(&*message))
         book_.on_call_me_maybe(now, sender, from, call->endpoints);
+    else if (const auto* punch = std::get_if<DiscoPunch>(&*message))
+        if (callbacks_.punch && book_.node_of(sender) == from) callbacks_.punch(from, *punch);
     carry_out();
+}
+
+Bytes DiscoLoop::seal(const NodeKey& to, const DiscoMessage& message) {
+    auto disco = book_.disco_of(to);
+    const DiscoBox* sealer = disco ? box(*disco) : nullptr;
+    return sealer == nullptr ? Bytes{} : sealer->seal(message);
+}
+
+void DiscoLoop::send_relayed(const NodeKey& to, const DiscoMessage& message) {
+    Bytes packet = seal(to, message);
+    if (packet.empty()) return;
+    show(DiscoFrame::Direction::Out, relay_endpoint(0), to, message);
+    callbacks_.relay(to, packet);
+}
+
+bool DiscoLoop::is_ping_of(const NodeKey& peer, BytesView packet) {
+    auto message = open(packet);
+    return message && std::holds_alternative<DiscoPing>(*message) && book_.node_of(disco_sender(packet)) == peer;
 }
 
 void DiscoLoop::send_call(const NodeKey& to, const DiscoKey& disco, const std::vector<Endpoint>& own) {

@@ -26,6 +26,10 @@ public:
         /// Somebody shall be told of our endpoints: call send_call() when they are fresh.
         std::function<void(const NodeKey& to, const DiscoKey& disco)> call_wanted;
         std::function<void(const stun::Response&)> stun_answer;
+        /// A peer said this over a relay.
+        std::function<void(const NodeKey& from, const DiscoPunch& message)> punch;
+        /// Something authentic of a peer came from there.
+        std::function<void(const NodeKey& peer, const Endpoint& from)> heard;
     };
     /// Binds the two sockets to which the steering program hands what arrives on WireGuard's port.
     static Result<std::unique_ptr<DiscoLoop>> create(Reactor& reactor, DiscoPrivateKey key,
@@ -51,6 +55,13 @@ public:
     /// A disco packet that a relay of this region brought from this node.
     void on_relayed(int region, const NodeKey& from, BytesView packet);
     void send_call(const NodeKey& to, const DiscoKey& disco, const std::vector<Endpoint>& own);
+    /// A whole packet for a peer; empty when its disco key is not known.
+    Bytes seal(const NodeKey& to, const DiscoMessage& message);
+    void send_relayed(const NodeKey& to, const DiscoMessage& message);
+    const NodeKey& identity() const { return self_; }
+    bool is_ping_of(const NodeKey& peer, BytesView packet);
+    /// As if it had come to WireGuard's port.
+    void deliver(const Datagram& datagram);
     /// Any datagram from WireGuard's port.
     Result<void> send_raw(const Endpoint& to, BytesView datagram) { return sender_.send(to, datagram); }
     /// To WireGuard, as if it came from this endpoint (derp-disco-paths.md 6.4, RedirectAs).

@@ -394,6 +394,12 @@ std::optional<NodeKey> PathBook::node_of(const DiscoKey& disco) const {
     return found->second;
 }
 
+std::optional<DiscoKey> PathBook::disco_of(const NodeKey& node) const {
+    auto found = peers_.find(node);
+    if (found == peers_.end() || found->second.disco.is_zero()) return std::nullopt;
+    return found->second.disco;
+}
+
 void PathBook::park(TimePoint now) {
     relaying_ = false;
     for (auto& [node, known] : peers_) {

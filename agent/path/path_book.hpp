@@ -151,6 +151,7 @@ public:
     /// What WireGuard should start with for a peer that it does not know.
     std::optional<Endpoint> endpoint(const NodeKey& node) const;
     std::optional<NodeKey> node_of(const DiscoKey& disco) const;
+    std::optional<DiscoKey> disco_of(const NodeKey& node) const;
     /// Before we go away: each peer to the last direct address that worked, for nobody will relay.
     void park(TimePoint now);
 

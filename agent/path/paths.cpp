@@ -61,10 +61,14 @@ Result<std::unique_ptr<Paths>> Paths::create(Reactor& reactor, DiscoPrivateKey k
     disco.stun_answer = [self](const stun::Response& response) {
         if (self->check_ && self->check_->on_answer(self->reactor_.now(), response)) self->measured_event_.notify();
     };
+    disco.punch = [self](const NodeKey& from, const DiscoPunch& message) { self->punch_->on_message(from, message); };
+    disco.heard = [self](const NodeKey& peer, const Endpoint& from) { self->punch_->on_heard(peer, from); };
     auto loop = DiscoLoop::create(reactor, std::move(key), self->options_.wireguard_port, self->options_.mark,
                                   std::move(disco));
     if (!loop) return loop.error();
     self->disco_ = std::move(*loop);
+    self->punch_ = std::make_unique<PunchLoop>(reactor, *self->disco_, self->options_.wireguard_port,
+                                               self->options_.mark, self->callbacks_.move_ports);
 
     std::uint16_t wished = 0;
     if (self->options_.device)
@@ -129,6 +133,7 @@ void Paths::set_peers(std::vector<PathBook::Peer> peers) {
         }
     }
     port_->addresses().keep_only(keys);
+    punch_->keep_only(keys);
     std::erase_if(initiations_, [&](const auto& entry) { return !keys.contains(entry.first); });
     bool first = peers_.empty() && !peers.empty();
     peers_ = std::move(peers);
@@ -142,6 +147,7 @@ void Paths::set_local_endpoints(std::vector<Endpoint> local) {
 }
 
 void Paths::on_network_change() {
+    punch_->on_network_change();
     disco_->on_network_change();
     std::vector<IpAddress> own;
     for (const Endpoint& endpoint : local_) own.push_back(endpoint.address);
@@ -177,6 +183,7 @@ void Paths::from_kernel(const NodeKey& to, const Bytes& datagram) {
     // WireGuard has not heard yet of the direct path that there is.
     bool sent = path.trusted && disco_->send_raw(*path.endpoint, datagram);
     if (!sent) relays_.send(home, to, datagram);
+    if (!sent) punch_->on_relayed_packet(to);
     carry_out();
 }
 
@@ -340,6 +347,7 @@ void Paths::take_report(NetReport report) {
                 report.mapping_varies_by_destination != report_.mapping_varies_by_destination;
     report_ = std::move(report);
     report_.mapping = mapper_.services();
+    update_punch();
     if (home_.home() != before) {
         log::info("home relay chosen", {{"region", home_.home()}, {"code", relays_.code_of(home_.home())}});
         relay_failed_ = false;
@@ -377,6 +385,15 @@ void Paths::on_mapping_changed() {
     auto own = own_;
     update_own();
     if (own == own_) callbacks_.changed(); // update_own() has told otherwise
+}
+
+void Paths::set_hard_nat_traversal(bool on) {
+    hard_nat_traversal_ = on;
+    update_punch();
+}
+
+void Paths::update_punch() {
+    punch_->set_self({hard_nat_traversal_, report_.mapping_varies_by_destination, report_.global_v4});
 }
 
 Task<NetReport> Paths::measure() {

@@ -4,6 +4,7 @@
 #include "agent/path/disco_loop.hpp"
 #include "agent/path/net_report.hpp"
 #include "agent/path/port_mapper.hpp"
+#include "agent/path/punch_loop.hpp"
 #include "agent/relay/derp_client.hpp"
 #include "agent/relay/relay_port.hpp"
 #include "netlink/wireguard.hpp"
@@ -37,6 +38,7 @@ public:
         std::function<void(const NodeKey&)> path_works;
         /// own_endpoints(), report() or the home relay changed: control wants to know.
         std::function<void()> changed;
+        PunchLoop::MovePorts move_ports;
     };
     struct Options {
         std::uint16_t wireguard_port = 0;
@@ -63,6 +65,10 @@ public:
     /// Switched off, the gateway is asked to forget what it forwards to us.
     void set_port_mapping(const PortMapping::Settings& settings) { mapper_.set_settings(settings); }
     bool has_port_mapping() const { return mapper_.external().has_value(); }
+    /// Whether many mappings are opened or probed for want of a direct path (HolePuncher).
+    void set_hard_nat_traversal(bool on);
+    /// Ports that an earlier agent left moved.
+    void adopt_moves(const std::map<Endpoint, std::uint16_t>& ports) { punch_->adopt(ports); }
     /// A last step before the agent ends in good order.
     void park();
 
@@ -91,6 +97,7 @@ private:
     void send_waiting_calls();
     void update_own();
     void on_mapping_changed();
+    void update_punch();
     void from_kernel(const NodeKey& to, const Bytes& datagram);
     void from_relay(int region, const NodeKey& from, BytesView packet);
     void call(const NodeKey& to, const DiscoKey& disco);
@@ -99,6 +106,8 @@ private:
     Options options_;
     Callbacks callbacks_;
     std::unique_ptr<DiscoLoop> disco_;
+    std::unique_ptr<PunchLoop> punch_;
+    bool hard_nat_traversal_ = true;
     std::unique_ptr<RelayPort> port_;
     DerpClient relays_;
     PortMapper mapper_;

@@ -79,6 +79,7 @@ struct Prefs {
     std::string netfilter_kind;
     bool remote_config = false;
     std::optional<std::vector<RawJson>> drive_shares;
+    bool hard_nat_traversal = true; ///< ours; the reference client has none
     std::optional<Persist> config;
 
     bool operator==(const Prefs&) const = default;
@@ -160,6 +161,7 @@ struct JsonFields<Prefs> {
         field("NetfilterKind", &Prefs::netfilter_kind),
         field("RemoteConfig", &Prefs::remote_config),
         field("DriveShares", &Prefs::drive_shares),
+        field("HardNATTraversal", &Prefs::hard_nat_traversal),
         field("Config", &Prefs::config),
     };
 };

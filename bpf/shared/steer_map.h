@@ -1,4 +1,4 @@
-/* bpf/shared/steer_map.h - what steer.bpf.c needs to know. */
+/* bpf/shared/steer_map.h - what steer.bpf.c and move.bpf.c need to know. */
 #pragma once
 #include "base.h"
 
@@ -7,9 +7,25 @@ struct tr_steer_config {
     __be16 wireguard_port; /* datagrams to this port are looked at */
     __be16 agent_port4;    /* the agent's UDP sockets, bound to the wildcard address; 0: none */
     __be16 agent_port6;
-    __u16 zero;
+    __u16 moves; /* how many there are in tr_moves, host order */
 };
 TR_ASSERT_SIZE(struct tr_steer_config, 8);
+
+/* Key of tr_moves (hash): a peer's outside address over IPv4. */
+struct tr_move_key {
+    __be32 addr;
+    __be16 port;
+    __u16 zero;
+};
+TR_ASSERT_SIZE(struct tr_move_key, 8);
+
+/* What WireGuard sends there leaves from this port, and what comes from there to this port is WireGuard's. */
+struct tr_move {
+    __be16 port;
+    __u16 zero;
+};
+TR_ASSERT_SIZE(struct tr_move, 4);
+enum { TR_MOVES = 1024 };
 
 /* Key of tr_local (hash): an address of this host. A packet to anything else may be forwarded and is never touched. */
 struct tr_local_key {

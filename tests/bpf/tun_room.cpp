@@ -47,6 +47,14 @@ void TunRoom::arrive(const Bytes& packet) {
         << std::strerror(errno);
 }
 
+std::optional<Bytes> TunRoom::depart() {
+    Bytes packet(65536);
+    ssize_t bytes = ::read(tun_.get(), packet.data(), packet.size());
+    if (bytes < 0) return std::nullopt;
+    packet.resize(static_cast<std::size_t>(bytes));
+    return packet;
+}
+
 Fd TunRoom::udp_socket(int family, std::uint16_t port) {
     Fd socket{::socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
     int result = -1;

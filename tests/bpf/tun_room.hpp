@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <string>
 
 namespace tailrace::test {
@@ -28,6 +29,8 @@ protected:
     /// A packet comes in.
     void arrive(const Packet& packet) { arrive(packet.bytes()); }
     void arrive(const Bytes& packet);
+    /// The next packet that left by the device.
+    std::optional<Bytes> depart();
     /// A socket bound to the wildcard address of a family.
     static Fd udp_socket(int family, std::uint16_t port);
     /// The datagrams that wait in a socket.

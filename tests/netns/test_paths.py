@@ -24,7 +24,7 @@ def test_who_can_be_direct_is(lab, programs, alice, bob):
     assert "via 203.0.113." in pong.splitlines()[-1], pong
 
 
-@pytest.mark.parametrize("alice, bob", [("easy", "hard"), ("hard", "hard")])
+@pytest.mark.parametrize("alice, bob", [("easy", "hard"), ("hard", "hard")]) # with one STUN server nobody knows that his NAT is hard
 def test_who_cannot_is_relayed(lab, programs, alice, bob):
     net = Net(lab, alice, bob)
     net.reaches()

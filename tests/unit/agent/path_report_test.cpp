@@ -77,6 +77,10 @@ TEST(DiscoFrameTest, IsALineForPeopleAndAnObjectForPrograms) {
     text = cli::disco_frame_text(
         write_disco_frame({DiscoFrame::Direction::In, relay_endpoint(0), NodeKey{}, call}, {}, "bob", 0));
     EXPECT_THAT(*text, HasSubstr("call-me-maybe relay 192.0.2.7:41641, 203.0.113.7:41641\n"));
+    DiscoPunch punch{DiscoPunch::Step::Ready, 7, kFar};
+    json = write_disco_frame({DiscoFrame::Direction::In, relay_endpoint(900), NodeKey{}, punch}, {}, "bob", 0);
+    EXPECT_THAT(json, HasSubstr(R"("Type":"punch","Step":"ready","Run":7,"Outside":"203.0.113.7:41641")"));
+    EXPECT_THAT(*cli::disco_frame_text(json), HasSubstr("punch         relay 900 ready\n"));
     EXPECT_FALSE(cli::disco_frame_text("7"));
 }
 

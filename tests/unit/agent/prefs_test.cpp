@@ -87,5 +87,15 @@ TEST(PrefFlags, SettingRoutesKeepsTheExitNodeOfferAndTheOtherWayRound) {
     EXPECT_FALSE(cli::prefs_of_set({{"advertise-routes", "0.0.0.0/0"}}, prefs));
 }
 
+TEST(Prefs, HardNatTraversalIsOnUntilItIsTurnedOff) {
+    EXPECT_TRUE(parse_prefs("{}")->hard_nat_traversal);
+    auto off = cli::prefs_of_set({{"hard-nat-traversal", "false"}}, Prefs{});
+    ASSERT_TRUE(off);
+    EXPECT_FALSE(parse_prefs(write_prefs(*off))->hard_nat_traversal);
+    auto masked = apply_masked_prefs(Prefs{}, masked_prefs(*off, cli::prefs_named({{"hard-nat-traversal", "false"}})));
+    ASSERT_TRUE(masked);
+    EXPECT_EQ(*masked, *off);
+}
+
 } // namespace
 } // namespace tailrace

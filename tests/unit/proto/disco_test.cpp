@@ -89,6 +89,23 @@ TEST(Disco, TruncatedMessagesAreErrorsAndUnknownOnesAreNot) {
               DiscoMessage{DiscoCallMeMaybe{}});
 }
 
+TEST(Disco, OurOwnMessageIsOfATypeThatOthersDoNotKnow) {
+    DiscoPunch punch{DiscoPunch::Step::Ready, 0x01020304, endpoint("2.3.4.5:1234")};
+    EXPECT_EQ(hex_encode(write_disco_message(punch)), "d401020102030400000000000000000000ffff0203040504d2");
+    EXPECT_EQ(*parse_disco_message(write_disco_message(punch)), DiscoMessage{punch});
+    DiscoPunch silent{DiscoPunch::Step::Go, 7, {}};
+    EXPECT_EQ(*parse_disco_message(write_disco_message(silent)), DiscoMessage{silent});
+    Bytes later = write_disco_message(punch);
+    later.push_back(std::byte{9}); // what a later version may add
+    EXPECT_EQ(*parse_disco_message(later), DiscoMessage{punch});
+    EXPECT_FALSE(parse_disco_message(BytesView{later}.first(24)));
+    for (auto [at, value] : {std::pair{1u, 2}, {2u, 0}, {2u, 6}}) { // another version, steps that there are not
+        Bytes foreign = write_disco_message(punch);
+        foreign[at] = static_cast<std::byte>(value);
+        EXPECT_EQ(*parse_disco_message(foreign), DiscoMessage{DiscoUnknown{0xd4}});
+    }
+}
+
 TEST(Disco, ForeignAndDamagedPacketsDoNotOpen) {
     auto box = DiscoBox::between(kB, kA.public_key());
     Bytes packet = *hex_decode(kPingPacket);
