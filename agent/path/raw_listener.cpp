@@ -76,7 +76,7 @@ std::optional<Datagram> parse_raw_udp(BytesView packet, bool v6, const IpAddress
 }
 
 Result<std::unique_ptr<RawListener>> RawListener::open(Reactor& reactor, std::uint16_t port, Received received) {
-    std::unique_ptr<RawListener> listener{new RawListener(reactor, port, std::move(received))};
+    std::unique_ptr<RawListener> listener{new RawListener(port, std::move(received))};
     auto v4 = open_raw(false, port), v6 = open_raw(true, port);
     if (!v4 && !v6) return v4.error();
     if (v4) listener->v4_ = std::make_unique<Descriptor>(reactor, std::move(*v4));

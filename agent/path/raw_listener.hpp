@@ -19,11 +19,9 @@ public:
     ~RawListener();
 
 private:
-    RawListener(Reactor& reactor, std::uint16_t port, Received received)
-        : reactor_(reactor), port_(port), received_(std::move(received)) {}
+    RawListener(std::uint16_t port, Received received) : port_(port), received_(std::move(received)) {}
     static Task<void> receive(std::shared_ptr<bool> alive, RawListener* self, Descriptor* socket, bool v6);
 
-    Reactor& reactor_;
     std::uint16_t port_;
     Received received_;
     std::unique_ptr<Descriptor> v4_, v6_;
