@@ -2,9 +2,11 @@
 
 #include "proto/stun.hpp"
 
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include <array>
+#include <cstring>
 
 namespace tailrace::relay {
 namespace {
@@ -13,12 +15,36 @@ constexpr std::size_t kBatch = 32;
 constexpr int kMostBatches = 4;       // then others have their turn
 constexpr std::size_t kLongest = 512; // requests have 40 bytes; a cut one fails its fingerprint
 
+/// Which of our addresses a request came to: the answer must come from there, or no NAT lets it in.
+union AskedAddress {
+    cmsghdr header;
+    std::array<char, CMSG_SPACE(sizeof(in6_pktinfo))> bytes;
+};
+
+/// Makes what was received with a request fit for its answer: the address, and any way out, but for link-local ones.
+void answer_from_there(msghdr& message) {
+    for (cmsghdr* entry = CMSG_FIRSTHDR(&message); entry != nullptr; entry = CMSG_NXTHDR(&message, entry)) {
+        if (entry->cmsg_level == IPPROTO_IP && entry->cmsg_type == IP_PKTINFO) {
+            in_pktinfo info{};
+            std::memcpy(&info, CMSG_DATA(entry), sizeof info);
+            info.ipi_ifindex = 0;
+            std::memcpy(CMSG_DATA(entry), &info, sizeof info);
+        } else if (entry->cmsg_level == IPPROTO_IPV6 && entry->cmsg_type == IPV6_PKTINFO) {
+            in6_pktinfo info{};
+            std::memcpy(&info, CMSG_DATA(entry), sizeof info);
+            if (!IN6_IS_ADDR_LINKLOCAL(&info.ipi6_addr)) info.ipi6_ifindex = 0;
+            std::memcpy(CMSG_DATA(entry), &info, sizeof info);
+        }
+    }
+}
+
 } // namespace
 
 void StunServer::on_readable(Counters& counters) {
     std::array<std::array<std::byte, kLongest>, kBatch> requests;
     std::array<std::array<std::byte, stun::kMaxResponseSize>, kBatch> responses;
     std::array<sockaddr_storage, kBatch> from;
+    std::array<AskedAddress, kBatch> asked;
     std::array<iovec, kBatch> vectors;
     std::array<mmsghdr, kBatch> messages;
     for (int round = 0; round < kMostBatches; ++round) {
@@ -29,6 +55,8 @@ void StunServer::on_readable(Counters& counters) {
             messages[i].msg_hdr.msg_namelen = sizeof from[i];
             messages[i].msg_hdr.msg_iov = &vectors[i];
             messages[i].msg_hdr.msg_iovlen = 1;
+            messages[i].msg_hdr.msg_control = &asked[i];
+            messages[i].msg_hdr.msg_controllen = sizeof asked[i];
         }
         int count = ::recvmmsg(socket_.get(), messages.data(), kBatch, MSG_DONTWAIT, nullptr);
         if (count <= 0) return;
@@ -45,6 +73,10 @@ void StunServer::on_readable(Counters& counters) {
             vectors[answers] = {responses[answers].data(), size};
             messages[answers].msg_hdr.msg_name = &from[i];
             messages[answers].msg_hdr.msg_namelen = messages[i].msg_hdr.msg_namelen;
+            messages[answers].msg_hdr.msg_control = &asked[i];
+            messages[answers].msg_hdr.msg_controllen = messages[i].msg_hdr.msg_controllen;
+            messages[answers].msg_hdr.msg_flags = 0;
+            answer_from_there(messages[answers].msg_hdr);
             ++answers;
         }
         int sent = ::sendmmsg(socket_.get(), messages.data(), static_cast<unsigned>(answers), MSG_DONTWAIT);

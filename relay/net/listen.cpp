@@ -52,7 +52,11 @@ Result<Fd> listen_tcp(const Endpoint& at) {
 
 Result<Fd> bind_udp(const Endpoint& at) {
     auto fd = bound(at, SOCK_DGRAM, "UDP");
-    if (fd) set(fd->get(), SOL_SOCKET, SO_RCVBUF, kUdpBufferBytes);
+    if (!fd) return fd;
+    set(fd->get(), SOL_SOCKET, SO_RCVBUF, kUdpBufferBytes);
+    // Each datagram says which of our addresses it came to. A socket of one family refuses the other's option.
+    (void)set(fd->get(), IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
+    (void)set(fd->get(), IPPROTO_IP, IP_PKTINFO, 1);
     return fd;
 }
 
