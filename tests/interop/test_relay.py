@@ -74,7 +74,7 @@ def test_restart_of_the_relay(lab, programs):
     relay = TailraceRelay(lab.host("relay"))
     tailnet = Tailnet(lab, relay.derp_map)
     tailnet.wait_for_ping()
-    for end in (lambda: relay.program.stop(timeout=15), relay.program.kill):
+    for end in (lambda: relay.program.stop(timeout=15), lambda: relay.program.kill()):
         status = end()
         assert status in (0, None)
         relay.start()
