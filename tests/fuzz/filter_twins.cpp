@@ -30,10 +30,12 @@ TableWalk::TableWalk(const PolicyTables& tables) : tables_(tables) {
     for (const auto* list : {&tables.hosts, &tables.nets})
         for (const PolicyTables::Address& address : *list)
             if (!addresses_.emplace(std::pair{address.side, address.prefix}, address.value).second) std::abort();
-    for (const PolicyTables::Pair& pair : tables.pairs)
-        if (!pairs_.emplace(std::pair{pair.src_class, pair.dst_class}, pair.value).second) std::abort();
-    for (const PolicyTables::Row& row : tables.rows)
-        if (!rows_.emplace(std::tuple{row.rule_set, row.ip_proto, row.port_class}, row.rule).second) std::abort();
+    for (const tr_pair& pair : tables.pairs)
+        if (!pairs_.emplace(std::pair{pair.src_class, pair.dst_class}, pair).second) std::abort();
+    for (const tr_row& row : tables.rows) {
+        std::tuple<std::uint32_t, std::uint8_t, std::uint16_t> key{row.rule_set, row.ip_proto, row.port_class};
+        if (!rows_.emplace(key, row.rule).second) std::abort();
+    }
 }
 
 const tr_address* TableWalk::find(std::uint8_t side, const IpAddress& address) const {
