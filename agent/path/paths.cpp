@@ -207,7 +207,8 @@ void Paths::from_relay(int region, const NodeKey& from, BytesView packet) {
 
 void Paths::call(const NodeKey& to, const DiscoKey& disco) {
     waiting_calls_[to] = disco;
-    if (measured_ && reactor_.now() - *measured_ <= kFreshEnough)
+    auto fresh = book().is_contested(reactor_.now()) ? kFreshAfterLoss : kFreshEnough;
+    if (measured_ && reactor_.now() - *measured_ <= fresh)
         send_waiting_calls();
     else
         want_measurement();

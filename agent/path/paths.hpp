@@ -31,6 +31,8 @@ class Paths {
 public:
     /// Own endpoints older than this are measured again before a peer is told to try them.
     static constexpr auto kFreshEnough = std::chrono::seconds{27};
+    /// ... where a direct path has just been lost: a NAT may have started over.
+    static constexpr auto kFreshAfterLoss = std::chrono::seconds{3};
 
     struct Callbacks {
         std::function<void(const std::vector<UseEndpoint>&)> use_endpoints;
