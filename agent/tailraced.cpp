@@ -1,5 +1,6 @@
 // tailraced - the agent.
 #include "agent/backend.hpp"
+#include "agent/dataplane/other_schemas.hpp"
 #include "agent/local/server.hpp"
 #include "agent/version.hpp"
 #include "base/file.hpp"
@@ -21,6 +22,10 @@
 namespace {
 
 using namespace tailrace;
+
+constexpr const char* kBpffs = "/sys/fs/bpf";
+/// To try again is no use; debian/tailraced.service names it.
+constexpr int kExitStartAnother = 78; // EX_CONFIG of sysexits.h
 
 /// Whether this process may do what a data plane needs. One sentence when not.
 Result<void> check_privileges() {
@@ -86,6 +91,9 @@ int main(int argc, char** argv) {
         ->capture_default_str();
     app.add_option("--log-format", log_format, "auto, text, json or journal")->capture_default_str();
     app.add_option("--log-level", log_level, "debug, info, warning or error")->capture_default_str();
+    // For tests only, and so not in the help: the same program as its own predecessor or successor in an upgrade of the
+    // packet programs.
+    app.add_option("--schema", options.engine.schema)->group("");
     app.add_flag("--version", version, "print the version");
     try {
         app.parse(argc, argv);
@@ -116,6 +124,10 @@ int main(int argc, char** argv) {
                                 IFNAMSIZ - 1));
 
     if (auto allowed = check_privileges(); !allowed) return fail(allowed.error());
+    if (auto newest = refuse_newer_schema(kBpffs, options.engine.device, options.engine.schema); !newest) {
+        (void)fail(newest.error());
+        return kExitStartAnother;
+    }
     if (auto free = check_port(options.engine); !free) return fail(free.error());
 
     ::umask(022);

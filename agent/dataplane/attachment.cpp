@@ -2,6 +2,8 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <fmt/format.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
@@ -85,16 +87,31 @@ Result<void> detach_clsact(const Hook& hook) {
     return {};
 }
 
-/// code() is EINVAL where the kernel knows no TCX.
-Result<void> attach_tcx(const PinDirectory& pins, const Hook& hook, int program) {
+/// The pinned link of this very hook; none when there is none.
+Fd link_on(const PinDirectory& pins, const Hook& hook) {
     TcxLinkInfo info;
-    if (Fd old = pins.get(hook.pin); old && read_link(old.get(), info) &&
-                                     info.interface_index == hook.interface_index &&
-                                     info.attach_type == static_cast<std::uint32_t>(tcx_type(hook))) {
-        if (info.program_id == program_id(program)) return {};
-        if (::bpf_link_update(old.get(), program, nullptr) == 0) return {};
-        return Error::from_errno(errno, "exchange the program on interface {}", hook.interface_index);
-    }
+    Fd link = pins.get(hook.pin);
+    if (link && read_link(link.get(), info) && info.interface_index == hook.interface_index &&
+        info.attach_type == static_cast<std::uint32_t>(tcx_type(hook)))
+        return link;
+    return {};
+}
+
+Result<void> exchange(int link, const Hook& hook, int program) {
+    TcxLinkInfo info;
+    if (read_link(link, info) && info.program_id == program_id(program)) return {};
+    if (::bpf_link_update(link, program, nullptr) == 0) return {};
+    return Error::from_errno(errno, "exchange the program on interface {}", hook.interface_index);
+}
+
+/// code() is EINVAL where the kernel knows no TCX.
+Result<void> attach_tcx(const PinDirectory& pins, const Hook& hook, int program, std::span<const PinDirectory> older) {
+    if (Fd ours = link_on(pins, hook)) return exchange(ours.get(), hook, program);
+    for (const PinDirectory& other : older)
+        if (Fd theirs = link_on(other, hook)) {
+            if (auto exchanged = exchange(theirs.get(), hook, program); !exchanged) return exchanged;
+            return pins.pin(theirs.get(), hook.pin);
+        }
     bpf_link_create_opts options{};
     options.sz = sizeof options;
     options.flags = kBefore;
@@ -112,7 +129,43 @@ Result<void> attach_tcx(const PinDirectory& pins, const Hook& hook, int program)
     return pins.pin(link.get(), hook.pin);
 }
 
+/// The kernel answers for maps, programs and links alike, each in its own layout.
+bool is_a(const char* kind, const Fd& object) {
+    char name[64] = {};
+    std::string path = fmt::format("/proc/self/fd/{}", object.get());
+    return ::readlink(path.c_str(), name, sizeof name - 1) > 0 && fmt::format("anon_inode:{}", kind) == name;
+}
+
+/// Ours hangs already: what an older schema's link adds is either this same link, or a program behind ours.
+Result<void> drop_older_links(std::span<const PinDirectory> older, const Hook& hook) {
+    for (const PinDirectory& other : older)
+        if (auto unpinned = other.unpin(hook.pin); !unpinned) return unpinned;
+    return {};
+}
+
 } // namespace
+
+std::vector<std::uint32_t> programs_by_links(const PinDirectory& pins, unsigned interface_index) {
+    std::vector<std::uint32_t> found;
+    for (const std::string& name : pins.names()) {
+        TcxLinkInfo info;
+        if (Fd object = pins.get(name); object && is_a("bpf-link", object) && read_link(object.get(), info) &&
+                                        info.interface_index == interface_index)
+            found.push_back(info.program_id);
+    }
+    return found;
+}
+
+std::vector<std::uint32_t> pinned_programs(const PinDirectory& pins) {
+    std::vector<std::uint32_t> found;
+    for (const std::string& name : pins.names())
+        if (Fd object = pins.get(name); object && is_a("bpf-prog", object)) found.push_back(program_id(object.get()));
+    return found;
+}
+
+std::uint32_t filter_program_id(unsigned interface_index, HookDirection direction) {
+    return filter_program_id(Hook{interface_index, direction, ""});
+}
 
 std::uint32_t program_id(int program) {
     bpf_prog_info info{};
@@ -129,17 +182,20 @@ bool is_attached(const PinDirectory& pins, const Hook& hook, int program) {
     return filter_program_id(hook) == wanted;
 }
 
-Result<AttachMethod> attach(const PinDirectory& pins, const Hook& hook, int program, AttachMethod method) {
+Result<AttachMethod> attach(const PinDirectory& pins, const Hook& hook, int program, AttachMethod method,
+                            std::span<const PinDirectory> older) {
     if (method != AttachMethod::Clsact) {
-        auto linked = attach_tcx(pins, hook, program);
+        auto linked = attach_tcx(pins, hook, program, older);
         if (linked) {
-            (void)detach_clsact(hook); // from before a kernel or agent upgrade; a second verdict would be the same
+            (void)detach_clsact(hook); // from before a kernel or agent upgrade; TCX programs are asked first
+            if (auto dropped = drop_older_links(older, hook); !dropped) return dropped.error();
             return AttachMethod::Tcx;
         }
         if (method == AttachMethod::Tcx || linked.error().code() != EINVAL) return linked.error();
     }
     auto filtered = attach_clsact(hook, program);
     if (!filtered) return filtered.error();
+    if (auto dropped = drop_older_links(older, hook); !dropped) return dropped.error();
     return AttachMethod::Clsact;
 }
 

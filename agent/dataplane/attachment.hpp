@@ -4,7 +4,9 @@
 #include "base/result.hpp"
 
 #include <cstdint>
+#include <span>
 #include <string>
+#include <vector>
 
 namespace tailrace {
 
@@ -23,11 +25,20 @@ struct Hook {
 bool is_attached(const PinDirectory& pins, const Hook& hook, int program);
 
 /// Makes it so, before other programs of the same hook; replaces an older program of ours without a gap. Says which
-/// way was taken.
-Result<AttachMethod> attach(const PinDirectory& pins, const Hook& hook, int program, AttachMethod method);
+/// way was taken. `older` are pins of older schemas: their links are taken over in place, so that every packet is
+/// judged by one program and no packet by none, or go once ours is there. Ended anywhere, it can be called again.
+Result<AttachMethod> attach(const PinDirectory& pins, const Hook& hook, int program, AttachMethod method,
+                            std::span<const PinDirectory> older = {});
 
 /// Takes our link and our filter away, if there. Never deletes a clsact qdisc: others may use it.
 Result<void> detach(const PinDirectory& pins, const Hook& hook);
+
+/// The programs on an interface, whatever their pins are called: those of the links that are pinned here.
+std::vector<std::uint32_t> programs_by_links(const PinDirectory& pins, unsigned interface_index);
+/// All programs that are pinned here.
+std::vector<std::uint32_t> pinned_programs(const PinDirectory& pins);
+/// The program of our filter in the clsact qdisc, 0 when there is none.
+std::uint32_t filter_program_id(unsigned interface_index, HookDirection direction);
 
 /// Kernel's number of a loaded program, 0 when unknown.
 std::uint32_t program_id(int program);

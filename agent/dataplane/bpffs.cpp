@@ -1,6 +1,6 @@
 #include "agent/dataplane/bpffs.hpp"
 
-#include "bpf/shared/base.h"
+#include "base/text.hpp"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdarg>
 #include <memory>
@@ -45,13 +46,46 @@ std::string namespace_suffix() {
     return fmt::format("@{}", ours.st_ino);
 }
 
+std::string below_bpffs(const std::string& device, unsigned schema) {
+    return fmt::format("tailrace/v{}/{}{}", schema, device, namespace_suffix());
+}
+
+std::vector<std::string> entries_of(const std::string& path) {
+    std::vector<std::string> found;
+    std::unique_ptr<DIR, int (*)(DIR*)> directory{::opendir(path.c_str()), &::closedir};
+    while (directory) {
+        const dirent* entry = ::readdir(directory.get());
+        if (!entry) break;
+        if (std::string name = entry->d_name; name != "." && name != "..") found.push_back(name);
+    }
+    return found;
+}
+
 } // namespace
 
-Result<PinDirectory> PinDirectory::open(const std::string& bpffs, const std::string& device) {
+Result<PinDirectory> PinDirectory::open(const std::string& bpffs, const std::string& device, unsigned schema) {
     if (auto mounted = ensure_mounted(bpffs); !mounted) return mounted.error();
-    std::string below = fmt::format("tailrace/v{}/{}{}", TR_SCHEMA_VERSION, device, namespace_suffix());
+    std::string below = below_bpffs(device, schema);
     if (auto made = make_directories(bpffs, below); !made) return made.error();
-    return PinDirectory{bpffs + "/" + below};
+    return PinDirectory{bpffs + "/" + below, schema};
+}
+
+PinDirectory PinDirectory::named(const std::string& bpffs, const std::string& device, unsigned schema) {
+    return {bpffs + "/" + below_bpffs(device, schema), schema};
+}
+
+std::vector<PinDirectory> PinDirectory::others(const std::string& bpffs, const std::string& device, unsigned schema) {
+    std::vector<PinDirectory> found;
+    for (const std::string& name : entries_of(bpffs + "/tailrace")) {
+        if (!name.starts_with("v")) continue;
+        auto number = parse_number<unsigned>(name.substr(1));
+        if (!number || *number == schema) continue;
+        PinDirectory other = named(bpffs, device, *number);
+        struct stat about {};
+        if (::stat(other.path().c_str(), &about) == 0 && S_ISDIR(about.st_mode)) found.push_back(std::move(other));
+    }
+    std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.schema_ > b.schema_; });
+    return found;
 }
 
 Fd PinDirectory::get(const std::string& name) const {
@@ -72,14 +106,13 @@ Result<void> PinDirectory::unpin(const std::string& name) const {
 }
 
 std::vector<std::string> PinDirectory::names() const {
-    std::vector<std::string> found;
-    std::unique_ptr<DIR, int (*)(DIR*)> directory{::opendir(path_.c_str()), &::closedir};
-    while (directory) {
-        const dirent* entry = ::readdir(directory.get());
-        if (!entry) break;
-        if (std::string name = entry->d_name; name != "." && name != "..") found.push_back(name);
-    }
-    return found;
+    return entries_of(path_);
+}
+
+Result<void> PinDirectory::unpin_all() const {
+    for (const std::string& name : names())
+        if (auto gone = unpin(name); !gone) return gone;
+    return {};
 }
 
 void PinDirectory::remove_if_empty() const {

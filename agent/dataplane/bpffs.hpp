@@ -12,8 +12,13 @@ namespace tailrace {
 /// behind it outside the machine's own (names of devices are unique only within one). Mounts bpffs when nobody did.
 class PinDirectory {
 public:
-    static Result<PinDirectory> open(const std::string& bpffs, const std::string& device);
+    static Result<PinDirectory> open(const std::string& bpffs, const std::string& device, unsigned schema);
+    /// The same, there or not.
+    static PinDirectory named(const std::string& bpffs, const std::string& device, unsigned schema);
+    /// Those of the same device that other schemas have, the newest first. Makes and mounts nothing.
+    static std::vector<PinDirectory> others(const std::string& bpffs, const std::string& device, unsigned schema);
 
+    unsigned schema() const { return schema_; }
     const std::string& path() const { return path_; }
     std::string path_of(const std::string& name) const { return path_ + "/" + name; }
 
@@ -23,12 +28,14 @@ public:
     Result<void> pin(int object, const std::string& name) const;
     Result<void> unpin(const std::string& name) const;
     std::vector<std::string> names() const;
+    Result<void> unpin_all() const;
     /// Removes the directory if nothing is left in it.
     void remove_if_empty() const;
 
 private:
-    explicit PinDirectory(std::string path) : path_(std::move(path)) {}
+    PinDirectory(std::string path, unsigned schema) : path_(std::move(path)), schema_(schema) {}
     std::string path_;
+    unsigned schema_;
 };
 
 /// Turns libbpf's chatter into error text: keeps what this thread's libbpf calls complained about.

@@ -1,5 +1,6 @@
 #include "agent/dataplane/dataplane.hpp"
 
+#include "agent/dataplane/other_schemas.hpp"
 #include "agent/dataplane/programs.hpp"
 
 #include <bpf/bpf.h>
@@ -34,6 +35,13 @@ Result<void> forget_pins(const PinDirectory& pins, unsigned interface_index) {
     for (const std::string& name : pins.names())
         if (is_ours(name))
             if (auto gone = pins.unpin(name); !gone) return gone;
+    return {};
+}
+
+/// All of it; the names belong to the schema. A link that is pinned nowhere else is detached by this.
+Result<void> forget_schema(const PinDirectory& pins) {
+    if (auto gone = pins.unpin_all(); !gone) return gone;
+    pins.remove_if_empty();
     return {};
 }
 
@@ -95,13 +103,22 @@ static_assert(std::size(kReasons) == TR_REASON_COUNT);
 Result<Dataplane> Dataplane::open(const std::string& device, const DataplaneOptions& options) {
     unsigned interface_index = ::if_nametoindex(device.c_str());
     if (!interface_index) return Error::from_errno(errno, "filter the packets of {}", device);
-    auto pins = PinDirectory::open(options.bpffs, device);
+    if (auto newest = refuse_newer_schema(options.bpffs, device, options.schema); !newest) return newest.error();
+    auto pins = PinDirectory::open(options.bpffs, device, options.schema);
     if (!pins) return pins.error().with("filter the packets of {}", device);
+    OtherSchemas others = find_other_schemas(options.bpffs, device, *pins, interface_index);
+    for (const PinDirectory& left_over : others.idle)
+        if (auto gone = forget_schema(left_over); !gone) return gone.error().with("filter the packets of {}", device);
 
-    bool adopting = is_at_work(*pins, interface_index);
-    if (!adopting)
-        if (auto forgotten = forget_pins(*pins, interface_index); !forgotten)
-            return forgotten.error().with("filter the packets of {}", device);
+    bool adopting = is_at_work(*pins, interface_index), shares_flows = false;
+    auto forgotten = others.older.empty() && !adopting ? forget_pins(*pins, interface_index) : Result<void>{};
+    if (!others.older.empty() && !is_involved(*pins, interface_index, others.attached)) {
+        forgotten = pins->unpin_all(); // what an agent left that was killed before it put a policy in force
+        auto shared = forgotten ? share_flows(others.older.front(), *pins, options.flows) : Result<bool>{false};
+        if (!shared) forgotten = shared.error();
+        shares_flows = shared && *shared;
+    }
+    if (!forgotten) return forgotten.error().with("filter the packets of {}", device);
 
     auto loaded = load_packet_programs(program_options(options, *pins));
     if (!loaded && adopting && loaded.error().code() == EINVAL) {
@@ -122,6 +139,10 @@ Result<Dataplane> Dataplane::open(const std::string& device, const DataplaneOpti
     auto writer = TableWriter::create(std::move(*maps));
     if (!writer) return writer.error();
     Dataplane out{std::move(*pins), std::move(*writer)};
+    out.older_ = std::move(others.older);
+    out.shares_flows_ = shares_flows;
+    if (shares_flows)
+        if (auto before = settings_in_force(out.older_.front())) out.writer_.continue_from(*before);
     int live = loaded->maps.at("tr_live").get();
     auto policy = keep_or_replace(out.pins_, kPolicyPin, std::move(loaded->policy), live);
     if (!policy) return policy.error();
@@ -139,23 +160,44 @@ Result<Dataplane> Dataplane::open(const std::string& device, const DataplaneOpti
 }
 
 Result<void> Dataplane::remove(const std::string& device, const DataplaneOptions& options) {
-    auto pins = PinDirectory::open(options.bpffs, device);
+    auto pins = PinDirectory::open(options.bpffs, device, options.schema);
     if (!pins) return pins.error();
     if (auto gone = forget_pins(*pins, ::if_nametoindex(device.c_str())); !gone)
         return gone.error().with("take the packet filter from {}", device);
     pins->remove_if_empty();
+    for (const PinDirectory& other : PinDirectory::others(options.bpffs, device, options.schema))
+        if (auto gone = forget_schema(other); !gone) return gone.error().with("take the packet filter from {}", device);
     return {};
+}
+
+Result<CommitReport> Dataplane::commit(const PolicyTables& tables) {
+    auto report = writer_.commit(tables);
+    if (report) committed_ = true;
+    return report;
+}
+
+std::optional<unsigned> Dataplane::older_schema() const {
+    return older_.empty() ? std::nullopt : std::optional{older_.front().schema()};
+}
+
+/// Not when somebody took them away: then ours drop everything until the commit.
+bool Dataplane::is_turn_of_older(unsigned interface_index) const {
+    if (older_.empty() || committed_) return false;
+    return is_involved(older_.front(), interface_index, programs_on(interface_index, older_));
 }
 
 bool Dataplane::is_attached() const {
     unsigned interface_index = ::if_nametoindex(device_.c_str());
-    return interface_index && tailrace::is_attached(pins_, policy_hook(interface_index), policy_.get()) &&
+    if (interface_index && is_turn_of_older(interface_index)) return true;
+    return interface_index && older_.empty() &&
+           tailrace::is_attached(pins_, policy_hook(interface_index), policy_.get()) &&
            tailrace::is_attached(pins_, egress_hook(interface_index), egress_.get());
 }
 
 Result<void> Dataplane::keep_attached() {
     unsigned interface_index = ::if_nametoindex(device_.c_str());
     if (!interface_index) return Error::from_errno(errno, "filter the packets of {}", device_);
+    if (is_turn_of_older(interface_index)) return {};
     // The memory for replies first: from the first packet that may come in, what we sent is known.
     for (const auto& [hook, program] : {std::pair{egress_hook(interface_index), egress_.get()},
                                         std::pair{policy_hook(interface_index), policy_.get()}}) {
@@ -163,10 +205,14 @@ Result<void> Dataplane::keep_attached() {
             method_ = pins_.get(hook.pin) ? AttachMethod::Tcx : AttachMethod::Clsact;
             continue;
         }
-        auto attached = attach(pins_, hook, program, wanted_method_);
+        auto attached = attach(pins_, hook, program, wanted_method_, older_);
         if (!attached) return attached.error().with("filter the packets of {}", device_);
         method_ = *attached;
     }
+    for (const PinDirectory& older : older_)
+        if (auto gone = forget_schema(older); !gone)
+            return gone.error().with("forget the older packet programs of {}", device_);
+    older_.clear();
     return {};
 }
 

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,7 +22,8 @@ struct DataplaneOptions {
     /// memory is taken at once for buckets: 128 bytes each, 64 those of rows.
     std::uint32_t hosts = 32768, pairs = 65536, rows = 32768;
     std::uint32_t nets = 65536;
-    std::uint32_t flows = 16384; ///< memory for replies: buckets of eight, a power of two, 384 bytes each
+    std::uint32_t flows = 16384;         ///< memory for replies: buckets of eight, a power of two, 384 bytes each
+    unsigned schema = TR_SCHEMA_VERSION; ///< another one only in tests of upgrades
 };
 
 /// One line of "tailrace debug drops".
@@ -34,6 +36,12 @@ struct ReasonCount {
 /// Loads, pins and attaches the policy and the egress program, or adopts those of an earlier agent while packets flow
 /// through them. Until the first commit everything from the device is dropped. Destroying it changes nothing in the
 /// kernel: that is what keeps packets judged while no agent runs.
+///
+/// Beside programs of an older schema it only loads its own: the older ones judge until a policy is committed, and then
+/// keep_attached() takes their place, hook by hook, each by one exchange in the kernel. What was sent before is known
+/// to the new programs too where the layout is the same, else from the next packet that we send. An agent that is
+/// killed at any point of this leaves either program on each hook, and the next one goes on. Programs of a newer schema
+/// are an error.
 class Dataplane {
 public:
     static Result<Dataplane> open(const std::string& device, const DataplaneOptions& options = {});
@@ -41,17 +49,23 @@ public:
     /// Detaches and forgets everything of a device, loaded by whomever. The device may be gone already.
     static Result<void> remove(const std::string& device, const DataplaneOptions& options = {});
 
-    Result<CommitReport> commit(const PolicyTables& tables) { return writer_.commit(tables); }
+    Result<CommitReport> commit(const PolicyTables& tables);
     Result<void> wait_for_readers() { return writer_.wait_for_readers(); }
     TableLimits limits() const { return writer_.limits(); }
 
     /// Is a policy in force? True right after open() when one was adopted.
     bool has_policy() const { return writer_.has_policy(); }
     bool adopted() const { return adopted_; }
+    /// The schema whose programs judge until ours take their place; none when there are none.
+    std::optional<unsigned> older_schema() const;
+    /// Are replies known that the older schema waited for?
+    bool shares_flows() const { return shares_flows_; }
     AttachMethod attach_method() const { return method_; }
 
-    /// Attaches again what somebody took away. Cheap: to be called whenever links or qdiscs change, and now and then.
+    /// Attaches again what somebody took away. Cheap: to be called whenever links or qdiscs change, and now and then,
+    /// and after a commit while there is an older_schema().
     Result<void> keep_attached();
+    /// Ours, or those of an older schema as long as it is their turn.
     bool is_attached() const;
 
     Result<std::vector<ReasonCount>> reasons() const;
@@ -61,13 +75,18 @@ public:
 private:
     Dataplane(PinDirectory pins, TableWriter writer) : pins_(std::move(pins)), writer_(std::move(writer)) {}
 
+    bool is_turn_of_older(unsigned interface_index) const;
+
     PinDirectory pins_;
     TableWriter writer_;
+    std::vector<PinDirectory> older_; ///< newest first
     std::string device_;
     Fd policy_, egress_, reasons_, rule_hits_;
     AttachMethod wanted_method_ = AttachMethod::Automatic;
     AttachMethod method_ = AttachMethod::Automatic;
     bool adopted_ = false;
+    bool committed_ = false; ///< by this object: an agent killed before us may have left an outdated policy in our maps
+    bool shares_flows_ = false;
 };
 
 } // namespace tailrace

@@ -88,12 +88,28 @@ std::vector<unsigned> all_interfaces() {
     return found;
 }
 
+/// Off every interface, and forgotten.
+Result<void> take_away(const PinDirectory& pins) {
+    if (Fd program = pins.get(kProgramPin))
+        for (unsigned index : all_interfaces())
+            if (Hook hook = hook_on(index); is_attached(pins, hook, program.get()))
+                if (auto gone = detach(pins, hook); !gone) return gone;
+    if (Fd mover = pins.get(kMoverPin))
+        for (unsigned index : all_interfaces())
+            if (Hook hook = mover_hook_on(index); is_attached(pins, hook, mover.get()))
+                if (auto gone = detach(pins, hook); !gone) return gone;
+    if (auto gone = pins.unpin_all(); !gone) return gone;
+    pins.remove_if_empty();
+    return {};
+}
+
 } // namespace
 
 Result<Steering> Steering::open(const std::string& device, const SteeringOptions& options) {
-    auto pins = PinDirectory::open(options.bpffs, pins_of(device));
+    auto pins = PinDirectory::open(options.bpffs, pins_of(device), options.schema);
     if (!pins) return pins.error().with("steer datagrams");
     Steering out{std::move(*pins)};
+    out.others_ = PinDirectory::others(options.bpffs, pins_of(device), options.schema);
     out.method_ = options.attach;
 
     LibbpfComplaints complaints;
@@ -124,20 +140,11 @@ Result<Steering> Steering::open(const std::string& device, const SteeringOptions
 }
 
 Result<void> Steering::remove(const std::string& device, const SteeringOptions& options) {
-    auto pins = PinDirectory::open(options.bpffs, pins_of(device));
+    auto pins = PinDirectory::open(options.bpffs, pins_of(device), options.schema);
     if (!pins) return pins.error().with("stop steering datagrams");
-    if (Fd program = pins->get(kProgramPin))
-        for (unsigned index : all_interfaces())
-            if (Hook hook = hook_on(index); is_attached(*pins, hook, program.get()))
-                if (auto gone = detach(*pins, hook); !gone) return gone;
-    if (Fd mover = pins->get(kMoverPin))
-        for (unsigned index : all_interfaces())
-            if (Hook hook = mover_hook_on(index); is_attached(*pins, hook, mover.get()))
-                if (auto gone = detach(*pins, hook); !gone) return gone;
-    for (const std::string& name : pins->names())
-        if (auto gone = pins->unpin(name); !gone) return gone;
-    pins->remove_if_empty();
-    return {};
+    for (const PinDirectory& other : PinDirectory::others(options.bpffs, pins_of(device), options.schema))
+        if (auto gone = take_away(other); !gone) return gone;
+    return take_away(*pins);
 }
 
 Result<void> Steering::set_ports(const SteeringPorts& ports) {
@@ -182,10 +189,14 @@ Result<void> Steering::set_interfaces(const std::vector<std::string>& names) {
     attached_ = wanted;
     for (unsigned index : wanted) {
         if (is_attached(pins_, hook_on(index), program_.get())) continue;
-        auto attached = attach(pins_, hook_on(index), program_.get(), method_);
+        auto attached = attach(pins_, hook_on(index), program_.get(), method_, others_);
         if (!attached && attached.error().code() != ENODEV) return attached.error().with("steer datagrams");
     }
-    return keep_movers();
+    if (auto kept = keep_movers(); !kept) return kept;
+    for (const PinDirectory& other : others_)
+        if (auto gone = take_away(other); !gone) return gone.error().with("steer datagrams");
+    others_.clear();
+    return {};
 }
 
 /// The moving program sits where the steering one does, while there is something to move.
@@ -201,7 +212,7 @@ Result<void> Steering::keep_movers() {
             if (auto gone = detach(pins_, hook); !gone) return gone.error().with("stop moving datagrams");
             continue;
         }
-        auto attached = attach(pins_, hook, mover_.get(), method_);
+        auto attached = attach(pins_, hook, mover_.get(), method_, others_);
         if (!attached && attached.error().code() != ENODEV) return attached.error().with("move datagrams");
     }
     movers_are_gone_ = !needed;

@@ -15,6 +15,7 @@ namespace tailrace {
 struct SteeringOptions {
     std::string bpffs = "/sys/fs/bpf";
     AttachMethod attach = AttachMethod::Automatic;
+    unsigned schema = TR_SCHEMA_VERSION; ///< another one only in tests of upgrades
 };
 
 struct SteeringPorts {
@@ -50,7 +51,7 @@ public:
     /// All addresses of this host. Datagrams to any other may be forwarded and are never touched.
     Result<void> set_local_addresses(const std::vector<IpAddress>& addresses);
     /// Attaches to these (underlay interfaces and lo) and detaches from all others. An interface that is gone already
-    /// is no error.
+    /// is no error. Takes the place of programs of other schemas.
     Result<void> set_interfaces(const std::vector<std::string>& names);
     /// To all interfaces of set_interfaces() that there still are.
     bool is_in_place() const;
@@ -66,6 +67,7 @@ private:
     Result<void> keep_movers();
 
     PinDirectory pins_;
+    std::vector<PinDirectory> others_; ///< of other schemas, until ours have taken their place
     AttachMethod method_ = AttachMethod::Automatic;
     std::vector<unsigned> attached_; ///< interface indexes
     Fd program_, config_, local_, steered_;

@@ -41,6 +41,9 @@ public:
     /// worker between two commits.
     Result<void> wait_for_readers();
 
+    /// Numbers commits on from a policy of other maps, whose flows count for ours as well. Before the first commit.
+    void continue_from(const tr_settings& before) { in_force_ = before; }
+
     bool has_policy() const { return live_ != TR_TABLE_NONE; }
     std::uint32_t serial() const { return in_force_.serial; }
     /// What fits into these maps.

@@ -75,7 +75,7 @@ Task<Result<void>> Engine::reconcile(EngineConfig config) {
     if (!held) co_return held.error().with("backstop");
     if (auto device = ensure_device(); !device) co_return device.error();
     if (!filter_) {
-        auto opened = PacketFilter::open(reactor_, options_.device);
+        auto opened = PacketFilter::open(reactor_, options_.device, options_.schema);
         if (!opened) co_return opened.error();
         filter_ = std::move(*opened);
         committed_filter_ = 0;
@@ -201,7 +201,7 @@ Task<Result<void>> Engine::down() {
     index_ = 0;
     filter_.reset();
     steer_again_.reset();
-    note(PacketFilter::remove(options_.device));
+    note(PacketFilter::remove(options_.device, options_.schema));
     committed_filter_ = 0;
     if (!backstop_) {
         auto made = Backstop::create(options_.device, PacketFilter::passed_mark());

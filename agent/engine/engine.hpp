@@ -3,6 +3,7 @@
 #include "agent/engine/wanted.hpp"
 #include "agent/path/disco_loop.hpp"
 #include "base/io/reactor.hpp"
+#include "bpf/shared/base.h"
 #include "netlink/link.hpp"
 #include "netlink/nftables.hpp"
 #include "netlink/router.hpp"
@@ -29,6 +30,7 @@ struct EngineOptions {
     std::uint16_t port = 41641;
     WireGuardChoice wireguard = WireGuardChoice::Auto;
     SteeringChoice steering = SteeringChoice::Auto;
+    unsigned schema = TR_SCHEMA_VERSION; ///< of the packet programs; another one only in tests of upgrades
 };
 
 struct EngineConfig {

@@ -8,20 +8,29 @@ std::uint32_t PacketFilter::passed_mark() {
     return TR_MARK_PASSED;
 }
 
-Result<std::unique_ptr<PacketFilter>> PacketFilter::open(Reactor& reactor, const std::string& device) {
-    auto dataplane = Dataplane::open(device);
+Result<std::unique_ptr<PacketFilter>> PacketFilter::open(Reactor& reactor, const std::string& device, unsigned schema) {
+    DataplaneOptions options;
+    options.schema = schema;
+    auto dataplane = Dataplane::open(device, options);
     if (!dataplane)
         return Error::make(
             "the packet programs cannot be loaded ({}): tailraced needs a kernel with eBPF, CAP_BPF, and "
             "bpffs on /sys/fs/bpf; nothing from the tailnet is let in",
             dataplane.error().message());
+    if (auto older = dataplane->older_schema())
+        log::info("packet programs of an older schema judge until the policy is in force",
+                  {{"device", device}, {"older", *older}, {"ours", schema}});
     log::info(dataplane->adopted() ? "packet programs adopted" : "packet programs loaded", {{"device", device}});
-    return std::unique_ptr<PacketFilter>{new PacketFilter(reactor, device, std::move(*dataplane))};
+    return std::unique_ptr<PacketFilter>{new PacketFilter(reactor, device, schema, std::move(*dataplane))};
 }
 
-Result<void> PacketFilter::remove(const std::string& device) {
-    auto steering = Steering::remove(device);
-    auto dataplane = Dataplane::remove(device);
+Result<void> PacketFilter::remove(const std::string& device, unsigned schema) {
+    SteeringOptions steering_options;
+    steering_options.schema = schema;
+    auto steering = Steering::remove(device, steering_options);
+    DataplaneOptions options;
+    options.schema = schema;
+    auto dataplane = Dataplane::remove(device, options);
     return dataplane ? steering : dataplane;
 }
 
@@ -52,12 +61,19 @@ Task<Result<std::vector<std::string>>> PacketFilter::commit(FilterInput input) {
                {"entries", report->entries},
                {"us", std::chrono::duration_cast<std::chrono::microseconds>(report->took).count()}});
     rules_ = tables.rules;
+    if (auto older = dataplane_.older_schema()) {
+        if (auto replaced = dataplane_.keep_attached(); !replaced) co_return replaced.error();
+        log::info("packet programs of an older schema replaced",
+                  {{"older", *older}, {"ours", schema_}, {"flows", dataplane_.shares_flows() ? "kept" : "not known"}});
+    }
     co_return tables.warnings;
 }
 
 Result<void> PacketFilter::steer(const SteeringPorts& ports, const std::vector<Link>& links) {
     if (!steering_) {
-        auto opened = Steering::open(device_);
+        SteeringOptions options;
+        options.schema = schema_;
+        auto opened = Steering::open(device_, options);
         if (!opened) return opened.error().with("steering");
         steering_.emplace(std::move(*opened));
     }

@@ -16,9 +16,9 @@ namespace tailrace {
 class PacketFilter {
 public:
     /// Loads or adopts, and attaches to the device.
-    static Result<std::unique_ptr<PacketFilter>> open(Reactor& reactor, const std::string& device);
+    static Result<std::unique_ptr<PacketFilter>> open(Reactor& reactor, const std::string& device, unsigned schema);
     /// Takes the programs of a device away, whoever loaded them.
-    static Result<void> remove(const std::string& device);
+    static Result<void> remove(const std::string& device, unsigned schema);
     /// The policy program's bit in the mark of what it lets in.
     static std::uint32_t passed_mark();
 
@@ -26,7 +26,7 @@ public:
     bool is_steering() const { return !steering_ || steering_->is_in_place(); }
     bool is_attached() const { return dataplane_.is_attached(); }
     Result<void> keep_attached() { return dataplane_.keep_attached(); }
-    /// In force when it returns. Gives sentences for the health report.
+    /// In force when it returns, and programs of an older schema are replaced. Gives sentences for the health report.
     Task<Result<std::vector<std::string>>> commit(FilterInput input);
     /// Datagrams for the agent on WireGuard's port go to its sockets, whichever interface they come by.
     Result<void> steer(const SteeringPorts& ports, const std::vector<Link>& links);
@@ -37,11 +37,12 @@ public:
     std::string counters_json() const;
 
 private:
-    PacketFilter(Reactor& reactor, std::string device, Dataplane dataplane)
-        : reactor_(reactor), device_(std::move(device)), dataplane_(std::move(dataplane)) {}
+    PacketFilter(Reactor& reactor, std::string device, unsigned schema, Dataplane dataplane)
+        : reactor_(reactor), device_(std::move(device)), schema_(schema), dataplane_(std::move(dataplane)) {}
 
     Reactor& reactor_;
     std::string device_;
+    unsigned schema_;
     Dataplane dataplane_;
     std::optional<Steering> steering_;
     TableNumbers numbers_;

@@ -9,8 +9,13 @@
 #endif
 
 /* Part of the path of every pin: /sys/fs/bpf/tailrace/v1/DEVICE/NAME. Raise it when the meaning or the
- * layout of a map changes; an agent adopts only its own version and builds beside any other. */
+ * layout of a map changes; an agent adopts only its own version, builds beside an older one and takes its place
+ * (agent/dataplane/other_schemas.hpp), and leaves a newer one alone. */
 #define TR_SCHEMA_VERSION 2
+
+/* The schema from which on tr_flows, tr_secret and the first ten bytes of tr_settings are as now: from there on an
+ * upgrade takes them along, and with them the replies that we wait for. Raise it to TR_SCHEMA_VERSION when they change. */
+#define TR_FLOWS_SINCE 2
 
 /* An address of either family; IPv4 in the first four bytes, the rest zero. Network order. */
 struct tr_addr {

@@ -239,7 +239,7 @@ TEST_P(Attach, NoVerdictIsMadeOfTwoPolicies) {
     const PolicyTables others[] = {numbered(Swapped::Classes), numbered(Swapped::RuleSets),
                                    numbered(Swapped::PortClasses)};
     ASSERT_TRUE(plane_->commit(plain));
-    auto pins = PinDirectory::open(options_.bpffs, kDevice);
+    auto pins = PinDirectory::open(options_.bpffs, kDevice, TR_SCHEMA_VERSION);
     ASSERT_TRUE(pins);
     Fd live = pins->get("tr_live");
     ASSERT_TRUE(live);

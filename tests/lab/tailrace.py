@@ -103,6 +103,17 @@ class TailraceRelay:
         return {name.removeprefix("tailrace_relay_"): int(value) for name, value in lines}
 
 
+# Debian's bpftool knows no TCX links. 46, 47: BPF_TCX_INGRESS, BPF_TCX_EGRESS.
+_PROGRAMS_BY_LINKS = """
+import ctypes, socket, sys
+libbpf, device = ctypes.CDLL("libbpf.so.1"), socket.if_nametoindex(sys.argv[1])
+for hook in (46, 47):
+    ids, count = (ctypes.c_uint32 * 16)(), ctypes.c_uint32(16)
+    if libbpf.bpf_prog_query(device, hook, 0, None, ids, ctypes.byref(count)) == 0:
+        print(*ids[:count.value])
+"""
+
+
 class Agent:
     """tailraced and tailrace on a host."""
 
@@ -166,6 +177,13 @@ class Agent:
         """Dropped packets by reason, since the programs were loaded."""
         reasons = json.loads(self.cli("debug", "drops", "--json").stdout)["Reasons"]
         return {r["Reason"]: r["Packets"] for r in reasons if not r["Passes"] and r["Packets"]}
+
+    def packet_programs(self) -> list:
+        """(name, id) of every packet program on the tunnel, by links and by filters, sorted."""
+        ids = self.host.run(["/usr/bin/python3", "-c", _PROGRAMS_BY_LINKS, self.device]).stdout.split()
+        filters = json.loads(self.host.run(["bpftool", "-j", "net", "show", "dev", self.device]).stdout)[0]["tc"]
+        ids += [str(entry.get("id", entry.get("prog_id"))) for entry in filters if str(entry.get("kind", "")).startswith("clsact")]
+        return sorted((json.loads(self.host.run(["bpftool", "-j", "prog", "show", "id", one]).stdout)["name"], int(one)) for one in ids)
 
     def device_kind(self) -> str:
         """Who encrypts: "kernel WireGuard" or "wireguard-go"."""
