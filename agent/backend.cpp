@@ -16,7 +16,7 @@
 namespace tailrace {
 namespace {
 
-constexpr auto kLookEvery = std::chrono::seconds{2};      // at the device's counters and endpoints
+constexpr auto kLookEvery = std::chrono::seconds{1}; // at the device's counters and endpoints; see PathBook::on_data
 constexpr auto kLookIdleEvery = std::chrono::seconds{10}; // where nobody talks in a large tailnet
 constexpr std::size_t kSmallTailnet = 64;
 constexpr auto kLookCloser = std::chrono::milliseconds{200}; // while a path is contested
@@ -668,7 +668,8 @@ void Backend::take_device_state(WireGuardState state) {
         if (!paths_) continue;
         if (moved) paths_->book().on_traffic(now, key);
         if (peer.endpoint) paths_->book().on_kernel_endpoint(now, key, *peer.endpoint);
-        if (peer.endpoint && peer.rx_bytes > known.received) paths_->book().on_data(now, key, *peer.endpoint);
+        if (peer.endpoint && peer.rx_bytes > known.received)
+            paths_->book().on_data(device_read_, now, key, *peer.endpoint);
     }
     wireguard_ = std::move(state);
     device_read_ = now;

@@ -25,6 +25,7 @@ int address_points(const IpAddress& address) {
 
 /// An introduction to every peer is a burst that only a small tailnet should see.
 constexpr std::size_t kSmallTailnet = 64;
+constexpr auto kBeatSlack = std::chrono::milliseconds{200}; // for a heartbeat's answer
 constexpr auto kHeardLately = std::chrono::seconds{2};
 constexpr auto kContestedFor = std::chrono::seconds{15};
 constexpr auto kCallPause = std::chrono::milliseconds{4500}; // reference clients call every 5 s at most
@@ -232,9 +233,13 @@ void PathBook::on_relayed_arrival(TimePoint now, const NodeKey& node) {
     if (auto found = peers_.find(node); found != peers_.end()) found->second.last_relayed_arrival = now;
 }
 
-void PathBook::on_data(TimePoint now, const NodeKey& node, const Endpoint& endpoint) {
+void PathBook::on_data(TimePoint since, TimePoint now, const NodeKey& node, const Endpoint& endpoint) {
     auto found = peers_.find(node);
-    if (found == peers_.end() || found->second.best != endpoint || is_heard_otherwise(now, found->second)) return;
+    if (found == peers_.end() || found->second.best != endpoint) return;
+    const Known& known = found->second;
+    bool over_relay = known.last_relayed_arrival && now - *known.last_relayed_arrival < kHeardLately;
+    bool in_disco = known.last_disco && since - *known.last_disco < kHeartbeat + kBeatSlack;
+    if (over_relay || in_disco) return;
     found->second.trusted_until = std::max(found->second.trusted_until, now + kTrustFor);
     settle(now, node, found->second);
     look(now, node, found->second);

@@ -115,10 +115,12 @@ public:
                           const std::vector<Endpoint>& endpoints);
     /// A WireGuard packet of the peer came over a relay.
     void on_relayed_arrival(TimePoint now, const NodeKey& node);
-    /// WireGuard received something from where it sends to, and what it received is authentic. As good as a pong from a
-    /// peer that says nothing in disco nor over a relay: its agent is away, and it shall stay reachable. (One that
-    /// pings us and answers no pings has a path that is dead in our direction.)
-    void on_data(TimePoint now, const NodeKey& node, const Endpoint& endpoint);
+    /// WireGuard received something between `since` and now from where it sends to, and what it received is authentic.
+    /// As good as a pong from a peer that says nothing in disco nor over a relay all that time: its agent is away, and
+    /// it shall stay reachable. (One that pings us and answers no pings has a path that is dead in our direction.) To
+    /// prove it while a last pong is trusted, `since` and now have to lie between the next heartbeat and the end of
+    /// that trust, 3.3 s: look at the device more often than every second and a half.
+    void on_data(TimePoint since, TimePoint now, const NodeKey& node, const Endpoint& endpoint);
     /// Where a handshake may be tried beside the relay: what answered last, else the most plausible address.
     std::optional<Endpoint> direct_guess(const NodeKey& node) const;
     /// WireGuard sent something for the peer to its relayed endpoint.

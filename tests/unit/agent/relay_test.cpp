@@ -141,12 +141,36 @@ TEST_F(RelayedPath, APeerWhoseAgentIsAwayStaysWhereItIsHeard) {
     book_.on_kernel_endpoint(at(1s), kAlice, kPublic); // it answered the handshake there
     for (Duration now = 1s; now < 30s; now += 1s) {
         book_.on_traffic(at(now), kAlice);
-        book_.on_data(at(now), kAlice, kPublic);
+        book_.on_data(at(now - 1s), at(now), kAlice, kPublic);
         tick(now); // no pong, ever
         EXPECT_EQ(book_.state(at(now), kAlice).endpoint, kPublic) << now.count();
     }
     tick(37s);
     EXPECT_EQ(in_force_, kRelayed) << "silence ends the trust";
+}
+
+class LookedAt : public RelayedPath, public testing::WithParamInterface<Duration> {};
+INSTANTIATE_TEST_SUITE_P(Phases, LookedAt, testing::Values(150ms, 400ms, 650ms, 900ms, 1050ms));
+
+TEST_P(LookedAt, APeerWhoseAgentEndsKeepsItsPath) {
+    go_direct();
+    for (Duration now = GetParam(); now < 20s; now += 1s) { // however the looks fall between the heartbeats
+        book_.on_traffic(at(now), kAlice);
+        book_.on_data(at(now - 1s), at(now), kAlice, kPublic);
+        tick(now);
+        ASSERT_EQ(in_force_, kPublic) << now.count();
+        ASSERT_TRUE(book_.state(at(now), kAlice).trusted) << now.count();
+    }
+}
+
+TEST_F(RelayedPath, DataBeforeTheNextHeartbeatProvesNothing) {
+    go_direct();
+    for (Duration now = 1s; now <= 7s; now += 1s) { // the path ends after 2.9 s, before the next heartbeat's answer
+        book_.on_traffic(at(now), kAlice);
+        if (now <= 3s) book_.on_data(at(now - 1s), at(now), kAlice, kPublic);
+        tick(now);
+    }
+    EXPECT_EQ(in_force_, kRelayed) << "6.5 s after the last pong";
 }
 
 TEST_F(RelayedPath, AStragglerOfTheRelayDoesNotTakeTheKernelBack) {
