@@ -73,6 +73,11 @@ Result<void> PacketFilter::steer(const SteeringPorts& ports, const std::vector<L
     return {};
 }
 
+std::optional<std::size_t> PacketFilter::index_of(std::uint32_t rule) const {
+    auto found = rules_.find(rule);
+    return found == rules_.end() ? std::nullopt : std::optional<std::size_t>{found->second};
+}
+
 std::string PacketFilter::counters_json() const {
     std::string out = "{\"Reasons\":[";
     if (auto reasons = dataplane_.reasons()) {

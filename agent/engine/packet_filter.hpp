@@ -32,6 +32,9 @@ public:
     Result<void> steer(const SteeringPorts& ports, const std::vector<Link>& links);
     /// {"Reasons":[{"Reason","Passes","Packets","Bytes"}],"Rules":[...]}
     std::string counters_json() const;
+    Result<PacketAnswer> ask(const PacketQuestion& question) const { return dataplane_.ask(question); }
+    /// Where the rule of that number stands in the filter in force.
+    std::optional<std::size_t> index_of(std::uint32_t rule) const;
 
 private:
     PacketFilter(Reactor& reactor, std::string device, Dataplane dataplane)
