@@ -70,6 +70,7 @@ public:
     /// How each peer is reached, or one.
     std::string paths_json(const std::optional<NodeKey>& only);
     std::string drops_json() { return engine_.drops_json(); }
+    Result<std::string> explain_json(const PacketQuestion& question);
 
     Result<void> edit_prefs(Prefs wanted);
     Result<void> start_with(Prefs wanted, std::string auth_key);

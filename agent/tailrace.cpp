@@ -209,6 +209,21 @@ int main(int argc, char** argv) {
     auto* drops = debug->add_subcommand("drops", "Packets passed and dropped, by reason");
     drops->add_flag("--json", drops_json, "output in JSON format");
     drops->callback([&] { command = [&](LocalClient& client) { return debug_drops(client, drops_json); }; });
+    std::string explain_source, explain_destination;
+    bool explain_json = false;
+    auto* explain =
+        debug->add_subcommand("explain", "What the packet filter in force does with such a packet, and why");
+    explain->add_flag("--json", explain_json, "output in JSON format");
+    explain->add_option("source", explain_source, "name of a peer, or an address")->required();
+    explain
+        ->add_option("destination", explain_destination,
+                     "name of this node, or an address here or behind us, then :PORT, /PROTO (tcp, udp, sctp, icmp)")
+        ->required();
+    explain->callback([&] {
+        command = [&](LocalClient& client) {
+            return debug_explain(client, explain_source, explain_destination, explain_json);
+        };
+    });
     auto add_json = [&](const char* name, const char* help, const char* target) {
         auto* sub = debug->add_subcommand(name, help);
         sub->add_flag("--pretty,--json", verbose, "accepted, always on");

@@ -325,6 +325,14 @@ TR_INLINE __u32 verdict_on(struct __sk_buff *skb, __u32 header_bytes, struct tr_
     return unreadable != TR_READ_OK ? unreadable : judge(ask);
 }
 
+/* Of a question that the agent asks by a test run. */
+TR_INLINE int answer(struct __sk_buff *skb, __u32 reason, const struct tr_question *ask)
+{
+    skb->cb[TR_ANSWER_REASON] = reason;
+    skb->cb[TR_ANSWER_RULE] = ask->rule;
+    return reason >= TR_DROP_NO_POLICY ? TC_ACT_SHOT : TC_ACT_OK;
+}
+
 SEC("tc")
 int tr_policy(struct __sk_buff *skb)
 {
@@ -333,6 +341,8 @@ int tr_policy(struct __sk_buff *skb)
     __u32 reason = verdict_on(skb, header_bytes, &ask);
     struct tr_counter size = measure(skb, header_bytes);
 
+    if (skb->mark == TR_MARK_QUESTION)
+        return answer(skb, reason, &ask);
     count_in(&tr_reasons, reason, &size);
     if (reason >= TR_DROP_NO_POLICY)
         return TC_ACT_SHOT;

@@ -54,9 +54,12 @@ Task<int> whois(LocalClient& client, std::string address, std::string protocol, 
 Task<int> version(LocalClient& client, bool daemon, bool json);
 
 Task<int> debug_drops(LocalClient& client, bool json);
+/// `source`: an address or a name; `destination`: one with ":PORT" and "/PROTO" as wanted.
+Task<int> debug_explain(LocalClient& client, std::string source, std::string destination, bool json);
 Task<int> debug_paths(LocalClient& client, std::string peer, bool json);
 Task<int> debug_capture(LocalClient& client, bool json); ///< until somebody ends it
 /// What they print, from the agent's JSON.
+Result<std::string> explanation_text(std::string_view json);
 Result<std::string> paths_text(std::string_view json);
 Result<std::string> disco_frame_text(std::string_view line);
 Task<int> debug_json(LocalClient& client, std::string target); ///< pretty-prints what a GET gives

@@ -216,6 +216,10 @@ Result<void> Dataplane::keep_attached() {
     return {};
 }
 
+Result<PacketAnswer> Dataplane::ask(const PacketQuestion& question) const {
+    return ask_program(policy_.get(), question_packet(question));
+}
+
 Result<std::vector<ReasonCount>> Dataplane::reasons() const {
     std::vector<ReasonCount> out;
     for (std::uint32_t reason = 0; reason < TR_REASON_COUNT; ++reason) {

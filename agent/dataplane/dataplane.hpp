@@ -2,6 +2,7 @@
 #pragma once
 #include "agent/dataplane/attachment.hpp"
 #include "agent/dataplane/bpffs.hpp"
+#include "agent/dataplane/question.hpp"
 #include "agent/dataplane/table_writer.hpp"
 #include "base/result.hpp"
 #include "bpf/shared/reasons.h"
@@ -68,6 +69,8 @@ public:
     /// Ours, or those of an older schema as long as it is their turn.
     bool is_attached() const;
 
+    /// What the program in force says to such a packet. Counts nothing.
+    Result<PacketAnswer> ask(const PacketQuestion& question) const;
     Result<std::vector<ReasonCount>> reasons() const;
     /// By rule number (PolicyTables::rules); rules that never matched are left out. 0 stands for all without a counter.
     Result<std::map<std::uint32_t, tr_counter>> rule_hits() const;

@@ -1,4 +1,5 @@
 #include "agent/engine/engine.hpp"
+#include "agent/engine/explanation.hpp"
 #include "agent/engine/packet_filter.hpp"
 #include "base/log.hpp"
 
@@ -242,6 +243,13 @@ Result<void> Engine::use_endpoints(const std::vector<UseEndpoint>& endpoints) {
         changes.peers.push_back(std::move(change));
     }
     return device_->apply(changes);
+}
+
+Result<std::string> Engine::explain_json(const PacketQuestion& question, const std::vector<FilterRule>& rules) {
+    if (!filter_) return Error::make("no packet filter is in force: run \"tailrace up\" first");
+    auto answer = filter_->ask(question);
+    if (!answer) return answer.error();
+    return write_explanation(question, *answer, filter_->index_of(answer->rule), rules);
 }
 
 std::string Engine::drops_json() {

@@ -94,6 +94,11 @@ Result<void> PacketFilter::move_ports(const std::vector<PortMove>& moves) {
     return steering_->set_moves(moves);
 }
 
+std::optional<std::size_t> PacketFilter::index_of(std::uint32_t rule) const {
+    auto found = rules_.find(rule);
+    return found == rules_.end() ? std::nullopt : std::optional<std::size_t>{found->second};
+}
+
 std::string PacketFilter::counters_json() const {
     std::string out = "{\"Reasons\":[";
     if (auto reasons = dataplane_.reasons()) {

@@ -35,6 +35,9 @@ public:
     std::vector<PortMove> moved_ports() const { return steering_ ? steering_->moves() : std::vector<PortMove>{}; }
     /// {"Reasons":[{"Reason","Passes","Packets","Bytes"}],"Rules":[...]}
     std::string counters_json() const;
+    Result<PacketAnswer> ask(const PacketQuestion& question) const { return dataplane_.ask(question); }
+    /// Where the rule of that number stands in the filter in force.
+    std::optional<std::size_t> index_of(std::uint32_t rule) const;
 
 private:
     PacketFilter(Reactor& reactor, std::string device, unsigned schema, Dataplane dataplane)

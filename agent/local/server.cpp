@@ -1,4 +1,5 @@
 #include "agent/local/server.hpp"
+#include "agent/engine/explanation.hpp"
 #include "agent/version.hpp"
 #include "base/json/json.hpp"
 #include "base/log.hpp"
@@ -226,6 +227,14 @@ Task<HttpResponse> LocalServer::route(HttpRequest request, bool write) {
     if (name == "derpmap") co_return HttpResponse::json(200, backend_.derp_map_json());
     if (name == "debug-drops") co_return HttpResponse::json(200, backend_.drops_json());
     if (name == "debug-packet-filter-rules") co_return HttpResponse::json(200, backend_.filter_json());
+    if (name == "debug-explain") {
+        auto question =
+            parse_question(request.query("src"), request.query("dst"), request.query("port"), request.query("proto"));
+        if (!question) co_return HttpResponse::text(400, question.error().message() + "\n");
+        auto answer = backend_.explain_json(*question);
+        if (!answer) co_return HttpResponse::text(500, answer.error().message() + "\n");
+        co_return HttpResponse::json(200, *answer);
+    }
     if (name == "debug-netmap") co_return HttpResponse::json(200, backend_.netmap_json());
     if (name == "debug-paths") {
         std::optional<NodeKey> only;
