@@ -1,4 +1,5 @@
 #include "agent/peerapi/peer_api.hpp"
+#include "base/io/html.hpp"
 #include "base/log.hpp"
 
 #include <boost/crc.hpp>
@@ -11,25 +12,6 @@ namespace {
 
 constexpr int kAttempts = 5; // at the ports that follow from the address; then any
 constexpr std::size_t kMostBody = 64 << 10;
-
-std::string html_escape(std::string_view text) {
-    std::string out;
-    for (char c : text) {
-        if (c == '<')
-            out += "&lt;";
-        else if (c == '>')
-            out += "&gt;";
-        else if (c == '&')
-            out += "&amp;";
-        else if (c == '"')
-            out += "&#34;";
-        else if (c == '\'')
-            out += "&#39;";
-        else
-            out += c;
-    }
-    return out;
-}
 
 /// A browser that was led here by somebody else's page, or by a name that is not ours (DNS rebinding), is refused.
 bool is_foreign(const HttpRequest& request, const std::vector<IpAddress>& own) {
@@ -60,7 +42,7 @@ HttpResponse answer_peer(const HttpRequest& request, const PeerApiCaller& caller
     response.headers.add("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'");
     response.headers.add("X-Content-Type-Options", "nosniff");
     response.body = fmt::format("<!doctype html>\n<title>tailrace</title>\n<p>Hello {}, you come from {}.</p>\n",
-                                html_escape(caller.user), html_escape(caller.name));
+                                html_escaped(caller.user), html_escaped(caller.name));
     return response;
 }
 

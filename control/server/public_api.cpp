@@ -1,5 +1,6 @@
 #include "control/server/public_api.hpp"
 
+#include "base/io/html.hpp"
 #include "base/io/websocket.hpp"
 #include "base/json/json.hpp"
 #include "control/server/noise_api.hpp"
@@ -61,23 +62,6 @@ HttpResponse on_verify(const HttpRequest& request, Coordinator& coordinator) {
     wire::DerpAdmitClientResponse answer;
     answer.allow = coordinator.tailnet().node_by_key(asked->node_public) != nullptr;
     return HttpResponse::json(200, wire::write_derp_admit_response(answer));
-}
-
-std::string html_escaped(std::string_view text) {
-    std::string out;
-    for (char c : text) {
-        if (c == '<')
-            out += "&lt;";
-        else if (c == '>')
-            out += "&gt;";
-        else if (c == '&')
-            out += "&amp;";
-        else if (c == '"')
-            out += "&quot;";
-        else
-            out += c;
-    }
-    return out;
 }
 
 HttpResponse page(int status, std::string_view title, std::string_view body) {
