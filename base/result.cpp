@@ -10,3 +10,8 @@ std::string Error::errno_text(int code) {
 }
 
 } // namespace tailrace
+
+fmt::format_context::iterator fmt::formatter<tailrace::Error>::format(const tailrace::Error& error,
+                                                                      format_context& context) const {
+    return fmt::format_to(context.out(), "{}", error.message());
+}

@@ -1,6 +1,6 @@
 // base/result.hpp - errors are values: Result<T> is either a T or an Error that reads as a sentence.
 #pragma once
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <string>
 #include <string_view>
@@ -79,9 +79,7 @@ private:
 } // namespace tailrace
 
 template <>
-struct fmt::formatter<tailrace::Error> : fmt::formatter<std::string_view> {
-    template <typename Context>
-    auto format(const tailrace::Error& error, Context& context) const {
-        return fmt::formatter<std::string_view>::format(error.message(), context);
-    }
+struct fmt::formatter<tailrace::Error> {
+    constexpr format_parse_context::iterator parse(format_parse_context& context) { return context.begin(); }
+    format_context::iterator format(const tailrace::Error& error, format_context& context) const;
 };

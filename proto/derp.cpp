@@ -65,16 +65,16 @@ template <>
 struct tailrace::JsonFields<tailrace::derp::ClientInfoJson> {
     using S = tailrace::derp::ClientInfoJson;
     static constexpr auto fields =
-        std::tuple{field("meshKey", &S::mesh_key, Omit::Empty), field("version", &S::version, Omit::Empty),
-                   field("CanAckPings", &S::can_ack_pings), field("IsProber", &S::is_prober, Omit::Empty),
-                   field("AppName", &S::app_name, Omit::Empty)};
+        field_table(field("meshKey", &S::mesh_key, Omit::Empty), field("version", &S::version, Omit::Empty),
+                    field("CanAckPings", &S::can_ack_pings), field("IsProber", &S::is_prober, Omit::Empty),
+                    field("AppName", &S::app_name, Omit::Empty));
 };
 template <>
 struct tailrace::JsonFields<tailrace::derp::ServerInfo> {
     using S = tailrace::derp::ServerInfo;
-    static constexpr auto fields = std::tuple{field("version", &S::version, Omit::Empty),
-                                              field("TokenBucketBytesPerSecond", &S::bytes_per_second, Omit::Empty),
-                                              field("TokenBucketBytesBurst", &S::bytes_burst, Omit::Empty)};
+    static constexpr auto fields = field_table(field("version", &S::version, Omit::Empty),
+                                               field("TokenBucketBytesPerSecond", &S::bytes_per_second, Omit::Empty),
+                                               field("TokenBucketBytesBurst", &S::bytes_burst, Omit::Empty));
 };
 
 namespace tailrace::derp {

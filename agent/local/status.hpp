@@ -126,104 +126,70 @@ std::string write_ping_result(const PingResult& result);
 
 template <>
 struct JsonFields<PeerStatus> {
-    static constexpr auto fields = std::tuple{
-        field("ID", &PeerStatus::id),
-        field("NodeID", &PeerStatus::node_id),
-        field("PublicKey", &PeerStatus::public_key),
-        field("HostName", &PeerStatus::host_name),
-        field("DNSName", &PeerStatus::dns_name),
-        field("OS", &PeerStatus::os),
-        field("UserID", &PeerStatus::user_id),
+    static constexpr auto fields = field_table(
+        field("ID", &PeerStatus::id), field("NodeID", &PeerStatus::node_id),
+        field("PublicKey", &PeerStatus::public_key), field("HostName", &PeerStatus::host_name),
+        field("DNSName", &PeerStatus::dns_name), field("OS", &PeerStatus::os), field("UserID", &PeerStatus::user_id),
         field("AltSharerUserID", &PeerStatus::alt_sharer_user_id, Omit::Empty),
-        field("TailscaleIPs", &PeerStatus::tailscale_ips),
-        field("AllowedIPs", &PeerStatus::allowed_ips, Omit::Empty),
-        field("Tags", &PeerStatus::tags, Omit::Empty),
-        field("PrimaryRoutes", &PeerStatus::primary_routes, Omit::Empty),
-        field("Addrs", &PeerStatus::addrs),
-        field("CurAddr", &PeerStatus::cur_addr),
-        field("Relay", &PeerStatus::relay),
-        field("PeerRelay", &PeerStatus::peer_relay),
-        field("RxBytes", &PeerStatus::rx_bytes),
-        field("TxBytes", &PeerStatus::tx_bytes),
-        field("Created", &PeerStatus::created),
-        field("LastWrite", &PeerStatus::last_write),
-        field("LastSeen", &PeerStatus::last_seen),
-        field("LastHandshake", &PeerStatus::last_handshake),
-        field("Online", &PeerStatus::online),
-        field("ExitNode", &PeerStatus::exit_node),
-        field("ExitNodeOption", &PeerStatus::exit_node_option),
-        field("Active", &PeerStatus::active),
-        field("PeerAPIURL", &PeerStatus::peer_api_url),
+        field("TailscaleIPs", &PeerStatus::tailscale_ips), field("AllowedIPs", &PeerStatus::allowed_ips, Omit::Empty),
+        field("Tags", &PeerStatus::tags, Omit::Empty), field("PrimaryRoutes", &PeerStatus::primary_routes, Omit::Empty),
+        field("Addrs", &PeerStatus::addrs), field("CurAddr", &PeerStatus::cur_addr), field("Relay", &PeerStatus::relay),
+        field("PeerRelay", &PeerStatus::peer_relay), field("RxBytes", &PeerStatus::rx_bytes),
+        field("TxBytes", &PeerStatus::tx_bytes), field("Created", &PeerStatus::created),
+        field("LastWrite", &PeerStatus::last_write), field("LastSeen", &PeerStatus::last_seen),
+        field("LastHandshake", &PeerStatus::last_handshake), field("Online", &PeerStatus::online),
+        field("ExitNode", &PeerStatus::exit_node), field("ExitNodeOption", &PeerStatus::exit_node_option),
+        field("Active", &PeerStatus::active), field("PeerAPIURL", &PeerStatus::peer_api_url),
         field("TaildropTarget", &PeerStatus::taildrop_target),
         field("NoFileSharingReason", &PeerStatus::no_file_sharing_reason),
         field("Capabilities", &PeerStatus::capabilities, Omit::Empty),
         field("CapMap", &PeerStatus::cap_map, Omit::Empty),
         field("sshHostKeys", &PeerStatus::ssh_host_keys, Omit::Empty),
-        field("ShareeNode", &PeerStatus::sharee_node, Omit::Empty),
-        field("InNetworkMap", &PeerStatus::in_network_map),
-        field("InMagicSock", &PeerStatus::in_magic_sock),
-        field("InEngine", &PeerStatus::in_engine),
-        field("Expired", &PeerStatus::expired, Omit::Empty),
-        field("KeyExpiry", &PeerStatus::key_expiry, Omit::Empty),
-        field("Location", &PeerStatus::location, Omit::Empty),
-    };
+        field("ShareeNode", &PeerStatus::sharee_node, Omit::Empty), field("InNetworkMap", &PeerStatus::in_network_map),
+        field("InMagicSock", &PeerStatus::in_magic_sock), field("InEngine", &PeerStatus::in_engine),
+        field("Expired", &PeerStatus::expired, Omit::Empty), field("KeyExpiry", &PeerStatus::key_expiry, Omit::Empty),
+        field("Location", &PeerStatus::location, Omit::Empty));
 };
 template <>
 struct JsonFields<UserProfileStatus> {
     static constexpr auto fields =
-        std::tuple{field("ID", &UserProfileStatus::id), field("LoginName", &UserProfileStatus::login_name),
-                   field("DisplayName", &UserProfileStatus::display_name),
-                   field("ProfilePicURL", &UserProfileStatus::profile_pic_url, Omit::Empty)};
+        field_table(field("ID", &UserProfileStatus::id), field("LoginName", &UserProfileStatus::login_name),
+                    field("DisplayName", &UserProfileStatus::display_name),
+                    field("ProfilePicURL", &UserProfileStatus::profile_pic_url, Omit::Empty));
 };
 template <>
 struct JsonFields<TailnetStatus> {
     static constexpr auto fields =
-        std::tuple{field("Name", &TailnetStatus::name), field("MagicDNSSuffix", &TailnetStatus::magic_dns_suffix),
-                   field("MagicDNSEnabled", &TailnetStatus::magic_dns_enabled)};
+        field_table(field("Name", &TailnetStatus::name), field("MagicDNSSuffix", &TailnetStatus::magic_dns_suffix),
+                    field("MagicDNSEnabled", &TailnetStatus::magic_dns_enabled));
 };
 template <>
 struct JsonFields<ExitNodeStatus> {
     static constexpr auto fields =
-        std::tuple{field("ID", &ExitNodeStatus::id), field("Online", &ExitNodeStatus::online),
-                   field("TailscaleIPs", &ExitNodeStatus::tailscale_ips)};
+        field_table(field("ID", &ExitNodeStatus::id), field("Online", &ExitNodeStatus::online),
+                    field("TailscaleIPs", &ExitNodeStatus::tailscale_ips));
 };
 template <>
 struct JsonFields<Status> {
-    static constexpr auto fields = std::tuple{
-        field("Version", &Status::version),
-        field("TUN", &Status::tun),
-        field("BackendState", &Status::backend_state),
-        field("HaveNodeKey", &Status::have_node_key, Omit::Empty),
-        field("AuthURL", &Status::auth_url),
-        field("TailscaleIPs", &Status::tailscale_ips),
-        field("Self", &Status::self),
-        field("ExitNodeStatus", &Status::exit_node_status, Omit::Empty),
-        field("Health", &Status::health),
-        field("MagicDNSSuffix", &Status::magic_dns_suffix),
-        field("CurrentTailnet", &Status::current_tailnet),
-        field("CertDomains", &Status::cert_domains),
-        field("ExtraRecords", &Status::extra_records),
-        field("Peer", &Status::peer),
-        field("User", &Status::user),
-        field("ClientVersion", &Status::client_version),
-    };
+    static constexpr auto fields = field_table(
+        field("Version", &Status::version), field("TUN", &Status::tun), field("BackendState", &Status::backend_state),
+        field("HaveNodeKey", &Status::have_node_key, Omit::Empty), field("AuthURL", &Status::auth_url),
+        field("TailscaleIPs", &Status::tailscale_ips), field("Self", &Status::self),
+        field("ExitNodeStatus", &Status::exit_node_status, Omit::Empty), field("Health", &Status::health),
+        field("MagicDNSSuffix", &Status::magic_dns_suffix), field("CurrentTailnet", &Status::current_tailnet),
+        field("CertDomains", &Status::cert_domains), field("ExtraRecords", &Status::extra_records),
+        field("Peer", &Status::peer), field("User", &Status::user), field("ClientVersion", &Status::client_version));
 };
 template <>
 struct JsonFields<PingResult> {
-    static constexpr auto fields = std::tuple{
-        field("IP", &PingResult::ip),
-        field("NodeIP", &PingResult::node_ip),
-        field("NodeName", &PingResult::node_name),
-        field("Err", &PingResult::err),
-        field("LatencySeconds", &PingResult::latency_seconds),
-        field("Endpoint", &PingResult::endpoint),
-        field("PeerRelay", &PingResult::peer_relay),
-        field("DERPRegionID", &PingResult::derp_region_id),
-        field("DERPRegionCode", &PingResult::derp_region_code),
+    static constexpr auto fields = field_table(
+        field("IP", &PingResult::ip), field("NodeIP", &PingResult::node_ip), field("NodeName", &PingResult::node_name),
+        field("Err", &PingResult::err), field("LatencySeconds", &PingResult::latency_seconds),
+        field("Endpoint", &PingResult::endpoint), field("PeerRelay", &PingResult::peer_relay),
+        field("DERPRegionID", &PingResult::derp_region_id), field("DERPRegionCode", &PingResult::derp_region_code),
         field("PeerAPIPort", &PingResult::peer_api_port, Omit::Empty),
         field("PeerAPIURL", &PingResult::peer_api_url, Omit::Empty),
-        field("IsLocalIP", &PingResult::is_local_ip, Omit::Empty),
-    };
+        field("IsLocalIP", &PingResult::is_local_ip, Omit::Empty));
 };
 
 } // namespace tailrace

@@ -35,29 +35,15 @@ std::map<std::string, int> counters(const std::map<Endpoint, int>& seen) {
 template <>
 struct JsonFields<Written> {
     using S = Written;
-    static constexpr auto fields = std::tuple{
-        field("Now", &S::now),
-        field("UDP", &S::udp),
-        field("IPv6", &S::ipv6),
-        field("IPv4", &S::ipv4),
-        field("IPv6CanSend", &S::ipv6_can_send),
-        field("IPv4CanSend", &S::ipv4_can_send),
-        field("OSHasIPv6", &S::os_has_ipv6),
-        field("ICMPv4", &S::icmp_v4),
-        field("MappingVariesByDestIP", &S::varies),
-        field("UPnP", &S::upnp),
-        field("PMP", &S::pmp),
-        field("PCP", &S::pcp),
-        field("PreferredDERP", &S::preferred),
-        field("RegionLatency", &S::latency),
-        field("RegionV4Latency", &S::v4_latency),
-        field("RegionV6Latency", &S::v6_latency),
-        field("GlobalV4Counters", &S::v4_counters),
-        field("GlobalV6Counters", &S::v6_counters),
-        field("GlobalV4", &S::v4),
-        field("GlobalV6", &S::v6),
-        field("CaptivePortal", &S::captive_portal),
-    };
+    static constexpr auto fields =
+        field_table(field("Now", &S::now), field("UDP", &S::udp), field("IPv6", &S::ipv6), field("IPv4", &S::ipv4),
+                    field("IPv6CanSend", &S::ipv6_can_send), field("IPv4CanSend", &S::ipv4_can_send),
+                    field("OSHasIPv6", &S::os_has_ipv6), field("ICMPv4", &S::icmp_v4),
+                    field("MappingVariesByDestIP", &S::varies), field("UPnP", &S::upnp), field("PMP", &S::pmp),
+                    field("PCP", &S::pcp), field("PreferredDERP", &S::preferred), field("RegionLatency", &S::latency),
+                    field("RegionV4Latency", &S::v4_latency), field("RegionV6Latency", &S::v6_latency),
+                    field("GlobalV4Counters", &S::v4_counters), field("GlobalV6Counters", &S::v6_counters),
+                    field("GlobalV4", &S::v4), field("GlobalV6", &S::v6), field("CaptivePortal", &S::captive_portal));
 };
 
 std::string write_net_report(const NetReport& report, const WallTime& now) {

@@ -49,7 +49,7 @@ namespace {
 
 template <typename Visitor>
 void for_each_field(Visitor visit) {
-    std::apply([&](const auto&... f) { (visit(f), ...); }, JsonFields<Prefs>::fields);
+    JsonFields<Prefs>::fields.each(visit);
 }
 
 bool is_set(const boost::json::object& object, std::string_view name) {

@@ -107,63 +107,47 @@ std::string write_prefs(const Prefs& prefs);
 template <>
 struct JsonFields<Persist::User> {
     static constexpr auto fields =
-        std::tuple{field("ID", &Persist::User::id), field("LoginName", &Persist::User::login_name),
-                   field("DisplayName", &Persist::User::display_name),
-                   field("ProfilePicURL", &Persist::User::profile_pic_url, Omit::Empty)};
+        field_table(field("ID", &Persist::User::id), field("LoginName", &Persist::User::login_name),
+                    field("DisplayName", &Persist::User::display_name),
+                    field("ProfilePicURL", &Persist::User::profile_pic_url, Omit::Empty));
 };
 template <>
 struct JsonFields<Persist> {
-    static constexpr auto fields = std::tuple{
+    static constexpr auto fields = field_table(
         field("PrivateNodeKey", &Persist::private_node_key), field("OldPrivateNodeKey", &Persist::old_private_node_key),
         field("UserProfile", &Persist::user_profile), field("NetworkLockKey", &Persist::network_lock_key),
-        field("NodeID", &Persist::node_id)};
+        field("NodeID", &Persist::node_id));
 };
 template <>
 struct JsonFields<Prefs::AutoUpdate> {
     static constexpr auto fields =
-        std::tuple{field("Check", &Prefs::AutoUpdate::check), field("Apply", &Prefs::AutoUpdate::apply)};
+        field_table(field("Check", &Prefs::AutoUpdate::check), field("Apply", &Prefs::AutoUpdate::apply));
 };
 template <>
 struct JsonFields<Prefs::AppConnector> {
-    static constexpr auto fields = std::tuple{field("Advertise", &Prefs::AppConnector::advertise)};
+    static constexpr auto fields = field_table(field("Advertise", &Prefs::AppConnector::advertise));
 };
 template <>
 struct JsonFields<Prefs> {
-    static constexpr auto fields = std::tuple{
-        field("ControlURL", &Prefs::control_url),
-        field("RouteAll", &Prefs::route_all),
-        field("ExitNodeID", &Prefs::exit_node_id),
-        field("ExitNodeIP", &Prefs::exit_node_ip),
+    static constexpr auto fields = field_table(
+        field("ControlURL", &Prefs::control_url), field("RouteAll", &Prefs::route_all),
+        field("ExitNodeID", &Prefs::exit_node_id), field("ExitNodeIP", &Prefs::exit_node_ip),
         field("AutoExitNode", &Prefs::auto_exit_node, Omit::Empty),
         field("InternalExitNodePrior", &Prefs::internal_exit_node_prior),
-        field("ExitNodeAllowLANAccess", &Prefs::exit_node_allow_lan_access),
-        field("CorpDNS", &Prefs::corp_dns),
-        field("RunSSH", &Prefs::run_ssh),
-        field("RunWebClient", &Prefs::run_web_client),
-        field("WantRunning", &Prefs::want_running),
-        field("LoggedOut", &Prefs::logged_out),
-        field("ShieldsUp", &Prefs::shields_up),
-        field("AdvertiseTags", &Prefs::advertise_tags),
-        field("Hostname", &Prefs::hostname),
-        field("NotepadURLs", &Prefs::notepad_urls),
-        field("ForceDaemon", &Prefs::force_daemon, Omit::Empty),
-        field("AdvertiseRoutes", &Prefs::advertise_routes),
-        field("AdvertiseServices", &Prefs::advertise_services),
-        field("Sync", &Prefs::sync),
-        field("NoSNAT", &Prefs::no_snat),
-        field("NoStatefulFiltering", &Prefs::no_stateful_filtering),
-        field("NetfilterMode", &Prefs::netfilter_mode),
-        field("OperatorUser", &Prefs::operator_user, Omit::Empty),
-        field("ProfileName", &Prefs::profile_name, Omit::Empty),
-        field("AutoUpdate", &Prefs::auto_update),
-        field("AppConnector", &Prefs::app_connector),
-        field("PostureChecking", &Prefs::posture_checking),
-        field("NetfilterKind", &Prefs::netfilter_kind),
-        field("RemoteConfig", &Prefs::remote_config),
-        field("DriveShares", &Prefs::drive_shares),
-        field("HardNATTraversal", &Prefs::hard_nat_traversal),
-        field("Config", &Prefs::config),
-    };
+        field("ExitNodeAllowLANAccess", &Prefs::exit_node_allow_lan_access), field("CorpDNS", &Prefs::corp_dns),
+        field("RunSSH", &Prefs::run_ssh), field("RunWebClient", &Prefs::run_web_client),
+        field("WantRunning", &Prefs::want_running), field("LoggedOut", &Prefs::logged_out),
+        field("ShieldsUp", &Prefs::shields_up), field("AdvertiseTags", &Prefs::advertise_tags),
+        field("Hostname", &Prefs::hostname), field("NotepadURLs", &Prefs::notepad_urls),
+        field("ForceDaemon", &Prefs::force_daemon, Omit::Empty), field("AdvertiseRoutes", &Prefs::advertise_routes),
+        field("AdvertiseServices", &Prefs::advertise_services), field("Sync", &Prefs::sync),
+        field("NoSNAT", &Prefs::no_snat), field("NoStatefulFiltering", &Prefs::no_stateful_filtering),
+        field("NetfilterMode", &Prefs::netfilter_mode), field("OperatorUser", &Prefs::operator_user, Omit::Empty),
+        field("ProfileName", &Prefs::profile_name, Omit::Empty), field("AutoUpdate", &Prefs::auto_update),
+        field("AppConnector", &Prefs::app_connector), field("PostureChecking", &Prefs::posture_checking),
+        field("NetfilterKind", &Prefs::netfilter_kind), field("RemoteConfig", &Prefs::remote_config),
+        field("DriveShares", &Prefs::drive_shares), field("HardNATTraversal", &Prefs::hard_nat_traversal),
+        field("Config", &Prefs::config));
 };
 
 } // namespace tailrace

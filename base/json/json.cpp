@@ -69,4 +69,16 @@ Error type_error(const boost::json::value& got, const char* wanted) {
     return Error::make("expected {}, got {}", wanted, shown);
 }
 
+const boost::json::value* find_member(const boost::json::object& object, std::string_view name) {
+    if (const boost::json::value* exact = object.if_contains(name)) return exact;
+    const boost::json::value* found = nullptr;
+    for (const auto& candidate : object)
+        if (equals_ignoring_case(candidate.key(), name)) found = &candidate.value();
+    return found;
+}
+
+Error within(const Error& error, std::string_view member) {
+    return error.with("{}", member);
+}
+
 } // namespace tailrace::json

@@ -27,6 +27,9 @@ std::string write_value(const boost::json::value& value);
 void append_string(std::string& out, std::string_view text);
 void append_double(std::string& out, double number);
 Error type_error(const boost::json::value& got, const char* wanted);
+/// By its exact name, else ignoring case; null when there is none.
+const boost::json::value* find_member(const boost::json::object& object, std::string_view name);
+Error within(const Error& error, std::string_view member);
 
 namespace detail {
 
@@ -166,7 +169,7 @@ void append(std::string& out, const T& value) {
             out += ':';
             append(out, member);
         };
-        std::apply([&](const auto&... f) { (one(f), ...); }, JsonFields<T>::fields);
+        JsonFields<T>::fields.each(one);
         out += '}';
     }
 }
@@ -186,20 +189,12 @@ namespace detail {
 template <typename T>
 Result<void> read_fields(const boost::json::object& object, T& into) {
     Result<void> outcome;
-    std::size_t found = 0;
-    auto one = [&](const auto& f, bool exact) {
+    JsonFields<T>::fields.each([&](const auto& f) {
         if (!outcome) return;
-        const boost::json::value* member = object.if_contains(f.name);
-        if (exact == (member == nullptr)) return; // the exact pass takes what is there, the second pass the rest
-        if (!exact)
-            for (const auto& candidate : object)
-                if (equals_ignoring_case(candidate.key(), f.name)) member = &candidate.value();
+        const boost::json::value* member = find_member(object, f.name);
         if (member == nullptr) return;
-        ++found;
-        if (auto done = read(*member, into.*(f.member)); !done) outcome = done.error().with("{}", f.name);
-    };
-    std::apply([&](const auto&... f) { (one(f, true), ...); }, JsonFields<T>::fields);
-    if (found < object.size()) std::apply([&](const auto&... f) { (one(f, false), ...); }, JsonFields<T>::fields);
+        if (auto done = read(*member, into.*(f.member)); !done) outcome = within(done.error(), f.name);
+    });
     return outcome;
 }
 
@@ -270,7 +265,7 @@ Result<void> read(const boost::json::value& from, T& into) {
             std::string_view name{member.key().data(), member.key().size()};
             auto key = read_key<typename T::key_type>(name);
             if (!key) return key.error();
-            if (auto done = read(member.value(), into[std::move(*key)]); !done) return done.error().with("{}", name);
+            if (auto done = read(member.value(), into[std::move(*key)]); !done) return within(done.error(), name);
         }
     } else if constexpr (IsText<T>) {
         if (!from.is_string()) return type_error(from, "a string");

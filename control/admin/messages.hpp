@@ -75,82 +75,60 @@ template <>
 struct JsonFields<admin::UserInfo> {
     using S = admin::UserInfo;
     static constexpr auto fields =
-        std::tuple{field("id", &S::id), field("name", &S::name), field("displayName", &S::display_name, Omit::Empty),
-                   field("nodes", &S::nodes), field("created", &S::created)};
+        field_table(field("id", &S::id), field("name", &S::name), field("displayName", &S::display_name, Omit::Empty),
+                    field("nodes", &S::nodes), field("created", &S::created));
 };
 template <>
 struct JsonFields<admin::CreateUser> {
     using S = admin::CreateUser;
     static constexpr auto fields =
-        std::tuple{field("name", &S::name), field("displayName", &S::display_name, Omit::Empty)};
+        field_table(field("name", &S::name), field("displayName", &S::display_name, Omit::Empty));
 };
 template <>
 struct JsonFields<admin::KeyInfo> {
     using S = admin::KeyInfo;
-    static constexpr auto fields = std::tuple{field("id", &S::id),
-                                              field("key", &S::key),
-                                              field("user", &S::user),
-                                              field("tags", &S::tags),
-                                              field("reusable", &S::reusable),
-                                              field("ephemeral", &S::ephemeral),
-                                              field("preapproved", &S::preapproved),
-                                              field("state", &S::state),
-                                              field("created", &S::created),
-                                              field("expires", &S::expires, Omit::Empty),
-                                              field("used", &S::used, Omit::Empty)};
+    static constexpr auto fields =
+        field_table(field("id", &S::id), field("key", &S::key), field("user", &S::user), field("tags", &S::tags),
+                    field("reusable", &S::reusable), field("ephemeral", &S::ephemeral),
+                    field("preapproved", &S::preapproved), field("state", &S::state), field("created", &S::created),
+                    field("expires", &S::expires, Omit::Empty), field("used", &S::used, Omit::Empty));
 };
 template <>
 struct JsonFields<admin::CreateKey> {
     using S = admin::CreateKey;
-    static constexpr auto fields = std::tuple{field("user", &S::user),
-                                              field("tags", &S::tags),
-                                              field("reusable", &S::reusable),
-                                              field("ephemeral", &S::ephemeral),
-                                              field("preapproved", &S::preapproved),
-                                              field("expiry", &S::expiry)};
+    static constexpr auto fields = field_table(field("user", &S::user), field("tags", &S::tags),
+                                               field("reusable", &S::reusable), field("ephemeral", &S::ephemeral),
+                                               field("preapproved", &S::preapproved), field("expiry", &S::expiry));
 };
 template <>
 struct JsonFields<admin::NodeInfo> {
     using S = admin::NodeInfo;
-    static constexpr auto fields = std::tuple{field("id", &S::id),
-                                              field("name", &S::name),
-                                              field("fqdn", &S::fqdn),
-                                              field("hostname", &S::hostname),
-                                              field("user", &S::user),
-                                              field("tags", &S::tags),
-                                              field("addresses", &S::addresses),
-                                              field("online", &S::online),
-                                              field("expired", &S::expired),
-                                              field("ephemeral", &S::ephemeral),
-                                              field("lastSeen", &S::last_seen, Omit::Empty),
-                                              field("keyExpiry", &S::key_expiry, Omit::Empty),
-                                              field("created", &S::created),
-                                              field("os", &S::os),
-                                              field("clientVersion", &S::client_version),
-                                              field("nodeKey", &S::node_key),
-                                              field("machineKey", &S::machine_key),
-                                              field("discoKey", &S::disco_key),
-                                              field("endpoints", &S::endpoints),
-                                              field("homeDerp", &S::home_derp),
-                                              field("advertisedRoutes", &S::advertised_routes),
-                                              field("approvedRoutes", &S::approved_routes)};
+    static constexpr auto fields = field_table(
+        field("id", &S::id), field("name", &S::name), field("fqdn", &S::fqdn), field("hostname", &S::hostname),
+        field("user", &S::user), field("tags", &S::tags), field("addresses", &S::addresses),
+        field("online", &S::online), field("expired", &S::expired), field("ephemeral", &S::ephemeral),
+        field("lastSeen", &S::last_seen, Omit::Empty), field("keyExpiry", &S::key_expiry, Omit::Empty),
+        field("created", &S::created), field("os", &S::os), field("clientVersion", &S::client_version),
+        field("nodeKey", &S::node_key), field("machineKey", &S::machine_key), field("discoKey", &S::disco_key),
+        field("endpoints", &S::endpoints), field("homeDerp", &S::home_derp),
+        field("advertisedRoutes", &S::advertised_routes), field("approvedRoutes", &S::approved_routes));
 };
 template <>
 struct JsonFields<admin::RegisterNode> {
     using S = admin::RegisterNode;
-    static constexpr auto fields = std::tuple{field("id", &S::id), field("user", &S::user)};
+    static constexpr auto fields = field_table(field("id", &S::id), field("user", &S::user));
 };
 template <>
 struct JsonFields<admin::RenameNode> {
-    static constexpr auto fields = std::tuple{field("name", &admin::RenameNode::name)};
+    static constexpr auto fields = field_table(field("name", &admin::RenameNode::name));
 };
 template <>
 struct JsonFields<admin::TagNode> {
-    static constexpr auto fields = std::tuple{field("tags", &admin::TagNode::tags)};
+    static constexpr auto fields = field_table(field("tags", &admin::TagNode::tags));
 };
 template <>
 struct JsonFields<admin::Failure> {
-    static constexpr auto fields = std::tuple{field("error", &admin::Failure::error)};
+    static constexpr auto fields = field_table(field("error", &admin::Failure::error));
 };
 
 } // namespace tailrace

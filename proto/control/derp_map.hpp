@@ -57,50 +57,36 @@ namespace tailrace {
 template <>
 struct JsonFields<wire::DerpNode> {
     using S = wire::DerpNode;
-    static constexpr auto fields = std::tuple{
-        field("Name", &S::name),
-        field("RegionID", &S::region_id),
-        field("HostName", &S::host_name),
-        field("CertName", &S::cert_name, Omit::Empty),
-        field("IPv4", &S::ipv4, Omit::Empty),
-        field("IPv6", &S::ipv6, Omit::Empty),
-        field("STUNPort", &S::stun_port, Omit::Empty),
-        field("STUNOnly", &S::stun_only, Omit::Empty),
-        field("DERPPort", &S::derp_port, Omit::Empty),
+    static constexpr auto fields = field_table(
+        field("Name", &S::name), field("RegionID", &S::region_id), field("HostName", &S::host_name),
+        field("CertName", &S::cert_name, Omit::Empty), field("IPv4", &S::ipv4, Omit::Empty),
+        field("IPv6", &S::ipv6, Omit::Empty), field("STUNPort", &S::stun_port, Omit::Empty),
+        field("STUNOnly", &S::stun_only, Omit::Empty), field("DERPPort", &S::derp_port, Omit::Empty),
         field("InsecureForTests", &S::insecure_for_tests, Omit::Empty),
-        field("STUNTestIP", &S::stun_test_ip, Omit::Empty),
-        field("CanPort80", &S::can_port_80, Omit::Empty),
-    };
+        field("STUNTestIP", &S::stun_test_ip, Omit::Empty), field("CanPort80", &S::can_port_80, Omit::Empty));
 };
 
 template <>
 struct JsonFields<wire::DerpRegion> {
     using S = wire::DerpRegion;
-    static constexpr auto fields = std::tuple{
-        field("RegionID", &S::region_id),
-        field("RegionCode", &S::region_code),
-        field("RegionName", &S::region_name),
-        field("Latitude", &S::latitude, Omit::Empty),
-        field("Longitude", &S::longitude, Omit::Empty),
-        field("Avoid", &S::avoid, Omit::Empty),
-        field("NoMeasureNoHome", &S::no_measure_no_home, Omit::Empty),
-        field("Nodes", &S::nodes),
-    };
+    static constexpr auto fields =
+        field_table(field("RegionID", &S::region_id), field("RegionCode", &S::region_code),
+                    field("RegionName", &S::region_name), field("Latitude", &S::latitude, Omit::Empty),
+                    field("Longitude", &S::longitude, Omit::Empty), field("Avoid", &S::avoid, Omit::Empty),
+                    field("NoMeasureNoHome", &S::no_measure_no_home, Omit::Empty), field("Nodes", &S::nodes));
 };
 
 template <>
 struct JsonFields<wire::DerpHomeParams> {
-    static constexpr auto fields = std::tuple{field("RegionScore", &wire::DerpHomeParams::region_score, Omit::Zero)};
+    static constexpr auto fields = field_table(field("RegionScore", &wire::DerpHomeParams::region_score, Omit::Zero));
 };
 
 template <>
 struct JsonFields<wire::DerpMap> {
     using S = wire::DerpMap;
-    static constexpr auto fields = std::tuple{
-        field("HomeParams", &S::home_params, Omit::Empty),
-        field("Regions", &S::regions),
-        field("omitDefaultRegions", &S::omit_default_regions, Omit::Empty),
-    };
+    static constexpr auto fields =
+        field_table(field("HomeParams", &S::home_params, Omit::Empty), field("Regions", &S::regions),
+                    field("omitDefaultRegions", &S::omit_default_regions, Omit::Empty));
 };
 
 } // namespace tailrace

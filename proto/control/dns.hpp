@@ -44,34 +44,27 @@ namespace tailrace {
 template <>
 struct JsonFields<wire::Resolver> {
     using S = wire::Resolver;
-    static constexpr auto fields = std::tuple{
-        field("Addr", &S::addr, Omit::Empty),
-        field("BootstrapResolution", &S::bootstrap_resolution, Omit::Empty),
-        field("UseWithExitNode", &S::use_with_exit_node, Omit::Empty),
-    };
+    static constexpr auto fields = field_table(field("Addr", &S::addr, Omit::Empty),
+                                               field("BootstrapResolution", &S::bootstrap_resolution, Omit::Empty),
+                                               field("UseWithExitNode", &S::use_with_exit_node, Omit::Empty));
 };
 
 template <>
 struct JsonFields<wire::DnsRecord> {
     using S = wire::DnsRecord;
     static constexpr auto fields =
-        std::tuple{field("Name", &S::name), field("Type", &S::type, Omit::Empty), field("Value", &S::value)};
+        field_table(field("Name", &S::name), field("Type", &S::type, Omit::Empty), field("Value", &S::value));
 };
 
 template <>
 struct JsonFields<wire::DnsConfig> {
     using S = wire::DnsConfig;
-    static constexpr auto fields = std::tuple{
-        field("Resolvers", &S::resolvers, Omit::Empty),
-        field("Routes", &S::routes, Omit::Empty),
-        field("FallbackResolvers", &S::fallback_resolvers, Omit::Empty),
-        field("Domains", &S::domains, Omit::Empty),
-        field("Proxied", &S::proxied, Omit::Empty),
-        field("Nameservers", &S::nameservers, Omit::Empty),
-        field("CertDomains", &S::cert_domains, Omit::Empty),
-        field("ExtraRecords", &S::extra_records, Omit::Empty),
-        field("ExitNodeFilteredSet", &S::exit_node_filtered_set, Omit::Empty),
-    };
+    static constexpr auto fields = field_table(
+        field("Resolvers", &S::resolvers, Omit::Empty), field("Routes", &S::routes, Omit::Empty),
+        field("FallbackResolvers", &S::fallback_resolvers, Omit::Empty), field("Domains", &S::domains, Omit::Empty),
+        field("Proxied", &S::proxied, Omit::Empty), field("Nameservers", &S::nameservers, Omit::Empty),
+        field("CertDomains", &S::cert_domains, Omit::Empty), field("ExtraRecords", &S::extra_records, Omit::Empty),
+        field("ExitNodeFilteredSet", &S::exit_node_filtered_set, Omit::Empty));
 };
 
 } // namespace tailrace

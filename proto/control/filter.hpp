@@ -50,33 +50,30 @@ namespace tailrace {
 template <>
 struct JsonFields<wire::PortRange> {
     static constexpr auto fields =
-        std::tuple{field("First", &wire::PortRange::first), field("Last", &wire::PortRange::last)};
+        field_table(field("First", &wire::PortRange::first), field("Last", &wire::PortRange::last));
 };
 
 template <>
 struct JsonFields<wire::NetPortRange> {
     using S = wire::NetPortRange;
     static constexpr auto fields =
-        std::tuple{field("IP", &S::ip), field("Bits", &S::bits, Omit::Empty), field("Ports", &S::ports)};
+        field_table(field("IP", &S::ip), field("Bits", &S::bits, Omit::Empty), field("Ports", &S::ports));
 };
 
 template <>
 struct JsonFields<wire::CapGrant> {
     using S = wire::CapGrant;
-    static constexpr auto fields = std::tuple{field("Dsts", &S::dsts), field("Caps", &S::caps, Omit::Empty),
-                                              field("CapMap", &S::cap_map, Omit::Empty)};
+    static constexpr auto fields = field_table(field("Dsts", &S::dsts), field("Caps", &S::caps, Omit::Empty),
+                                               field("CapMap", &S::cap_map, Omit::Empty));
 };
 
 template <>
 struct JsonFields<wire::FilterRule> {
     using S = wire::FilterRule;
-    static constexpr auto fields = std::tuple{
-        field("SrcIPs", &S::src_ips),
-        field("SrcBits", &S::src_bits, Omit::Empty),
-        field("DstPorts", &S::dst_ports, Omit::Empty),
-        field("IPProto", &S::ip_proto, Omit::Empty),
-        field("CapGrant", &S::cap_grant, Omit::Empty),
-    };
+    static constexpr auto fields =
+        field_table(field("SrcIPs", &S::src_ips), field("SrcBits", &S::src_bits, Omit::Empty),
+                    field("DstPorts", &S::dst_ports, Omit::Empty), field("IPProto", &S::ip_proto, Omit::Empty),
+                    field("CapGrant", &S::cap_grant, Omit::Empty));
 };
 
 } // namespace tailrace

@@ -177,160 +177,118 @@ namespace tailrace {
 template <>
 struct JsonFields<wire::MapRequest> {
     using S = wire::MapRequest;
-    static constexpr auto fields = std::tuple{
-        field("Version", &S::version),
-        field("Compress", &S::compress, Omit::Empty),
-        field("KeepAlive", &S::keep_alive, Omit::Empty),
-        field("NodeKey", &S::node_key),
-        field("DiscoKey", &S::disco_key),
-        field("HardwareAttestationKey", &S::hardware_attestation_key, Omit::Empty),
+    static constexpr auto fields = field_table(
+        field("Version", &S::version), field("Compress", &S::compress, Omit::Empty),
+        field("KeepAlive", &S::keep_alive, Omit::Empty), field("NodeKey", &S::node_key),
+        field("DiscoKey", &S::disco_key), field("HardwareAttestationKey", &S::hardware_attestation_key, Omit::Empty),
         field("HardwareAttestationKeySignature", &S::hardware_attestation_key_signature, Omit::Empty),
         field("HardwareAttestationKeySignatureTimestamp", &S::hardware_attestation_key_signature_timestamp, Omit::Zero),
-        field("Stream", &S::stream, Omit::Empty),
-        field("Hostinfo", &S::hostinfo),
+        field("Stream", &S::stream, Omit::Empty), field("Hostinfo", &S::hostinfo),
         field("MapSessionHandle", &S::map_session_handle, Omit::Empty),
-        field("MapSessionSeq", &S::map_session_seq, Omit::Empty),
-        field("Endpoints", &S::endpoints, Omit::Empty),
-        field("EndpointTypes", &S::endpoint_types, Omit::Empty),
-        field("TKAHead", &S::tka_head, Omit::Empty),
-        field("ReadOnly", &S::read_only, Omit::Empty),
-        field("OmitPeers", &S::omit_peers, Omit::Empty),
+        field("MapSessionSeq", &S::map_session_seq, Omit::Empty), field("Endpoints", &S::endpoints, Omit::Empty),
+        field("EndpointTypes", &S::endpoint_types, Omit::Empty), field("TKAHead", &S::tka_head, Omit::Empty),
+        field("ReadOnly", &S::read_only, Omit::Empty), field("OmitPeers", &S::omit_peers, Omit::Empty),
         field("DebugFlags", &S::debug_flags, Omit::Empty),
-        field("ConnectionHandleForTest", &S::connection_handle_for_test, Omit::Empty),
-    };
+        field("ConnectionHandleForTest", &S::connection_handle_for_test, Omit::Empty));
 };
 
 template <>
 struct JsonFields<wire::PingRequest> {
     using S = wire::PingRequest;
-    static constexpr auto fields = std::tuple{
-        field("URL", &S::url),
-        field("URLIsNoise", &S::url_is_noise, Omit::Empty),
-        field("Log", &S::log, Omit::Empty),
-        field("Types", &S::types, Omit::Empty),
-        field("IP", &S::ip, Omit::Zero),
-        field("Payload", &S::payload, Omit::Empty),
-    };
+    static constexpr auto fields =
+        field_table(field("URL", &S::url), field("URLIsNoise", &S::url_is_noise, Omit::Empty),
+                    field("Log", &S::log, Omit::Empty), field("Types", &S::types, Omit::Empty),
+                    field("IP", &S::ip, Omit::Zero), field("Payload", &S::payload, Omit::Empty));
 };
 
 template <>
 struct JsonFields<wire::PingResponse> {
     using S = wire::PingResponse;
-    static constexpr auto fields = std::tuple{
-        field("Type", &S::type),
-        field("IP", &S::ip, Omit::Empty),
-        field("NodeIP", &S::node_ip, Omit::Empty),
-        field("NodeName", &S::node_name, Omit::Empty),
-        field("Err", &S::err, Omit::Empty),
-        field("LatencySeconds", &S::latency_seconds, Omit::Empty),
-        field("Endpoint", &S::endpoint, Omit::Empty),
-        field("PeerRelay", &S::peer_relay, Omit::Empty),
-        field("DERPRegionID", &S::derp_region_id, Omit::Empty),
+    static constexpr auto fields = field_table(
+        field("Type", &S::type), field("IP", &S::ip, Omit::Empty), field("NodeIP", &S::node_ip, Omit::Empty),
+        field("NodeName", &S::node_name, Omit::Empty), field("Err", &S::err, Omit::Empty),
+        field("LatencySeconds", &S::latency_seconds, Omit::Empty), field("Endpoint", &S::endpoint, Omit::Empty),
+        field("PeerRelay", &S::peer_relay, Omit::Empty), field("DERPRegionID", &S::derp_region_id, Omit::Empty),
         field("DERPRegionCode", &S::derp_region_code, Omit::Empty),
-        field("PeerAPIPort", &S::peer_api_port, Omit::Empty),
-        field("IsLocalIP", &S::is_local_ip, Omit::Empty),
-    };
+        field("PeerAPIPort", &S::peer_api_port, Omit::Empty), field("IsLocalIP", &S::is_local_ip, Omit::Empty));
 };
 
 template <>
 struct JsonFields<wire::DisplayMessageAction> {
     using S = wire::DisplayMessageAction;
-    static constexpr auto fields = std::tuple{field("URL", &S::url), field("Label", &S::label)};
+    static constexpr auto fields = field_table(field("URL", &S::url), field("Label", &S::label));
 };
 
 template <>
 struct JsonFields<wire::DisplayMessage> {
     using S = wire::DisplayMessage;
-    static constexpr auto fields = std::tuple{
-        field("Title", &S::title),
-        field("Text", &S::text),
-        field("Severity", &S::severity),
-        field("ImpactsConnectivity", &S::impacts_connectivity, Omit::Empty),
-        field("PrimaryAction", &S::primary_action, Omit::Empty),
-    };
+    static constexpr auto fields =
+        field_table(field("Title", &S::title), field("Text", &S::text), field("Severity", &S::severity),
+                    field("ImpactsConnectivity", &S::impacts_connectivity, Omit::Empty),
+                    field("PrimaryAction", &S::primary_action, Omit::Empty));
 };
 
 template <>
 struct JsonFields<wire::TkaInfo> {
     using S = wire::TkaInfo;
     static constexpr auto fields =
-        std::tuple{field("Head", &S::head, Omit::Empty), field("Disabled", &S::disabled, Omit::Empty)};
+        field_table(field("Head", &S::head, Omit::Empty), field("Disabled", &S::disabled, Omit::Empty));
 };
 
 template <>
 struct JsonFields<wire::ControlIpCandidate> {
     using S = wire::ControlIpCandidate;
-    static constexpr auto fields = std::tuple{
-        field("IP", &S::ip, Omit::Zero),
-        field("ACEHost", &S::ace_host, Omit::Empty),
+    static constexpr auto fields = field_table(
+        field("IP", &S::ip, Omit::Zero), field("ACEHost", &S::ace_host, Omit::Empty),
         field("DialStartDelaySec", &S::dial_start_delay_sec, Omit::Empty),
-        field("DialTimeoutSec", &S::dial_timeout_sec, Omit::Empty),
-        field("Priority", &S::priority, Omit::Empty),
-    };
+        field("DialTimeoutSec", &S::dial_timeout_sec, Omit::Empty), field("Priority", &S::priority, Omit::Empty));
 };
 
 template <>
 struct JsonFields<wire::ControlDialPlan> {
-    static constexpr auto fields = std::tuple{field("Candidates", &wire::ControlDialPlan::candidates)};
+    static constexpr auto fields = field_table(field("Candidates", &wire::ControlDialPlan::candidates));
 };
 
 template <>
 struct JsonFields<wire::ClientVersion> {
     using S = wire::ClientVersion;
-    static constexpr auto fields = std::tuple{
-        field("RunningLatest", &S::running_latest, Omit::Empty),
-        field("LatestVersion", &S::latest_version, Omit::Empty),
-        field("UrgentSecurityUpdate", &S::urgent_security_update, Omit::Empty),
-        field("Notify", &S::notify, Omit::Empty),
-        field("NotifyURL", &S::notify_url, Omit::Empty),
-        field("NotifyText", &S::notify_text, Omit::Empty),
-    };
+    static constexpr auto fields =
+        field_table(field("RunningLatest", &S::running_latest, Omit::Empty),
+                    field("LatestVersion", &S::latest_version, Omit::Empty),
+                    field("UrgentSecurityUpdate", &S::urgent_security_update, Omit::Empty),
+                    field("Notify", &S::notify, Omit::Empty), field("NotifyURL", &S::notify_url, Omit::Empty),
+                    field("NotifyText", &S::notify_text, Omit::Empty));
 };
 
 template <>
 struct JsonFields<wire::Debug> {
     using S = wire::Debug;
-    static constexpr auto fields = std::tuple{
-        field("SleepSeconds", &S::sleep_seconds, Omit::Empty),
-        field("DisableLogTail", &S::disable_log_tail, Omit::Empty),
-        field("Exit", &S::exit, Omit::Empty),
-    };
+    static constexpr auto fields =
+        field_table(field("SleepSeconds", &S::sleep_seconds, Omit::Empty),
+                    field("DisableLogTail", &S::disable_log_tail, Omit::Empty), field("Exit", &S::exit, Omit::Empty));
 };
 
 template <typename NodeJson>
 struct JsonFields<wire::BasicMapResponse<NodeJson>> {
     using S = wire::BasicMapResponse<NodeJson>;
-    static constexpr auto fields = std::tuple{
-        field("MapSessionHandle", &S::map_session_handle, Omit::Empty),
-        field("Seq", &S::seq, Omit::Empty),
-        field("KeepAlive", &S::keep_alive, Omit::Empty),
-        field("PingRequest", &S::ping_request, Omit::Empty),
-        field("PopBrowserURL", &S::pop_browser_url, Omit::Empty),
-        field("Node", &S::node, Omit::Empty),
-        field("DERPMap", &S::derp_map, Omit::Empty),
-        field("Peers", &S::peers, Omit::Zero),
-        field("PeersChanged", &S::peers_changed, Omit::Empty),
-        field("PeersRemoved", &S::peers_removed, Omit::Empty),
+    static constexpr auto fields = field_table(
+        field("MapSessionHandle", &S::map_session_handle, Omit::Empty), field("Seq", &S::seq, Omit::Empty),
+        field("KeepAlive", &S::keep_alive, Omit::Empty), field("PingRequest", &S::ping_request, Omit::Empty),
+        field("PopBrowserURL", &S::pop_browser_url, Omit::Empty), field("Node", &S::node, Omit::Empty),
+        field("DERPMap", &S::derp_map, Omit::Empty), field("Peers", &S::peers, Omit::Zero),
+        field("PeersChanged", &S::peers_changed, Omit::Empty), field("PeersRemoved", &S::peers_removed, Omit::Empty),
         field("PeersChangedPatch", &S::peers_changed_patch, Omit::Empty),
         field("PeerSeenChange", &S::peer_seen_change, Omit::Empty),
-        field("OnlineChange", &S::online_change, Omit::Empty),
-        field("DNSConfig", &S::dns_config, Omit::Empty),
-        field("Domain", &S::domain, Omit::Empty),
-        field("CollectServices", &S::collect_services, Omit::Empty),
-        field("PacketFilter", &S::packet_filter, Omit::Zero),
-        field("PacketFilters", &S::packet_filters, Omit::Zero),
-        field("UserProfiles", &S::user_profiles, Omit::Empty),
-        field("Health", &S::health, Omit::Zero),
-        field("DisplayMessages", &S::display_messages, Omit::Zero),
-        field("SSHPolicy", &S::ssh_policy, Omit::Empty),
-        field("ControlTime", &S::control_time, Omit::Empty),
-        field("TKAInfo", &S::tka_info, Omit::Empty),
+        field("OnlineChange", &S::online_change, Omit::Empty), field("DNSConfig", &S::dns_config, Omit::Empty),
+        field("Domain", &S::domain, Omit::Empty), field("CollectServices", &S::collect_services, Omit::Empty),
+        field("PacketFilter", &S::packet_filter, Omit::Zero), field("PacketFilters", &S::packet_filters, Omit::Zero),
+        field("UserProfiles", &S::user_profiles, Omit::Empty), field("Health", &S::health, Omit::Zero),
+        field("DisplayMessages", &S::display_messages, Omit::Zero), field("SSHPolicy", &S::ssh_policy, Omit::Empty),
+        field("ControlTime", &S::control_time, Omit::Empty), field("TKAInfo", &S::tka_info, Omit::Empty),
         field("DomainDataPlaneAuditLogID", &S::domain_data_plane_audit_log_id, Omit::Empty),
-        field("Debug", &S::debug, Omit::Empty),
-        field("ControlDialPlan", &S::control_dial_plan, Omit::Empty),
+        field("Debug", &S::debug, Omit::Empty), field("ControlDialPlan", &S::control_dial_plan, Omit::Empty),
         field("ClientVersion", &S::client_version, Omit::Empty),
-        field("DefaultAutoUpdate", &S::default_auto_update, Omit::Empty),
-    };
+        field("DefaultAutoUpdate", &S::default_auto_update, Omit::Empty));
 };
 
 } // namespace tailrace

@@ -112,32 +112,18 @@ namespace tailrace {
 template <>
 struct JsonFields<wire::Node> {
     using S = wire::Node;
-    static constexpr auto fields = std::tuple{
-        field("ID", &S::id),
-        field("StableID", &S::stable_id),
-        field("Name", &S::name),
-        field("User", &S::user),
-        field("Sharer", &S::sharer, Omit::Zero),
-        field("Key", &S::key),
-        field("KeyExpiry", &S::key_expiry, Omit::Zero),
-        field("KeySignature", &S::key_signature, Omit::Empty),
-        field("Machine", &S::machine, Omit::Zero),
-        field("DiscoKey", &S::disco_key, Omit::Zero),
-        field("Addresses", &S::addresses),
-        field("AllowedIPs", &S::allowed_ips, Omit::Zero),
-        field("Endpoints", &S::endpoints, Omit::Empty),
-        field("DERP", &S::legacy_derp, Omit::Zero),
-        field("HomeDERP", &S::home_derp, Omit::Zero),
-        field("Hostinfo", &S::hostinfo, Omit::Zero),
-        field("Created", &S::created, Omit::Zero),
-        field("Cap", &S::cap, Omit::Zero),
-        field("Tags", &S::tags, Omit::Empty),
-        field("PrimaryRoutes", &S::primary_routes, Omit::Empty),
-        field("LastSeen", &S::last_seen, Omit::Empty),
-        field("Online", &S::online, Omit::Empty),
-        field("MachineAuthorized", &S::machine_authorized, Omit::Empty),
-        field("Capabilities", &S::capabilities, Omit::Empty),
-        field("CapMap", &S::cap_map, Omit::Empty),
+    static constexpr auto fields = field_table(
+        field("ID", &S::id), field("StableID", &S::stable_id), field("Name", &S::name), field("User", &S::user),
+        field("Sharer", &S::sharer, Omit::Zero), field("Key", &S::key), field("KeyExpiry", &S::key_expiry, Omit::Zero),
+        field("KeySignature", &S::key_signature, Omit::Empty), field("Machine", &S::machine, Omit::Zero),
+        field("DiscoKey", &S::disco_key, Omit::Zero), field("Addresses", &S::addresses),
+        field("AllowedIPs", &S::allowed_ips, Omit::Zero), field("Endpoints", &S::endpoints, Omit::Empty),
+        field("DERP", &S::legacy_derp, Omit::Zero), field("HomeDERP", &S::home_derp, Omit::Zero),
+        field("Hostinfo", &S::hostinfo, Omit::Zero), field("Created", &S::created, Omit::Zero),
+        field("Cap", &S::cap, Omit::Zero), field("Tags", &S::tags, Omit::Empty),
+        field("PrimaryRoutes", &S::primary_routes, Omit::Empty), field("LastSeen", &S::last_seen, Omit::Empty),
+        field("Online", &S::online, Omit::Empty), field("MachineAuthorized", &S::machine_authorized, Omit::Empty),
+        field("Capabilities", &S::capabilities, Omit::Empty), field("CapMap", &S::cap_map, Omit::Empty),
         field("UnsignedPeerAPIOnly", &S::unsigned_peer_api_only, Omit::Zero),
         field("ComputedName", &S::computed_name, Omit::Zero),
         field("ComputedNameWithHost", &S::computed_name_with_host, Omit::Zero),
@@ -145,63 +131,44 @@ struct JsonFields<wire::Node> {
         field("Expired", &S::expired, Omit::Zero),
         field("SelfNodeV4MasqAddrForThisPeer", &S::self_node_v4_masq_addr_for_this_peer, Omit::Zero),
         field("SelfNodeV6MasqAddrForThisPeer", &S::self_node_v6_masq_addr_for_this_peer, Omit::Zero),
-        field("IsWireGuardOnly", &S::is_wireguard_only, Omit::Zero),
-        field("IsJailed", &S::is_jailed, Omit::Zero),
-        field("ExitNodeDNSResolvers", &S::exit_node_dns_resolvers, Omit::Empty),
-    };
+        field("IsWireGuardOnly", &S::is_wireguard_only, Omit::Zero), field("IsJailed", &S::is_jailed, Omit::Zero),
+        field("ExitNodeDNSResolvers", &S::exit_node_dns_resolvers, Omit::Empty));
 };
 
 template <>
 struct JsonFields<wire::User> {
     using S = wire::User;
-    static constexpr auto fields = std::tuple{
-        field("ID", &S::id),
-        field("DisplayName", &S::display_name),
-        field("ProfilePicURL", &S::profile_pic_url, Omit::Zero),
-        field("Created", &S::created, Omit::Zero),
-    };
+    static constexpr auto fields =
+        field_table(field("ID", &S::id), field("DisplayName", &S::display_name),
+                    field("ProfilePicURL", &S::profile_pic_url, Omit::Zero), field("Created", &S::created, Omit::Zero));
 };
 
 template <>
 struct JsonFields<wire::Login> {
     using S = wire::Login;
-    static constexpr auto fields = std::tuple{
-        field("ID", &S::id),
-        field("Provider", &S::provider),
-        field("LoginName", &S::login_name),
-        field("DisplayName", &S::display_name),
-        field("ProfilePicURL", &S::profile_pic_url, Omit::Zero),
-    };
+    static constexpr auto fields =
+        field_table(field("ID", &S::id), field("Provider", &S::provider), field("LoginName", &S::login_name),
+                    field("DisplayName", &S::display_name), field("ProfilePicURL", &S::profile_pic_url, Omit::Zero));
 };
 
 template <>
 struct JsonFields<wire::UserProfile> {
     using S = wire::UserProfile;
-    static constexpr auto fields = std::tuple{
-        field("ID", &S::id),
-        field("LoginName", &S::login_name),
-        field("DisplayName", &S::display_name),
-        field("ProfilePicURL", &S::profile_pic_url, Omit::Zero),
-        field("Groups", &S::groups, Omit::Empty),
-    };
+    static constexpr auto fields =
+        field_table(field("ID", &S::id), field("LoginName", &S::login_name), field("DisplayName", &S::display_name),
+                    field("ProfilePicURL", &S::profile_pic_url, Omit::Zero), field("Groups", &S::groups, Omit::Empty));
 };
 
 template <>
 struct JsonFields<wire::PeerChange> {
     using S = wire::PeerChange;
-    static constexpr auto fields = std::tuple{
-        field("NodeID", &S::node_id),
-        field("DERPRegion", &S::derp_region, Omit::Zero),
-        field("Cap", &S::cap, Omit::Zero),
-        field("CapMap", &S::cap_map, Omit::Zero),
-        field("Endpoints", &S::endpoints, Omit::Zero),
-        field("Key", &S::key, Omit::Zero),
-        field("KeySignature", &S::key_signature, Omit::Empty),
-        field("DiscoKey", &S::disco_key, Omit::Zero),
-        field("Online", &S::online, Omit::Zero),
-        field("LastSeen", &S::last_seen, Omit::Zero),
-        field("KeyExpiry", &S::key_expiry, Omit::Zero),
-    };
+    static constexpr auto fields =
+        field_table(field("NodeID", &S::node_id), field("DERPRegion", &S::derp_region, Omit::Zero),
+                    field("Cap", &S::cap, Omit::Zero), field("CapMap", &S::cap_map, Omit::Zero),
+                    field("Endpoints", &S::endpoints, Omit::Zero), field("Key", &S::key, Omit::Zero),
+                    field("KeySignature", &S::key_signature, Omit::Empty), field("DiscoKey", &S::disco_key, Omit::Zero),
+                    field("Online", &S::online, Omit::Zero), field("LastSeen", &S::last_seen, Omit::Zero),
+                    field("KeyExpiry", &S::key_expiry, Omit::Zero));
 };
 
 } // namespace tailrace

@@ -54,43 +54,29 @@ namespace tailrace {
 
 template <>
 struct JsonFields<wire::RegisterAuth> {
-    static constexpr auto fields = std::tuple{field("AuthKey", &wire::RegisterAuth::auth_key, Omit::Empty)};
+    static constexpr auto fields = field_table(field("AuthKey", &wire::RegisterAuth::auth_key, Omit::Empty));
 };
 
 template <>
 struct JsonFields<wire::RegisterRequest> {
     using S = wire::RegisterRequest;
-    static constexpr auto fields = std::tuple{
-        field("Version", &S::version),
-        field("NodeKey", &S::node_key),
-        field("OldNodeKey", &S::old_node_key),
-        field("NLKey", &S::nl_key),
-        field("Auth", &S::auth, Omit::Empty),
-        field("Expiry", &S::expiry),
-        field("Followup", &S::followup),
-        field("Hostinfo", &S::hostinfo),
-        field("Ephemeral", &S::ephemeral, Omit::Empty),
-        field("NodeKeySignature", &S::node_key_signature),
-        field("SignatureType", &S::signature_type, Omit::Empty),
-        field("Timestamp", &S::timestamp, Omit::Empty),
-        field("DeviceCert", &S::device_cert, Omit::Empty),
-        field("Signature", &S::signature, Omit::Empty),
-        field("Tailnet", &S::tailnet, Omit::Empty),
-    };
+    static constexpr auto fields = field_table(
+        field("Version", &S::version), field("NodeKey", &S::node_key), field("OldNodeKey", &S::old_node_key),
+        field("NLKey", &S::nl_key), field("Auth", &S::auth, Omit::Empty), field("Expiry", &S::expiry),
+        field("Followup", &S::followup), field("Hostinfo", &S::hostinfo),
+        field("Ephemeral", &S::ephemeral, Omit::Empty), field("NodeKeySignature", &S::node_key_signature),
+        field("SignatureType", &S::signature_type, Omit::Empty), field("Timestamp", &S::timestamp, Omit::Empty),
+        field("DeviceCert", &S::device_cert, Omit::Empty), field("Signature", &S::signature, Omit::Empty),
+        field("Tailnet", &S::tailnet, Omit::Empty));
 };
 
 template <>
 struct JsonFields<wire::RegisterResponse> {
     using S = wire::RegisterResponse;
-    static constexpr auto fields = std::tuple{
-        field("User", &S::user),
-        field("Login", &S::login),
-        field("NodeKeyExpired", &S::node_key_expired),
-        field("MachineAuthorized", &S::machine_authorized),
-        field("AuthURL", &S::auth_url),
-        field("NodeKeySignature", &S::node_key_signature),
-        field("Error", &S::error),
-    };
+    static constexpr auto fields =
+        field_table(field("User", &S::user), field("Login", &S::login), field("NodeKeyExpired", &S::node_key_expired),
+                    field("MachineAuthorized", &S::machine_authorized), field("AuthURL", &S::auth_url),
+                    field("NodeKeySignature", &S::node_key_signature), field("Error", &S::error));
 };
 
 } // namespace tailrace

@@ -109,79 +109,76 @@ template <>
 struct JsonFields<wire::OverTlsPublicKeyResponse> {
     using S = wire::OverTlsPublicKeyResponse;
     static constexpr auto fields =
-        std::tuple{field("legacyPublicKey", &S::legacy_public_key), field("publicKey", &S::public_key)};
+        field_table(field("legacyPublicKey", &S::legacy_public_key), field("publicKey", &S::public_key));
 };
 template <>
 struct JsonFields<wire::EarlyNoise> {
-    static constexpr auto fields = std::tuple{field("nodeKeyChallenge", &wire::EarlyNoise::node_key_challenge)};
+    static constexpr auto fields = field_table(field("nodeKeyChallenge", &wire::EarlyNoise::node_key_challenge));
 };
 template <>
 struct JsonFields<wire::SetDnsRequest> {
     using S = wire::SetDnsRequest;
     static constexpr auto fields =
-        std::tuple{field("Version", &S::version), field("NodeKey", &S::node_key), field("Name", &S::name),
-                   field("Type", &S::type), field("Value", &S::value)};
+        field_table(field("Version", &S::version), field("NodeKey", &S::node_key), field("Name", &S::name),
+                    field("Type", &S::type), field("Value", &S::value));
 };
 template <>
 struct JsonFields<wire::TokenRequest> {
     using S = wire::TokenRequest;
-    static constexpr auto fields = std::tuple{field("CapVersion", &S::cap_version), field("NodeKey", &S::node_key),
-                                              field("Audience", &S::audience)};
+    static constexpr auto fields = field_table(field("CapVersion", &S::cap_version), field("NodeKey", &S::node_key),
+                                               field("Audience", &S::audience));
 };
 template <>
 struct JsonFields<wire::TokenResponse> {
-    static constexpr auto fields = std::tuple{field("id_token", &wire::TokenResponse::id_token)};
+    static constexpr auto fields = field_table(field("id_token", &wire::TokenResponse::id_token));
 };
 template <>
 struct JsonFields<wire::SetDeviceAttributesRequest> {
     using S = wire::SetDeviceAttributesRequest;
     static constexpr auto fields =
-        std::tuple{field("Version", &S::version), field("NodeKey", &S::node_key), field("Update", &S::update)};
+        field_table(field("Version", &S::version), field("NodeKey", &S::node_key), field("Update", &S::update));
 };
 template <>
 struct JsonFields<wire::AuditLogRequest> {
     using S = wire::AuditLogRequest;
-    static constexpr auto fields = std::tuple{
-        field("Version", &S::version, Omit::Empty),
-        field("NodeKey", &S::node_key, Omit::Zero),
-        field("Action", &S::action),
-        field("Details", &S::details, Omit::Empty),
-        field("Timestamp", &S::timestamp, Omit::Zero),
-    };
+    static constexpr auto fields =
+        field_table(field("Version", &S::version, Omit::Empty), field("NodeKey", &S::node_key, Omit::Zero),
+                    field("Action", &S::action), field("Details", &S::details, Omit::Empty),
+                    field("Timestamp", &S::timestamp, Omit::Zero));
 };
 template <>
 struct JsonFields<wire::HealthChangeRequest> {
     using S = wire::HealthChangeRequest;
     static constexpr auto fields =
-        std::tuple{field("Subsys", &S::subsys), field("Error", &S::error), field("NodeKey", &S::node_key)};
+        field_table(field("Subsys", &S::subsys), field("Error", &S::error), field("NodeKey", &S::node_key));
 };
 template <>
 struct JsonFields<wire::QueryFeatureRequest> {
     using S = wire::QueryFeatureRequest;
     static constexpr auto fields =
-        std::tuple{field("Feature", &S::feature, Omit::Empty), field("NodeKey", &S::node_key, Omit::Zero)};
+        field_table(field("Feature", &S::feature, Omit::Empty), field("NodeKey", &S::node_key, Omit::Zero));
 };
 template <>
 struct JsonFields<wire::QueryFeatureResponse> {
     using S = wire::QueryFeatureResponse;
     static constexpr auto fields =
-        std::tuple{field("Complete", &S::complete, Omit::Empty), field("Text", &S::text, Omit::Empty),
-                   field("URL", &S::url, Omit::Empty), field("ShouldWait", &S::should_wait, Omit::Empty)};
+        field_table(field("Complete", &S::complete, Omit::Empty), field("Text", &S::text, Omit::Empty),
+                    field("URL", &S::url, Omit::Empty), field("ShouldWait", &S::should_wait, Omit::Empty));
 };
 template <>
 struct JsonFields<wire::WebClientAuthResponse> {
     using S = wire::WebClientAuthResponse;
-    static constexpr auto fields = std::tuple{field("ID", &S::id, Omit::Empty), field("URL", &S::url, Omit::Empty),
-                                              field("Complete", &S::complete, Omit::Empty)};
+    static constexpr auto fields = field_table(field("ID", &S::id, Omit::Empty), field("URL", &S::url, Omit::Empty),
+                                               field("Complete", &S::complete, Omit::Empty));
 };
 template <>
 struct JsonFields<wire::DerpAdmitClientRequest> {
     using S = wire::DerpAdmitClientRequest;
-    static constexpr auto fields = std::tuple{field("NodePublic", &S::node_public), field("Source", &S::source)};
+    static constexpr auto fields = field_table(field("NodePublic", &S::node_public), field("Source", &S::source));
 };
 template <>
 struct JsonFields<wire::DerpAdmitClientResponse> {
-    static constexpr auto fields = std::tuple{field("Allow", &wire::DerpAdmitClientResponse::allow)};
+    static constexpr auto fields = field_table(field("Allow", &wire::DerpAdmitClientResponse::allow));
 };
 
 } // namespace tailrace

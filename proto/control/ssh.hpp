@@ -57,56 +57,45 @@ namespace tailrace {
 template <>
 struct JsonFields<wire::SshPrincipal> {
     using S = wire::SshPrincipal;
-    static constexpr auto fields = std::tuple{
-        field("node", &S::node, Omit::Empty),
-        field("nodeIP", &S::node_ip, Omit::Empty),
-        field("userLogin", &S::user_login, Omit::Empty),
-        field("any", &S::any, Omit::Empty),
-    };
+    static constexpr auto fields =
+        field_table(field("node", &S::node, Omit::Empty), field("nodeIP", &S::node_ip, Omit::Empty),
+                    field("userLogin", &S::user_login, Omit::Empty), field("any", &S::any, Omit::Empty));
 };
 
 template <>
 struct JsonFields<wire::SshRecorderFailureAction> {
     using S = wire::SshRecorderFailureAction;
-    static constexpr auto fields = std::tuple{
-        field("RejectSessionWithMessage", &S::reject_session_with_message, Omit::Empty),
-        field("TerminateSessionWithMessage", &S::terminate_session_with_message, Omit::Empty),
-        field("NotifyURL", &S::notify_url, Omit::Empty),
-    };
+    static constexpr auto fields =
+        field_table(field("RejectSessionWithMessage", &S::reject_session_with_message, Omit::Empty),
+                    field("TerminateSessionWithMessage", &S::terminate_session_with_message, Omit::Empty),
+                    field("NotifyURL", &S::notify_url, Omit::Empty));
 };
 
 template <>
 struct JsonFields<wire::SshAction> {
     using S = wire::SshAction;
-    static constexpr auto fields = std::tuple{
-        field("message", &S::message, Omit::Empty),
-        field("reject", &S::reject, Omit::Empty),
-        field("accept", &S::accept, Omit::Empty),
-        field("sessionDuration", &S::session_duration_ns, Omit::Empty),
+    static constexpr auto fields = field_table(
+        field("message", &S::message, Omit::Empty), field("reject", &S::reject, Omit::Empty),
+        field("accept", &S::accept, Omit::Empty), field("sessionDuration", &S::session_duration_ns, Omit::Empty),
         field("allowAgentForwarding", &S::allow_agent_forwarding, Omit::Empty),
         field("holdAndDelegate", &S::hold_and_delegate, Omit::Empty),
         field("allowLocalPortForwarding", &S::allow_local_port_forwarding, Omit::Empty),
         field("allowRemotePortForwarding", &S::allow_remote_port_forwarding, Omit::Empty),
         field("recorders", &S::recorders, Omit::Empty),
-        field("onRecordingFailure", &S::on_recording_failure, Omit::Empty),
-    };
+        field("onRecordingFailure", &S::on_recording_failure, Omit::Empty));
 };
 
 template <>
 struct JsonFields<wire::SshRule> {
     using S = wire::SshRule;
-    static constexpr auto fields = std::tuple{
-        field("ruleExpires", &S::rule_expires, Omit::Empty),
-        field("principals", &S::principals),
-        field("sshUsers", &S::ssh_users),
-        field("action", &S::action),
-        field("acceptEnv", &S::accept_env, Omit::Empty),
-    };
+    static constexpr auto fields = field_table(
+        field("ruleExpires", &S::rule_expires, Omit::Empty), field("principals", &S::principals),
+        field("sshUsers", &S::ssh_users), field("action", &S::action), field("acceptEnv", &S::accept_env, Omit::Empty));
 };
 
 template <>
 struct JsonFields<wire::SshPolicy> {
-    static constexpr auto fields = std::tuple{field("rules", &wire::SshPolicy::rules)};
+    static constexpr auto fields = field_table(field("rules", &wire::SshPolicy::rules));
 };
 
 } // namespace tailrace

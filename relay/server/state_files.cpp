@@ -18,7 +18,7 @@ struct StoredKey {
 
 template <>
 struct tailrace::JsonFields<tailrace::relay::StoredKey> {
-    static constexpr auto fields = std::tuple{field("PrivateKey", &tailrace::relay::StoredKey::private_key)};
+    static constexpr auto fields = field_table(field("PrivateKey", &tailrace::relay::StoredKey::private_key));
 };
 
 namespace tailrace::relay {

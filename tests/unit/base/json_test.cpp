@@ -32,25 +32,17 @@ struct Outer {
 
 template <>
 struct JsonFields<Inner> {
-    static constexpr auto fields = std::tuple{field("ID", &Inner::id), field("Name", &Inner::name, Omit::Empty)};
+    static constexpr auto fields = field_table(field("ID", &Inner::id), field("Name", &Inner::name, Omit::Empty));
 };
 template <>
 struct JsonFields<Outer> {
-    static constexpr auto fields = std::tuple{
-        field("ID", &Outer::id),
-        field("Port", &Outer::port, Omit::Empty),
-        field("Text", &Outer::text, Omit::Empty),
-        field("Flag", &Outer::flag, Omit::Empty),
-        field("Online", &Outer::online, Omit::Empty),
-        field("Inner", &Outer::inner, Omit::Empty),
-        field("AllowedIPs", &Outer::allowed, Omit::Zero),
-        field("Regions", &Outer::regions, Omit::Empty),
-        field("Signature", &Outer::signature),
-        field("When", &Outer::when),
-        field("Address", &Outer::address, Omit::Zero),
-        field("Raw", &Outer::raw, Omit::Zero),
-        field("Latency", &Outer::latency, Omit::Empty),
-    };
+    static constexpr auto fields = field_table(
+        field("ID", &Outer::id), field("Port", &Outer::port, Omit::Empty), field("Text", &Outer::text, Omit::Empty),
+        field("Flag", &Outer::flag, Omit::Empty), field("Online", &Outer::online, Omit::Empty),
+        field("Inner", &Outer::inner, Omit::Empty), field("AllowedIPs", &Outer::allowed, Omit::Zero),
+        field("Regions", &Outer::regions, Omit::Empty), field("Signature", &Outer::signature),
+        field("When", &Outer::when), field("Address", &Outer::address, Omit::Zero),
+        field("Raw", &Outer::raw, Omit::Zero), field("Latency", &Outer::latency, Omit::Empty));
 };
 
 namespace {

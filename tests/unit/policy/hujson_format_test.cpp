@@ -15,7 +15,7 @@ struct Vector {
 
 template <>
 struct JsonFields<Vector> {
-    static constexpr auto fields = std::tuple{field("in", &Vector::in), field("want", &Vector::want)};
+    static constexpr auto fields = field_table(field("in", &Vector::in), field("want", &Vector::want));
 };
 
 namespace {
