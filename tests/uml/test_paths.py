@@ -60,3 +60,21 @@ def test_a_quiet_hour_costs_nothing_and_a_packet_wakes_the_peer(lab, programs):
     assert sent() - before < 700, "what control and the relay need to know that we live, and nothing for the peer"
     assert net.relayed()
     net.reaches(5)
+
+
+@pytest.mark.time_travel
+@pytest.mark.guest(mem="2G", timeout=300)
+def test_nats_that_forget_after_half_a_minute(lab, programs):
+    net = Net(lab, "easy", "easy")
+    for nat in net.nats.values():
+        for name in ("nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"):
+            nat.box.run(f"sysctl -qw net.netfilter.{name}=30")
+    net.reaches()
+    wait_for(lambda: net.alice.direct_to("bob"), 10, "the path is direct")
+    for _ in range(30): # a loop of ours: with long intervals ping(8) asks for the time until the time has come
+        time.sleep(20)
+        assert ping(net.hosts["alice"], net.bob.ip(), timeout=2), "a peer that one talks to now and then is never lost"
+    for _ in range(3):
+        time.sleep(120) # nothing keeps the mappings
+        assert ping(net.hosts["alice"], net.bob.ip(), timeout=2), "the first packet arrives, by whatever way"
+        wait_for(lambda: ping(net.hosts["alice"], net.bob.ip(), timeout=1) and net.alice.direct_to("bob"), 10, "the path is direct again")
