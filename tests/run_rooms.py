@@ -172,7 +172,7 @@ def start_sanitized_build() -> subprocess.Popen:
     """Runs beside the rooms that mostly wait, and gives way to them."""
     if not (SANITIZED / "build.ninja").exists():
         say("configuring the build with sanitizers")
-        run("meson", "setup", SANITIZED, "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=1",
+        run("meson", "setup", SANITIZED, "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=0",
             "-Dcpp_args=-fsanitize=fuzzer-no-link", "-Dc_args=-fsanitize=fuzzer-no-link",
             environment={"CC": "clang-14", "CXX": "clang++-14"})
     wanted = targets(SANITIZED, "tests/unit", "unit_") + targets(SANITIZED, "tests/sim", "sim_") + targets(SANITIZED, "tests/fuzz", "fuzz_")
