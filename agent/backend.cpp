@@ -311,7 +311,7 @@ std::vector<HostNetwork> Backend::host_networks() {
     if (!links) return out;
     for (const Link& link : *links)
         for (const InterfaceAddress& address : link.addresses)
-            if (link.name != options_.engine.device) out.push_back({address.prefix, link.loopback});
+            if (link.name != options_.engine.device) out.push_back({address.prefix, link.loopback, link.name});
     return out;
 }
 

@@ -83,6 +83,11 @@ public:
     /// JSON, or an error with code() 404.
     Result<std::string> whois(std::string_view address) const;
 
+    /// Empty, or why the kernel does not pass on what comes for these routes.
+    std::string check_ip_forwarding(std::vector<IpPrefix> routes);
+    /// What --accept-routes would do to this host, were it given. Sentences.
+    std::vector<std::string> check_accept_routes();
+
     std::shared_ptr<BusWatcher> watch(int mask);
     /// Every disco message from now on, a JSON object a line.
     std::shared_ptr<DiscoCapture> capture_disco();

@@ -122,6 +122,22 @@ int fail(std::string_view message) {
     return 1;
 }
 
+static Task<void> warn_about_routes(LocalClient& client, Prefs wanted, bool advertises, bool accepts) {
+    std::vector<std::string> asked;
+    if (advertises && !wanted.routes().empty()) asked.emplace_back("check-ip-forwarding");
+    if (accepts && wanted.route_all) asked.emplace_back("check-accept-routes");
+    for (const std::string& question : asked) {
+        auto answer = co_await client.request("GET", "/localapi/v0/" + question, "");
+        if (!answer) continue; // an older agent
+        auto value = json::parse_value(*answer);
+        if (!value || !value->is_object()) continue;
+        const auto* warning = value->get_object().if_contains("Warning");
+        if (warning == nullptr || !warning->is_string() || warning->get_string().empty()) continue;
+        fmt::print("Warning: {}\n", warning->get_string().c_str());
+    }
+    std::fflush(stdout);
+}
+
 Task<int> up(LocalClient& client, UpOptions options) {
     auto status = co_await client.status();
     if (!status) co_return fail(status.error().message());
@@ -139,6 +155,8 @@ Task<int> up(LocalClient& client, UpOptions options) {
     if (wanted->advertises_exit_node() && wanted->no_snat)
         fmt::print("Warning: --snat-subnet-routes=false with --advertise-exit-node: the internet does not know tailnet "
                    "addresses.\n");
+
+    co_await warn_about_routes(client, *wanted, true, options.given.contains("accept-routes"));
 
     bool running = status->backend_state == "Running";
     bool only_default = options.given.empty() && options.auth_key.empty() && !options.reset && !options.force_reauth;
@@ -224,6 +242,8 @@ Task<int> set(LocalClient& client, GivenFlags given) {
             co_return fail(fmt::format("node \"{}\" is not advertising an exit node", given["exit-node"]));
         wanted->exit_node_id = (*peer)->id;
     }
+    bool advertises = given.contains("advertise-routes") || given.contains("advertise-exit-node");
+    co_await warn_about_routes(client, *wanted, advertises, given.contains("accept-routes"));
     auto done = co_await client.edit_prefs(masked_prefs(*wanted, prefs_named(given)));
     if (!done) co_return fail(done.error().message());
     co_return 0;

@@ -5,6 +5,7 @@
 #include "agent/path/disco_loop.hpp"
 #include "base/io/reactor.hpp"
 #include "bpf/shared/base.h"
+#include "netlink/forwarding.hpp"
 #include "netlink/link.hpp"
 #include "netlink/nftables.hpp"
 #include "netlink/router.hpp"
@@ -54,6 +55,8 @@ public:
     ~Engine(); ///< leaves traffic as it is
 
     Task<Result<void>> reconcile(EngineConfig config);
+    /// Before anything else is known: while an exit node is chosen nothing leaves past the tunnel. See Router::close().
+    Result<void> close(const std::vector<IpPrefix>& throw_routes);
     /// Takes everything back, the backstop last.
     Task<Result<void>> down();
     /// The device's peers as they are; an error while there is no device.
@@ -82,6 +85,8 @@ public:
 
 private:
     Result<void> ensure_device();
+    Result<void> ensure_router();
+    Result<void> apply_forwarding(const Wanted& wanted);
     Result<void> apply_peers(const EngineConfig& config, const WireGuardState& state, bool additions);
 
     Reactor& reactor_;
@@ -90,6 +95,8 @@ private:
     std::optional<Links> links_;
     std::unique_ptr<WireGuardDevice> device_;
     std::optional<Router> router_;
+    std::optional<Forwarding> forwarding_;
+    std::vector<std::string> forwarding_warnings_, notes_; ///< for health
     std::unique_ptr<PacketFilter> filter_;
     int index_ = 0;
     std::uint64_t committed_filter_ = 0;

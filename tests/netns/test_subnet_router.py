@@ -1,0 +1,6 @@
+"""Routers of networks. Pictures: lab/scenarios/subnet_router.py"""
+from lab.scenarios import subnet_router
+
+
+def test_a_router_gives_its_network_to_the_tailnet_and_leaves_nothing_behind(lab, programs):
+    subnet_router.goes_down(subnet_router.run(lab))
