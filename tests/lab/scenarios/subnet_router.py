@@ -12,7 +12,7 @@ Port 80 of the network is for everybody in the tailnet, 8080 is not.
 from ..lab import Lab
 from ..tailrace import Agent, TailraceControl, TailraceRelay
 from ..traffic import WebServer, fetch, tcp_opens
-from ..wait import wait_for
+from ..wait import NotInTime, wait_for
 
 US = "us@example.com"
 LAN, LAN6 = "192.168.7.0/24", "fd00:7::/64"
@@ -72,7 +72,9 @@ def left_behind(host) -> dict:
     """What an agent may leave on a machine."""
     commands = {"rules": "nft list ruleset", "policy rules": "ip rule", "IPv6 policy rules": "ip -6 rule", "routes": "ip route show table all",
                 "IPv6 routes": "ip -6 route show table all", "devices": "ip -br link", "pins": "find /sys/fs/bpf -mindepth 1"}
-    return {what: sorted(host.run(command, check=False).stdout.splitlines()) for what, command in commands.items()}
+    # The kernel makes anycast addresses by itself where IPv6 is forwarded.
+    return {what: sorted(line for line in host.run(command, check=False).stdout.splitlines() if not line.startswith("anycast"))
+            for what, command in commands.items()}
 
 
 def run(lab: Lab) -> RoutedNet:
@@ -106,4 +108,14 @@ def run(lab: Lab) -> RoutedNet:
 def goes_down(net: RoutedNet) -> None:
     """Nothing of ours is left on the router."""
     net.router.cli("down")
-    wait_for(lambda: left_behind(net.router_host) == net.before, 10, "the router is as it was before")
+    is_clean(net.router_host, net.before)
+
+
+def is_clean(host, before: dict) -> None:
+    def differences() -> list:
+        now = left_behind(host)
+        return [f"{what}: {line}" for what in now for line in set(now[what]) ^ set(before[what])]
+    try:
+        wait_for(lambda: not differences(), 10, "the machine is as it was before")
+    except NotInTime:
+        raise AssertionError(f"left behind, or gone:\n" + "\n".join(differences())) from None
