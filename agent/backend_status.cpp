@@ -49,11 +49,8 @@ std::vector<std::string> Backend::health() {
     } else {
         for (const std::string& message : netmap_.health()) out.push_back(message);
     }
+    add_route_health(out);
     if (state_ == BackendState::Running) {
-        if (std::string trouble = check_ip_forwarding(prefs_.routes()); !trouble.empty()) out.push_back(trouble);
-        if (prefs_.advertises_exit_node() && prefs_.no_snat)
-            out.push_back("An exit node is advertised with --snat-subnet-routes=false: replies from the internet will "
-                          "not come back.");
         if (!prefs_.route_all) {
             bool offered = std::ranges::any_of(netmap_.peers(), [](const auto& entry) {
                 return std::ranges::any_of(entry.second.primary_routes,
@@ -90,6 +87,7 @@ PeerStatus Backend::peer_status(const wire::Node& node, bool is_self) {
     out.expired = node.expired;
     if (!node.key_expiry.is_zero()) out.key_expiry = node.key_expiry;
     out.cap_map = node.cap_map;
+    if (node.hostinfo.value.location) out.location = RawJson{json::write(*node.hostinfo.value.location)};
     out.exit_node_option = std::ranges::any_of(node.routes_to(), [](const IpPrefix& p) { return p.is_default(); });
     for (const wire::Service& service : node.hostinfo.value.services) {
         bool v4 = service.proto == "peerapi4", v6 = service.proto == "peerapi6";

@@ -292,15 +292,20 @@ Result<void> Router::close(const std::vector<IpPrefix>& throw_routes) {
     return {};
 }
 
-Result<void> Router::remove() {
+Result<void> Router::remove(const std::vector<IpPrefix>& throw_routes, bool closed) {
     auto link = links_.find(device_);
     if (!link) return link.error();
     const int index = *link ? (*link)->index : -1;
     auto current = read();
     if (!current) return current.error();
 
-    auto changes = diff(*current, RouterConfig{}, index, Ipv6Support{true, {}, true});
+    RouterConfig remaining;
+    remaining.throw_routes = throw_routes;
+    remaining.closed = closed;
+    auto changes = diff(*current, remaining, index, Ipv6Support{true, {}, true});
     changes.add_rules.clear();
+    changes.add_routes.clear();
+    if (closed) return apply(changes, index);
     for (const auto& rule : current->rules)
         for (const auto& ours : tailnet_rules(rule.v6))
             if (rule == ours) changes.remove_rules.push_back(rule);

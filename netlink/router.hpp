@@ -116,8 +116,9 @@ public:
     /// As `closed` in a configuration that is not complete yet, with or without the device: adds the rules, the default
     /// routes that refuse and those that are never into the device, and takes nothing away.
     Result<void> close(const std::vector<IpPrefix>& throw_routes);
-    /// Takes back rules, routes and own addresses. The device stays. A missing device is fine.
-    Result<void> remove();
+    /// Takes back rules, routes and own addresses, but for what close() of the same routes put there where `closed`. The
+    /// device stays. A missing device is fine.
+    Result<void> remove(const std::vector<IpPrefix>& throw_routes = {}, bool closed = false);
 
 private:
     Router(std::string device, Links links, NetlinkSocket socket);

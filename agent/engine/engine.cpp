@@ -216,12 +216,15 @@ Result<std::vector<Link>> Engine::links() {
     return links_->list();
 }
 
-Task<Result<void>> Engine::down() {
+Task<Result<void>> Engine::down(std::optional<std::vector<IpPrefix>> closed_but_for) {
     std::vector<std::string> problems;
     auto note = [&](const Result<void>& outcome) {
         if (!outcome) problems.push_back(outcome.error().message());
     };
-    if (ensure_router()) note(router_->remove());
+    if (ensure_router()) {
+        if (closed_but_for) note(router_->close(*closed_but_for));
+        note(router_->remove(closed_but_for.value_or(std::vector<IpPrefix>{}), closed_but_for.has_value()));
+    }
     router_.reset();
     if (!forwarding_)
         if (auto made = Forwarding::create(options_.device)) forwarding_.emplace(std::move(*made));

@@ -57,8 +57,9 @@ public:
     Task<Result<void>> reconcile(EngineConfig config);
     /// Before anything else is known: while an exit node is chosen nothing leaves past the tunnel. See Router::close().
     Result<void> close(const std::vector<IpPrefix>& throw_routes);
-    /// Takes everything back, the backstop last.
-    Task<Result<void>> down();
+    /// Takes everything back, the backstop last. `closed_but_for`: nothing leaves past a tunnel that is not there, see
+    /// close().
+    Task<Result<void>> down(std::optional<std::vector<IpPrefix>> closed_but_for);
     /// The device's peers as they are; an error while there is no device.
     Result<WireGuardState> read();
     /// An error names what somebody took away; reconcile() puts it back.
