@@ -656,6 +656,7 @@ Task<void> Backend::run_nft_watch() {
         auto ready = co_await descriptor.readable();
         if (!*alive || !ready) co_return;
         auto touched = watch->take_changes();
+        if (watch->take_others_changes()) firewall_touched_ = true;
         if (touched && *touched && engine_up_) wake_engine();
     }
 }
@@ -704,6 +705,7 @@ Task<void> Backend::run_poll() {
         look_for_sleep();
         if (std::exchange(memory_to_give_back_, false)) ::malloc_trim(0);
         if (!engine_up_ || !engine_.has_device()) continue;
+        if (std::exchange(firewall_touched_, false)) wake_engine();
         if (must_read_device()) {
             auto now_state = engine_.read();
             if (!now_state) {

@@ -188,6 +188,7 @@ private:
     bool engine_up_ = false;        ///< what is in the kernel is as we want it
     int exit_node_home_ = 0;        ///< our home relay's region when `auto:any` chose
     std::string suggested_exit_node_;
+    bool firewall_touched_ = false; ///< somebody else's: our rules in it may be gone
     bool moves_adopted_ = false;    ///< ports that an earlier agent moved are known to paths_
     bool login_pending_ = false;    ///< somebody asked for a login that is not decided yet
     bool auth_key_does_it_ = false; ///< start_with() has begun one that needs nobody

@@ -26,6 +26,11 @@ std::vector<std::string> rewrite(int argc, char** argv) {
         if (flags && argument.size() > 2 && argument[0] == '-' && argument[1] != '-') argument = "-" + argument;
         if (flags && argument.starts_with("--authkey") && (argument.size() == 9 || argument[9] == '='))
             argument = "--auth-key" + argument.substr(9);
+        if (flags && argument.starts_with("--") && argument.ends_with('=')) { // an empty value is one, too
+            out.push_back(argument.substr(0, argument.size() - 1));
+            out.emplace_back();
+            continue;
+        }
         out.push_back(argument);
     }
     if (out.size() == 1 && (out[0] == "-V" || out[0] == "--version")) out[0] = "version";

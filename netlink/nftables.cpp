@@ -272,7 +272,7 @@ Result<bool> NftablesWatch::take_changes() {
         if (got < 0 && errno == EINTR) continue;
         if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return touched;
         if (got < 0 && errno == ENOBUFS) {
-            touched = true; // we cannot know
+            touched = others_ = true; // we cannot know
             continue;
         }
         if (got < 0) return Error::from_errno(errno, "read nftables events");
@@ -280,7 +280,15 @@ Result<bool> NftablesWatch::take_changes() {
         const auto* message = reinterpret_cast<const nlmsghdr*>(buffer.data());
         while (mnl_nlmsg_ok(message, left)) {
             auto name = Attributes::of_message(*message, sizeof(nfgenmsg)).text(kTableNameAttribute);
-            if (NFNL_SUBSYS_ID(message->nlmsg_type) == NFNL_SUBSYS_NFTABLES && name.starts_with(table_)) touched = true;
+            if (NFNL_SUBSYS_ID(message->nlmsg_type) == NFNL_SUBSYS_NFTABLES) {
+                const int what = NFNL_MSG_TYPE(message->nlmsg_type);
+                const bool chains = what == NFT_MSG_NEWCHAIN || what == NFT_MSG_DELCHAIN;
+                const bool rules = what == NFT_MSG_NEWRULE || what == NFT_MSG_DELRULE;
+                if (name.starts_with(table_))
+                    touched = true;
+                else if (chains || (rules && name == "filter"))
+                    others_ = true;
+            }
             message = mnl_nlmsg_next(message, &left);
         }
     }

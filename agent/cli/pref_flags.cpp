@@ -249,6 +249,18 @@ const std::vector<PrefFlag>& pref_flags() {
          "where one side's NAT is hard, open and probe many ports to get a direct path",
          assign_bool<&Prefs::hard_nat_traversal>,
          bool_value<&Prefs::hard_nat_traversal>},
+        {"stateful-filtering",
+         Kind::Bool,
+         Where::Both,
+         {"NoStatefulFiltering"},
+         "from advertised networks into the tailnet let in only replies",
+         [](Prefs& prefs, const std::string& value) -> Result<void> {
+             auto parsed = parse_bool(value);
+             if (!parsed) return parsed.error();
+             prefs.no_stateful_filtering = !*parsed;
+             return {};
+         },
+         [](const Prefs& prefs) { return std::string{prefs.no_stateful_filtering == false ? "true" : "false"}; }},
         {"netfilter-mode",
          Kind::Text,
          Where::Both,
