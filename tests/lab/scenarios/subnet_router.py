@@ -166,7 +166,7 @@ def modes(lab: Lab) -> None:
     net.server.run(f"{forged} 192.168.7.1", check=False)
     rules = net.router_host.run("nft list table inet tailrace-tailrace0-forward").stdout
     counted = [int(line.split("packets ")[1].split()[0]) for line in rules.splitlines() if "saddr 100.64.0.0/10" in line]
-    assert len(counted) == 2 and min(counted) == 3, rules
+    assert len(counted) == 2 and min(counted) >= 3, rules
 
     said = net.router.cli("set", "--netfilter-mode=nodivert").stdout
     rules = wait_for(lambda: (text := net.router_host.run("nft list table inet tailrace-tailrace0-forward").stdout) and "hook" not in text and text, 10, "nothing passes through our table")
