@@ -185,8 +185,8 @@ private:
     TimePoint device_read_{};
     std::string way_out_; ///< as it was last
     Event engine_wake_;
-    bool engine_up_ = false;        ///< what is in the kernel is as we want it
-    int exit_node_home_ = 0;        ///< our home relay's region when `auto:any` chose
+    bool engine_up_ = false; ///< what is in the kernel is as we want it
+    int exit_node_home_ = 0; ///< our home relay's region when `auto:any` chose
     std::string suggested_exit_node_;
     bool firewall_touched_ = false; ///< somebody else's: our rules in it may be gone
     bool moves_adopted_ = false;    ///< ports that an earlier agent moved are known to paths_

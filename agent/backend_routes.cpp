@@ -1,6 +1,7 @@
 // What the backend has to do with routes: of ours, of others, and by an exit node.
 #include "agent/backend.hpp"
 #include "agent/router/ip_forwarding.hpp"
+#include "agent/router/via6.hpp"
 #include "base/json/json.hpp"
 #include "base/log.hpp"
 
@@ -83,13 +84,15 @@ Result<void> Backend::close_past_tunnel(const Prefs& prefs) {
 }
 
 void Backend::add_route_health(std::vector<std::string>& out) {
-    constexpr const char* kCure = "nothing leaves to the internet until then; \"tailrace set --exit-node=\" stops using it";
+    constexpr const char* kCure =
+        "nothing leaves to the internet until then; \"tailrace set --exit-node=\" stops using it";
     if (is_closed(prefs_)) {
         const wire::Node* chosen = nullptr;
         for (const auto& [id, peer] : netmap_.peers())
             if (peer.stable_id == prefs_.exit_node_id) chosen = &peer;
         if (!netmap_.has_self() || state_ != BackendState::Running)
-            out.push_back(fmt::format("An exit node is chosen, and this node is not connected to the tailnet: {}.", kCure));
+            out.push_back(
+                fmt::format("An exit node is chosen, and this node is not connected to the tailnet: {}.", kCure));
         else if (chosen == nullptr && !prefs_.auto_exit_node.empty())
             out.push_back(fmt::format("No exit node is there for --exit-node=auto:any to choose: {}.", kCure));
         else if (chosen == nullptr)
@@ -102,14 +105,20 @@ void Backend::add_route_health(std::vector<std::string>& out) {
     }
     if (state_ != BackendState::Running || prefs_.routes().empty()) return;
     if (std::string trouble = check_ip_forwarding(prefs_.routes()); !trouble.empty()) out.push_back(trouble);
+    for (const IpPrefix& route : prefs_.routes())
+        if (route.address().is_v6() && via_range().contains(route.address()))
+            out.push_back(fmt::format("The 4via6 route {} is advertised, but this version does not translate it: use a "
+                                      "router with the stock client for it.",
+                                      route.text()));
     if (prefs_.advertises_exit_node() && prefs_.no_snat)
         out.push_back("An exit node is advertised with --snat-subnet-routes=false: replies from the internet will "
                       "not come back.");
     if (prefs_.no_stateful_filtering == false)
         if (auto links = engine_.links();
             links && std::ranges::any_of(*links, [](const Link& link) { return link.name == "docker0"; }))
-            out.push_back("Stateful filtering is on and Docker is here: containers can not be reached from the tailnet by "
-                          "routes. \"tailrace set --stateful-filtering=false\" lets them.");
+            out.push_back(
+                "Stateful filtering is on and Docker is here: containers can not be reached from the tailnet by "
+                "routes. \"tailrace set --stateful-filtering=false\" lets them.");
 }
 
 } // namespace tailrace

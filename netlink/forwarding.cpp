@@ -228,7 +228,8 @@ Result<std::string> Forwarding::what_is_wrong(const ForwardingConfig& wanted) {
         auto same = [](const RuleSummary& is, const Rule& shall) {
             return is.meaning == summary_of(shall.get()).meaning;
         };
-        if (!std::ranges::equal(*read, chain.rules, same)) return fmt::format("the rules of {} are not ours", chain.name);
+        if (!std::ranges::equal(*read, chain.rules, same))
+            return fmt::format("the rules of {} are not ours", chain.name);
         rules += chain.rules.size();
     }
     auto all = read_rules(socket_, NFPROTO_INET, table_, "");

@@ -1,5 +1,5 @@
-// What the host does with packets that pass between the tailnet and other networks: a table of ours, beside the backstop
-// and never touching it,
+// What the host does with packets that pass between the tailnet and other networks: a table of ours, beside the
+// backstop and never touching it,
 //
 //     table inet tailrace-DEVICE-forward {
 //         chain restore { type filter hook prerouting priority mangle;                       # keep_marks
@@ -19,14 +19,14 @@
 //             meta mark & MASK == SUBNET oifname != "DEVICE" counter masquerade }
 //     }
 //
-// and, because an accept in one table is not final for the next, two rules at the head of the FORWARD and one at the
-// head of the INPUT chain of the tables `ip filter` and `ip6 filter`, where these exist: they are the ones that Docker,
-// ufw and iptables close. They carry the comment "tailrace DEVICE" and are words that iptables can show. Other people's
+// and, because an accept in one table is not final for the next, two rules at the head of the FORWARD and of the
+// INPUT chain of the tables `ip filter` and `ip6 filter`, where these exist: they are the ones that Docker, ufw and
+// iptables close. They carry the comment "tailrace DEVICE" and are words that iptables can show. Other people's
 // tables are left alone, however they are made; what in them stands in the way is said.
 //
 // The meaning is the reference client's (linux-router.md 7.3, 7.5). Different on purpose: marks are saved and restored
-// bit by bit, so that other people's marks stay; forged IPv6 tailnet sources are dropped as IPv4 ones are; the rules of a
-// function that is off are not there, so that nobody pays for connection tracking who does not need it.
+// bit by bit, so that other people's marks stay; forged IPv6 tailnet sources are dropped as IPv4 ones are; the rules of
+// a function that is off are not there, so that nobody pays for connection tracking who does not need it.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -46,13 +46,13 @@ enum class ForwardingMode {
 
 struct ForwardingConfig {
     ForwardingMode mode = ForwardingMode::On;
-    bool routes = false;       ///< we are a router: what stands in the way of forwarded packets is worth a warning
-    bool masquerade = false;   ///< forwarded packets leave under our own address
-    bool stateful = false;     ///< from elsewhere into the tailnet only replies
-    bool keep_marks = false;   ///< replies to our own marked packets are routed as those were: with rp_filter=1 and an
-                               ///< exit node they would be taken for forged
-    bool drop_spoofed = true;  ///< tailnet sources come by the device only
-    std::uint16_t port = 0;    ///< of WireGuard: let in where a filter table is closed; 0: not
+    bool routes = false;      ///< we are a router: what stands in the way of forwarded packets is worth a warning
+    bool masquerade = false;  ///< forwarded packets leave under our own address
+    bool stateful = false;    ///< from elsewhere into the tailnet only replies
+    bool keep_marks = false;  ///< replies to our own marked packets are routed as those were: with rp_filter=1 and an
+                              ///< exit node they would be taken for forged
+    bool drop_spoofed = true; ///< tailnet sources come by the device only
+    std::uint16_t port = 0;   ///< of WireGuard: let in where a filter table is closed; 0: not
 
     friend bool operator==(const ForwardingConfig&, const ForwardingConfig&) = default;
 };

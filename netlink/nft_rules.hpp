@@ -1,5 +1,5 @@
-// The words that our nftables rules are made of, as libnftnl objects, and reading them back. Only for .cpp files of this
-// folder.
+// The words that our nftables rules are made of, as libnftnl objects, and reading them back. Only for .cpp files of
+// this folder.
 #pragma once
 #include "netlink/socket.hpp"
 

@@ -126,8 +126,8 @@ public:
     int fd() const { return fd_.get(); }
     /// Reads all that is there: true when our tables were touched or events were lost.
     Result<bool> take_changes();
-    /// Whether, since it was asked last, others changed what our forwarded packets have to pass as well: a table "filter",
-    /// or which chains there are. That may go on all the time: look at most once a second.
+    /// Whether, since it was asked last, others changed what our forwarded packets have to pass as well: a table
+    /// "filter", or which chains there are. That may go on all the time: look at most once a second.
     bool take_others_changes() { return std::exchange(others_, false); }
 
 private:

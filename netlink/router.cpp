@@ -55,8 +55,8 @@ NetlinkMessage route_message(std::uint16_t type, std::uint16_t flags, const Rout
     }
     if (type == RTM_NEWROUTE) {
         header.rtm_protocol = RTPROT_STATIC;
-        // Of scope "link" a route into the tunnel would be where the kernel looks for the gateway of a new route, and with
-        // an exit node in use the host's own default route would lead there.
+        // Of scope "link" a route into the tunnel would be where the kernel looks for the gateway of a new route, and
+        // with an exit node in use the host's own default route would lead there.
     } else {
         header.rtm_scope = RT_SCOPE_NOWHERE; // any
     }

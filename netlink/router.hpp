@@ -74,8 +74,8 @@ struct RouterConfig {
     std::vector<IpPrefix> addresses;    ///< host bits kept; normally one /32 and one /128
     std::vector<IpPrefix> routes;       ///< into the device
     std::vector<IpPrefix> throw_routes; ///< never into the device
-    /// Behind the default routes by the device, in both families, stand ones that refuse: whatever becomes of the device
-    /// and of us, nothing leaves past the tunnel. For IPv6 also where our device has none.
+    /// Behind the default routes by the device, in both families, stand ones that refuse: whatever becomes of the
+    /// device and of us, nothing leaves past the tunnel. For IPv6 also where our device has none.
     bool closed = false;
     /// Addresses in these ranges on the device are ours: those not wanted are removed. Others are left alone.
     std::vector<IpPrefix> own_ranges = default_own_ranges();
@@ -116,8 +116,8 @@ public:
     /// As `closed` in a configuration that is not complete yet, with or without the device: adds the rules, the default
     /// routes that refuse and those that are never into the device, and takes nothing away.
     Result<void> close(const std::vector<IpPrefix>& throw_routes);
-    /// Takes back rules, routes and own addresses, but for what close() of the same routes put there where `closed`. The
-    /// device stays. A missing device is fine.
+    /// Takes back rules, routes and own addresses, but for what close() of the same routes put there where `closed`.
+    /// The device stays. A missing device is fine.
     Result<void> remove(const std::vector<IpPrefix>& throw_routes = {}, bool closed = false);
 
 private:

@@ -105,7 +105,8 @@ Result<void> choose_exit_node(Prefs& prefs, const std::string& value, const Stat
         for (const auto& [key, peer] : *status.peer) {
             bool matches = false;
             if (is_address)
-                matches = peer.tailscale_ips && std::ranges::find(*peer.tailscale_ips, *address) != peer.tailscale_ips->end();
+                matches =
+                    peer.tailscale_ips && std::ranges::find(*peer.tailscale_ips, *address) != peer.tailscale_ips->end();
             else
                 matches = is_named(peer, value);
             if (!matches) continue;
@@ -114,7 +115,8 @@ Result<void> choose_exit_node(Prefs& prefs, const std::string& value, const Stat
         }
     if (found == nullptr && status.self && !is_address && is_named(*status.self, value)) return local();
     if (found == nullptr && is_address) return Error::make("no node found in netmap with IP {}", value);
-    if (found == nullptr) return Error::make("invalid value \"{}\" for --exit-node; must be IP or peer hostname", value);
+    if (found == nullptr)
+        return Error::make("invalid value \"{}\" for --exit-node; must be IP or peer hostname", value);
     if (!found->exit_node_option)
         return is_address ? Error::make("node {} is not advertising an exit node", value)
                           : Error::make("node \"{}\" is not advertising an exit node", value);
@@ -129,8 +131,8 @@ Result<std::string> exit_node_table(const Status& status, const std::string& cou
             if (peer.exit_node_option) offered.push_back({&peer, place_of(peer)});
     if (offered.empty()) return Error::make("no exit nodes found");
     std::ranges::sort(offered, {}, [](const Row& row) { return row.peer->dns_name; });
-    const bool suggestible = std::ranges::any_of(
-        offered, [](const Row& row) { return row.peer->cap_map.contains("suggest-exit-node"); });
+    const bool suggestible =
+        std::ranges::any_of(offered, [](const Row& row) { return row.peer->cap_map.contains("suggest-exit-node"); });
     if (!country.empty())
         std::erase_if(offered, [&](const Row& row) { return !equals_ignoring_case(row.place.country, country); });
     if (offered.empty()) return Error::make("no exit nodes found for \"{}\"", country);
@@ -163,8 +165,10 @@ Result<std::string> exit_node_table(const Status& status, const std::string& cou
             out += row[i] + std::string(width - row[i].size(), ' ');
         }
     }
-    out += "\n\n# To view the complete list of exit nodes for a country, use `tailrace exit-node list --filter=` followed by "
-           "the country name.\n# To use an exit node, use `tailrace set --exit-node=` followed by the hostname or IP.\n";
+    out +=
+        "\n\n# To view the complete list of exit nodes for a country, use `tailrace exit-node list --filter=` followed "
+        "by "
+        "the country name.\n# To use an exit node, use `tailrace set --exit-node=` followed by the hostname or IP.\n";
     if (suggestible) out += "# To have one suggested, use `tailrace exit-node suggest`.\n";
     return out;
 }

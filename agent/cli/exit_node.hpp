@@ -6,7 +6,8 @@
 
 namespace tailrace::cli {
 
-/// Puts the node that `--exit-node=VALUE` names into the preferences. Before the agent runs an address is taken as it is.
+/// Puts the node that `--exit-node=VALUE` names into the preferences. Before the agent runs an address is taken as it
+/// is.
 Result<void> choose_exit_node(Prefs& prefs, const std::string& value, const Status& status);
 
 Task<int> exit_node_list(LocalClient& client, std::string country);

@@ -193,8 +193,9 @@ Task<int> up(LocalClient& client, UpOptions options) {
     bool simple =
         only_default && status->have_node_key && status->backend_state != "NeedsLogin" && !current->control_url.empty();
     if (!options.reset && !simple) {
-        std::string missing = missing_flags_text(options.given, options.other_flags, with_exit_node_shown(*current, *status),
-                                                 with_exit_node_shown(*wanted, *status));
+        std::string missing =
+            missing_flags_text(options.given, options.other_flags, with_exit_node_shown(*current, *status),
+                               with_exit_node_shown(*wanted, *status));
         if (!missing.empty()) co_return fail(scrub_auth_keys(missing));
     }
     if (wanted->control_url.empty())

@@ -7,7 +7,7 @@
 namespace tailrace {
 namespace {
 
-constexpr std::size_t kMostSingleRoutes = 10000; // more are joined to the whole range
+constexpr std::size_t kMostSingleRoutes = 10000;   // more are joined to the whole range
 constexpr std::size_t kMostAcceptedRoutes = 20000; // of all peers together; what a kernel takes in about a second
 
 const IpPrefix kServiceV4 = *IpPrefix::parse("100.100.100.100/32");
@@ -44,18 +44,14 @@ void sort_unique(std::vector<T>& list) {
     list.erase(std::unique(list.begin(), list.end()), list.end());
 }
 
-bool has_disable_rule(const wire::Node& self) {
-    return self.has_cap("disable-linux-cgnat-drop-rule");
-}
-
 ForwardingConfig forwarding_of(const wire::Node& self, const Prefs& prefs, bool accepts_routes) {
     ForwardingConfig out;
-    out.mode = static_cast<ForwardingMode>(prefs.netfilter_mode);
+    out.mode = static_cast<ForwardingMode>(std::clamp(prefs.netfilter_mode, 0, 2));
     out.routes = !prefs.routes().empty();
     out.masquerade = out.routes && !prefs.no_snat;
     out.stateful = prefs.no_stateful_filtering == false;
     out.keep_marks = out.mode == ForwardingMode::On && (uses_exit_node(prefs) || accepts_routes);
-    out.drop_spoofed = !has_disable_rule(self);
+    out.drop_spoofed = !self.has_cap("disable-linux-cgnat-drop-rule");
     return out;
 }
 
@@ -232,8 +228,9 @@ Wanted compute_wanted(const wire::Node& self, const std::vector<const wire::Node
     if (has_v6) routes.insert(kServiceV6);
     std::erase_if(routes, [&](const IpPrefix& route) { return route.address().is_v4() ? !has_v4 : !has_v6; });
     if (left_out > 0)
-        out.notes.push_back(fmt::format("Of the routes that other nodes have for us only {} are in force, {} are too many.",
-                                        kMostAcceptedRoutes, left_out));
+        out.notes.push_back(
+            fmt::format("Of the routes that other nodes have for us only {} are in force, {} are too many.",
+                        kMostAcceptedRoutes, left_out));
     if (prefs.route_all)
         for (std::string& warning : accepted_route_warnings(acceptable_routes(peers, prefs, now), host_networks))
             out.notes.push_back(std::move(warning));

@@ -38,7 +38,8 @@ Wanted compute_wanted(const wire::Node& self, const std::vector<const wire::Node
 
 /// Whether an exit node is chosen, known or not.
 bool uses_exit_node(const Prefs& prefs);
-/// What is kept out of the tunnel while an exit node is chosen: loopback, and our networks where the preferences say so.
+/// What is kept out of the tunnel while an exit node is chosen: loopback, and our networks where the preferences say
+/// so.
 std::vector<IpPrefix> kept_out_of_tunnel(const Prefs& prefs, const std::vector<HostNetwork>& host_networks);
 /// Routes of peers that would be in force with --accept-routes.
 std::vector<AcceptedRoute> acceptable_routes(const std::vector<const wire::Node*>& peers, Prefs prefs,

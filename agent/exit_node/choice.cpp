@@ -15,8 +15,8 @@ double distance_metres(double latitude_a, double longitude_a, double latitude_b,
     auto radians = [](double degrees) { return degrees * std::numbers::pi / 180; };
     const double half_latitude = std::sin(radians(latitude_b - latitude_a) / 2);
     const double half_longitude = std::sin(radians(longitude_b - longitude_a) / 2);
-    const double a = half_latitude * half_latitude + std::cos(radians(latitude_a)) * std::cos(radians(latitude_b)) *
-                                                         half_longitude * half_longitude;
+    const double a = half_latitude * half_latitude +
+                     std::cos(radians(latitude_a)) * std::cos(radians(latitude_b)) * half_longitude * half_longitude;
     return 2 * kEarthRadiusMetres * std::asin(std::min(1.0, std::sqrt(a)));
 }
 

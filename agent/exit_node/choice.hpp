@@ -27,14 +27,14 @@ struct ExitNodeQuestion {
     std::string previous;                   ///< StableID of the last suggestion
     std::uint64_t spread = 0;               ///< differs between nodes: equally good exit nodes are shared among them
 };
-/// The best exit node for us by cli-localapi.md 5: who is online and marked `suggest-exit-node`, in the relay region that
-/// is nearest to us; nullptr: there is none. An error while our home relay is not known.
+/// The best exit node for us by cli-localapi.md 5: who is online and marked `suggest-exit-node`, in the relay region
+/// that is nearest to us; nullptr: there is none. An error while our home relay is not known.
 Result<const wire::Node*> suggest_exit_node(const ExitNodeQuestion& question);
 
 /// What the preferences shall say of the exit node now: an address that was given becomes a StableID once its node is
-/// known; with `auto:any` the node stays while it is online and offers to be one and our home region is `chosen_at_home`,
-/// else it is the one suggested. Nothing: as they are. Whoever is away stays chosen where nobody is better: traffic goes
-/// nowhere rather than past the tunnel.
+/// known; with `auto:any` the node stays while it is online and offers to be one and our home region is
+/// `chosen_at_home`, else it is the one suggested. Nothing: as they are. Whoever is away stays chosen where nobody is
+/// better: traffic goes nowhere rather than past the tunnel.
 std::optional<Prefs> resolve_exit_node(const Prefs& prefs, const ExitNodeQuestion& question, int chosen_at_home);
 
 } // namespace tailrace

@@ -29,8 +29,8 @@ Result<std::unique_ptr<DiscoLoop>> DiscoLoop::create(Reactor& reactor, DiscoPriv
     UdpSocket::Options options;
     options.mark = mark;
     options.original_destination = true;
-    // Where the host translates addresses (Docker, our own masquerade), the kernel takes the assigned socket away from a
-    // datagram again unless it is transparent: it compares the sender's port with that of a connected socket. Source:
+    // Where the host translates addresses (Docker, our own masquerade), the kernel takes the assigned socket away from
+    // a datagram again unless it is transparent: it compares the sender's port with that of a connected socket. Source:
     // Linux net/netfilter/nf_nat_proto.c, nf_nat_ipv4_local_in.
     options.transparent = true;
     auto v4 = UdpSocket::bind(reactor, Endpoint{IpAddress::v4(0), 0}, options);

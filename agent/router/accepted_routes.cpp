@@ -48,12 +48,12 @@ std::vector<std::string> accepted_route_warnings(const std::vector<AcceptedRoute
             const bool covers = route.prefix.contains(attached.address()) && route.prefix.bits() <= attached.bits();
             const bool is_part = attached.contains(route.prefix.address()) && route.prefix.bits() > attached.bits();
             if ((!covers && !is_part) || !told.insert({route.prefix, attached}).second) continue;
-            say(fmt::format("The accepted route {} of {} covers {}{} of {}: this host reaches {} through the tunnel, not "
-                            "directly. To go on as before, run \"tailrace set --accept-routes=false\", or take the "
-                            "route back on {}.",
-                            route.prefix.text(), route.router, is_part ? "a part of the network " : "the network ",
-                            attached.text(), network.interface, is_part ? route.prefix.text() : attached.text(),
-                            route.router));
+            say(fmt::format(
+                "The accepted route {} of {} covers {}{} of {}: this host reaches {} through the tunnel, not "
+                "directly. To go on as before, run \"tailrace set --accept-routes=false\", or take the "
+                "route back on {}.",
+                route.prefix.text(), route.router, is_part ? "a part of the network " : "the network ", attached.text(),
+                network.interface, is_part ? route.prefix.text() : attached.text(), route.router));
         }
     }
     for (bool v6 : {false, true}) {
@@ -68,9 +68,10 @@ std::vector<std::string> accepted_route_warnings(const std::vector<AcceptedRoute
         std::string who;
         for (const auto& [router, prefixes] : by_router)
             if (share_of(prefixes) >= kMuch / 2) who += (who.empty() ? "" : ", ") + router;
-        say(fmt::format("The accepted routes of {} are together half of all {} addresses or more: most internet traffic of "
-                        "this host goes there, though no exit node was chosen.",
-                        who.empty() ? "several nodes" : who, v6 ? "IPv6" : "IPv4"));
+        say(fmt::format(
+            "The accepted routes of {} are together half of all {} addresses or more: most internet traffic of "
+            "this host goes there, though no exit node was chosen.",
+            who.empty() ? "several nodes" : who, v6 ? "IPv6" : "IPv4"));
     }
     if (more > 0) out.push_back(fmt::format("And {} more accepted routes cover networks of this host.", more));
     return out;

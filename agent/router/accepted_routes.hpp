@@ -1,4 +1,5 @@
-// agent/router/accepted_routes.hpp - what routes of other nodes do to this host, told before they cut anybody off. Pure.
+// agent/router/accepted_routes.hpp - what routes of other nodes do to this host, told before they cut anybody off.
+// Pure.
 #pragma once
 #include "base/net.hpp"
 
@@ -21,8 +22,8 @@ struct AcceptedRoute {
 
 /// A route of ours wins over the host's own: where it covers a network that the host is attached to, or a part of one,
 /// the host reaches that one through the tunnel from then on. And routes that together are (nearly) the internet are an
-/// exit node that nobody chose: 0.0.0.0/1 and 128.0.0.0/1 are taken like any other two, as the reference client does, but
-/// not in silence. Sentences for people, none when all is well.
+/// exit node that nobody chose: 0.0.0.0/1 and 128.0.0.0/1 are taken like any other two, as the reference client does,
+/// but not in silence. Sentences for people, none when all is well.
 std::vector<std::string> accepted_route_warnings(const std::vector<AcceptedRoute>& routes,
                                                  const std::vector<HostNetwork>& networks);
 

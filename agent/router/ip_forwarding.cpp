@@ -52,8 +52,7 @@ std::string ip_forwarding_trouble(const ForwardingQuestion& question, const Read
     if (!on6) return cannot_tell(on6.error());
     if (*on4 && *on6) return "";
     if (!want4)
-        return *on6 ? ""
-                    : fmt::format("IPv6 forwarding is disabled, subnet routing/exit nodes may not work.{}", kMore);
+        return *on6 ? "" : fmt::format("IPv6 forwarding is disabled, subnet routing/exit nodes may not work.{}", kMore);
     std::vector<std::string> troubles;
     if (want6 && !*on6) troubles.emplace_back("IPv6 forwarding is disabled.");
     bool any = false;

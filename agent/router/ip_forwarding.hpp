@@ -9,7 +9,8 @@
 
 namespace tailrace {
 
-/// The content of a file below /proc/sys, without white space around it; an error with code() ENOENT when there is none.
+/// The content of a file below /proc/sys, without white space around it; an error with code() ENOENT when there is
+/// none.
 using ReadSetting = std::function<Result<std::string>(const std::string& path)>;
 Result<std::string> read_kernel_setting(const std::string& path);
 

@@ -66,7 +66,8 @@ TEST(IpForwarding, IsNotNeededForAnAddressOfOurOwn) {
 }
 
 TEST(AcceptedRoutes, SayWhichNetworkOfTheHostTheyCover) {
-    std::vector<HostNetwork> networks = {{prefix("192.168.1.5/24"), false, "eth0"}, {prefix("127.0.0.1/8"), true, "lo"}};
+    std::vector<HostNetwork> networks = {{prefix("192.168.1.5/24"), false, "eth0"},
+                                         {prefix("127.0.0.1/8"), true, "lo"}};
     auto said = accepted_route_warnings({{prefix("192.168.0.0/16"), "gw2"}}, networks);
     ASSERT_THAT(said, SizeIs(1));
     EXPECT_THAT(said[0], HasSubstr("192.168.0.0/16 of gw2 covers the network 192.168.1.0/24 of eth0"));

@@ -129,6 +129,14 @@ TEST(Wanted, MasqueradesOnlyWhatARouterForwards) {
     EXPECT_TRUE(wanted({}, prefs).forwarding.keep_marks);
 }
 
+TEST(Wanted, LetsInForgedTailnetSourcesOnlyWhereControlSaysSo) {
+    wire::Node self = node(1, {});
+    auto drops = [&] { return compute_wanted(self, {}, Prefs{}, {}, WallTime::now()).forwarding.drop_spoofed; };
+    EXPECT_TRUE(drops());
+    self.cap_map["disable-linux-cgnat-drop-rule"];
+    EXPECT_FALSE(drops());
+}
+
 TEST(Wanted, HasAnEndToTheRoutesThatItTakes) {
     Prefs prefs;
     prefs.route_all = true;

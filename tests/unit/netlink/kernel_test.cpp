@@ -253,18 +253,26 @@ TEST_F(Kernel, ForwardingStandsIsRepairedAndGoes) {
     EXPECT_EQ(run("nft list chain ip filter FORWARD"), 256) << "chains of others are not made";
 
     // Whatever is done to it, the same is there again; what is right is not touched: its counters stand.
-    auto handle = [&] { return run("test \"$(nft -a list tables | grep tr0-forward)\" = \"$(cat /tmp/tr0-handle." +
-                                   std::to_string(::getpid()) + ")\""); };
-    ASSERT_EQ(std::system(("nft -a list tables | grep tr0-forward > /tmp/tr0-handle." + std::to_string(::getpid())).c_str()), 0);
+    auto handle = [&] {
+        return run("test \"$(nft -a list tables | grep tr0-forward)\" = \"$(cat /tmp/tr0-handle." +
+                   std::to_string(::getpid()) + ")\"");
+    };
+    ASSERT_EQ(
+        std::system(("nft -a list tables | grep tr0-forward > /tmp/tr0-handle." + std::to_string(::getpid())).c_str()),
+        0);
     ASSERT_TRUE(ok(forwarding->reconcile(wanted)));
-    for (const char* harm : {"delete table inet tailrace-tr0-forward", "flush chain inet tailrace-tr0-forward forward",
-                             "add rule inet tailrace-tr0-forward forward drop",
-                             "add chain inet tailrace-tr0-forward more; add rule inet tailrace-tr0-forward more drop"}) {
+    for (const char* harm :
+         {"delete table inet tailrace-tr0-forward", "flush chain inet tailrace-tr0-forward forward",
+          "add rule inet tailrace-tr0-forward forward drop",
+          "add chain inet tailrace-tr0-forward more; add rule inet tailrace-tr0-forward more drop"}) {
         ASSERT_EQ(run("nft '" + std::string{harm} + "'"), 0) << harm;
         ASSERT_TRUE(ok(forwarding->reconcile(wanted))) << harm;
         EXPECT_EQ(run(list + " | grep -E 'counter packets 0 bytes 0 masquerade'"), 0) << harm;
         EXPECT_NE(run(list + " | grep 'chain more'"), 0) << harm;
-        ASSERT_EQ(std::system(("nft -a list tables | grep tr0-forward > /tmp/tr0-handle." + std::to_string(::getpid())).c_str()), 0);
+        ASSERT_EQ(
+            std::system(
+                ("nft -a list tables | grep tr0-forward > /tmp/tr0-handle." + std::to_string(::getpid())).c_str()),
+            0);
         ASSERT_TRUE(ok(forwarding->reconcile(wanted))) << harm;
         EXPECT_EQ(handle(), 0) << harm << ": made anew though it was right";
     }

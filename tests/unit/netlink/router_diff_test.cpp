@@ -118,7 +118,8 @@ TEST(RouterDiff, ClosesBothFamiliesAlsoWhereTheDeviceHasNoIpv6) {
     const Route closed4{prefix("0.0.0.0/0"), RouteType::Unreachable, 0, kClosedMetric};
     const Route closed6{prefix("::/0"), RouteType::Unreachable, 0, kClosedMetric};
     auto changes = diff({}, wanted, kDevice, kIpv6ElsewhereOnly);
-    EXPECT_THAT(changes.add_routes, ElementsAre(closed4, closed6, Route{prefix("0.0.0.0/0"), RouteType::Unicast, kDevice}));
+    EXPECT_THAT(changes.add_routes,
+                ElementsAre(closed4, closed6, Route{prefix("0.0.0.0/0"), RouteType::Unicast, kDevice}));
     EXPECT_THAT(changes.add_rules, SizeIs(8));
     EXPECT_THAT(diff({}, wanted, kDevice, kNoIpv6).add_routes, SizeIs(2));
 
