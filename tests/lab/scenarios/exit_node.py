@@ -118,6 +118,11 @@ def run(lab: Lab) -> ExitNet:
     assert any("exit-a" in line and line.rstrip().endswith("selected") for line in listed.splitlines()), listed
     assert not net.fetches(PRINTER), "the network at home is reached without --exit-node-allow-lan-access"
 
+    client.cli("set", "--exit-node=auto:any")
+    chosen = wait_for(lambda: next((name for name in EXITS if client.peer(name).get("ExitNode")), None), 15, "auto:any chooses")
+    assert f"--exit-node={chosen}" in client.cli("exit-node", "suggest").stdout
+    net.goes_by(chosen)
+    closed.check("somebody is chosen")
     client.cli("set", "--exit-node", client.peer("exit-b")["TailscaleIPs"][0])
     net.goes_by("exit-b")
     closed.check("changed to another exit node")
@@ -129,6 +134,10 @@ def run(lab: Lab) -> ExitNet:
     client.start()
     net.goes_by("exit-b")
     closed.check("the agent was killed and came back")
+
+    host.ip("link set tailrace0 down")
+    net.goes_by("exit-b")
+    closed.check("somebody took the device down")
 
     host.ip("link delete tailrace0")
     net.goes_by("exit-b")
