@@ -329,17 +329,33 @@ Result<std::vector<std::string>> Forwarding::reconcile(const ForwardingConfig& w
         if (auto removed = remove(); !removed) return removed.error();
         return std::vector<std::string>{};
     }
-    auto wrong = what_is_wrong(wanted);
-    if (!wrong) return wrong.error().with("read nftables table {}", table_);
-    if (!wrong->empty()) {
-        if (auto made = make_table(wanted); !made) return made.error().with("make nftables table {}", table_);
-        wrong = what_is_wrong(wanted);
+    auto settle = [&](const ForwardingConfig& config) -> Result<void> {
+        auto wrong = what_is_wrong(config);
+        if (!wrong) return wrong.error().with("read nftables table {}", table_);
+        if (wrong->empty()) return {};
+        if (auto made = make_table(config); !made) return made.error().with("make nftables table {}", table_);
+        wrong = what_is_wrong(config);
         if (!wrong) return wrong.error().with("read nftables table {}", table_);
         if (!wrong->empty()) return Error::make("nftables table {} did not stay: {}", table_, *wrong);
+        return {};
+    };
+    std::vector<std::string> warnings;
+    auto settled = settle(wanted);
+    if (!settled && settled.error().code() == EOPNOTSUPP && wanted.keep_marks) {
+        ForwardingConfig reduced = wanted;
+        reduced.keep_marks = false;
+        settled = settle(reduced);
+        warnings.emplace_back(
+            "This kernel cannot mark connections (CONFIG_NF_CONNTRACK_MARK): where rp_filter is 1, peers "
+            "are not reached directly while an exit node is in use.");
     }
+    if (!settled) return settled.error();
     if (auto opened = open_filters(wanted); !opened) return opened.error();
-    if (!wanted.routes || wanted.mode != ForwardingMode::On) return std::vector<std::string>{};
-    return obstacles();
+    if (!wanted.routes || wanted.mode != ForwardingMode::On) return warnings;
+    auto others = obstacles();
+    if (!others) return others.error();
+    warnings.insert(warnings.end(), others->begin(), others->end());
+    return warnings;
 }
 
 Result<void> Forwarding::remove() {
