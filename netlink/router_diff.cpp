@@ -62,8 +62,10 @@ void diff_routes(const RouterState& current, const RouterConfig& wanted, int dev
     });
     // What refuses comes first and goes last: at no moment is there neither the tunnel nor a refusal.
     auto refuses = [](const Route& route) { return route.type == RouteType::Unreachable; };
-    std::ranges::stable_partition(changes.add_routes, refuses);
-    std::ranges::stable_partition(changes.remove_routes, [&](const Route& route) { return !refuses(route); });
+    auto& added = changes.add_routes;
+    auto& removed = changes.remove_routes;
+    std::stable_partition(added.begin(), added.end(), refuses);
+    std::stable_partition(removed.begin(), removed.end(), [&](const Route& route) { return !refuses(route); });
 }
 
 void diff_rules(const RouterState& current, bool v6, RouterChanges& changes) {
