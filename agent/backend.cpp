@@ -103,6 +103,8 @@ void Backend::start() {
     spawn(reactor_, "network monitor", run_monitor());
     spawn(reactor_, "nftables watch", run_nft_watch());
     spawn(reactor_, "device poll", run_poll());
+    if (auto closed = close_past_tunnel(prefs_); !closed)
+        log::error("traffic for the exit node may leave past it", {{"error", closed.error()}});
     refresh_endpoints();
     way_out_ = way_out();
     if (prefs_.want_running && prefs_.config && prefs_.config->has_node_key() && !prefs_.logged_out) {
@@ -311,7 +313,7 @@ std::vector<HostNetwork> Backend::host_networks() {
     if (!links) return out;
     for (const Link& link : *links)
         for (const InterfaceAddress& address : link.addresses)
-            if (link.name != options_.engine.device) out.push_back({address.prefix, link.loopback});
+            if (link.name != options_.engine.device) out.push_back({address.prefix, link.loopback, link.name});
     return out;
 }
 
@@ -493,15 +495,19 @@ void Backend::announce_disco_key(const WireGuardPeerState& peer) {
 Task<void> Backend::run_engine() {
     auto alive = alive_;
     Backoff backoff;
-    bool known_down = false;
+    bool known_down = false, was_closed = false;
     for (;;) {
         co_await engine_wake_.wait();
         if (!*alive) co_return;
+        if (std::exchange(was_closed, is_closed(prefs_)) != is_closed(prefs_)) known_down = false;
         bool has_key = prefs_.config && prefs_.config->has_node_key() && !prefs_.logged_out;
         Result<void> outcome;
         if (!prefs_.want_running || !has_key) {
+            if (is_closed(prefs_)) outcome = close_past_tunnel(prefs_);
             if (!known_down) {
-                outcome = co_await engine_.down();
+                std::optional<std::vector<IpPrefix>> closed_but_for;
+                if (is_closed(prefs_)) closed_but_for = kept_out_of_tunnel(prefs_, host_networks());
+                outcome = co_await engine_.down(std::move(closed_but_for));
                 if (!*alive) co_return;
                 known_down = static_cast<bool>(outcome);
                 inner_ping_.reset();
@@ -513,6 +519,7 @@ Task<void> Backend::run_engine() {
                    !netmap_.self_expired(WallTime::now())) {
             known_down = false;
             ensure_paths();
+            follow_exit_node();
             EngineConfig config = engine_config();
             if (paths_) {
                 paths_->set_port_mapping(port_mapping_settings());
@@ -563,6 +570,8 @@ Task<void> Backend::run_engine() {
                     log::warn("TSMP is not available", {{"error", made.error()}});
             }
             engine_up_ = static_cast<bool>(outcome);
+        } else {
+            outcome = close_past_tunnel(prefs_);
         }
         if (outcome) {
             engine_trouble_.clear();
@@ -630,7 +639,7 @@ Task<void> Backend::run_monitor() {
         if (addresses) refresh_endpoints();
         if (routes && paths_) paths_->on_routes_change();
         if (elsewhere) on_network_change_soon();
-        if (repair && engine_up_) wake_engine();
+        if (repair && (engine_up_ || is_closed(prefs_))) wake_engine();
     }
 }
 
@@ -647,6 +656,7 @@ Task<void> Backend::run_nft_watch() {
         auto ready = co_await descriptor.readable();
         if (!*alive || !ready) co_return;
         auto touched = watch->take_changes();
+        if (watch->take_others_changes()) firewall_touched_ = true;
         if (touched && *touched && engine_up_) wake_engine();
     }
 }
@@ -695,6 +705,7 @@ Task<void> Backend::run_poll() {
         look_for_sleep();
         if (std::exchange(memory_to_give_back_, false)) ::malloc_trim(0);
         if (!engine_up_ || !engine_.has_device()) continue;
+        if (std::exchange(firewall_touched_, false)) wake_engine();
         if (must_read_device()) {
             auto now_state = engine_.read();
             if (!now_state) {
@@ -786,6 +797,7 @@ Result<void> Backend::edit_prefs(Prefs wanted) {
     if (auto good = check_prefs(wanted); !good) return good;
     auto changed = changed_prefs(prefs_, wanted);
     if (changed.empty()) return {};
+    if (auto closed = close_past_tunnel(wanted); !closed) return closed.error().with("the exit node is not used");
     if (auto saved = save_prefs(wanted); !saved) return saved;
     bool was_running = prefs_.want_running;
     bool other_server = prefs_.control_url != wanted.control_url;
@@ -820,6 +832,7 @@ Result<void> Backend::start_with(Prefs wanted, std::string auth_key) {
     }
     if (other_server) stop();
     wanted.logged_out = false;
+    if (auto closed = close_past_tunnel(wanted); !closed) return closed.error().with("the exit node is not used");
     if (auto saved = save_prefs(wanted); !saved) return saved;
     prefs_ = std::move(wanted);
     publish("\"Prefs\":" + write_prefs(prefs_.without_secrets()));

@@ -3,6 +3,7 @@
 #include "agent/coordination/control_client.hpp"
 #include "agent/coordination/hostinfo.hpp"
 #include "agent/engine/engine.hpp"
+#include "agent/exit_node/choice.hpp"
 #include "agent/local/status.hpp"
 #include "agent/path/inner_ping.hpp"
 #include "agent/path/own_endpoints.hpp"
@@ -83,6 +84,13 @@ public:
     /// JSON, or an error with code() 404.
     Result<std::string> whois(std::string_view address) const;
 
+    /// Empty, or why the kernel does not pass on what comes for these routes.
+    std::string check_ip_forwarding(std::vector<IpPrefix> routes);
+    /// What --accept-routes would do to this host, were it given. Sentences.
+    std::vector<std::string> check_accept_routes();
+    /// {"ID","Name"} of the exit node that is best for us, empty ones when there is none.
+    Result<std::string> suggest_exit_node_json();
+
     std::shared_ptr<BusWatcher> watch(int mask);
     /// Every disco message from now on, a JSON object a line.
     std::shared_ptr<DiscoCapture> capture_disco();
@@ -122,6 +130,13 @@ private:
     void look_for_sleep();
     bool must_read_device() const;
     std::vector<HostNetwork> host_networks();
+    ExitNodeQuestion exit_node_question() const;
+    /// The preferences follow who the exit node is, by address or by `auto:any`.
+    void follow_exit_node();
+    /// While an exit node is chosen and we shall run, nothing leaves past the tunnel, whatever is still missing.
+    Result<void> close_past_tunnel(const Prefs& prefs);
+    bool is_closed(const Prefs& prefs) const { return prefs.want_running && uses_exit_node(prefs); }
+    void add_route_health(std::vector<std::string>& out);
     EngineConfig engine_config();
     PortMapping::Settings port_mapping_settings() const;
     void ensure_paths();
@@ -170,7 +185,10 @@ private:
     TimePoint device_read_{};
     std::string way_out_; ///< as it was last
     Event engine_wake_;
-    bool engine_up_ = false;        ///< what is in the kernel is as we want it
+    bool engine_up_ = false; ///< what is in the kernel is as we want it
+    int exit_node_home_ = 0; ///< our home relay's region when `auto:any` chose
+    std::string suggested_exit_node_;
+    bool firewall_touched_ = false; ///< somebody else's: our rules in it may be gone
     bool moves_adopted_ = false;    ///< ports that an earlier agent moved are known to paths_
     bool login_pending_ = false;    ///< somebody asked for a login that is not decided yet
     bool auth_key_does_it_ = false; ///< start_with() has begun one that needs nobody

@@ -2,7 +2,6 @@
 #include "agent/backend.hpp"
 #include "agent/path/path_report.hpp"
 #include "agent/version.hpp"
-#include "base/file.hpp"
 #include "base/json/json.hpp"
 #include "base/text.hpp"
 
@@ -13,11 +12,6 @@ namespace {
 
 constexpr auto kActiveFor = std::chrono::minutes{2};
 constexpr auto kControlMayBeAway = std::chrono::seconds{10};
-
-bool forwarding_is_on(const char* path) {
-    auto text = read_file(path, 64);
-    return text && trim(*text) != "0";
-}
 
 bool source_matches(std::string_view source, const IpAddress& address) {
     if (source == "*") return true;
@@ -55,16 +49,8 @@ std::vector<std::string> Backend::health() {
     } else {
         for (const std::string& message : netmap_.health()) out.push_back(message);
     }
+    add_route_health(out);
     if (state_ == BackendState::Running) {
-        bool v4 = false, v6 = false;
-        for (const IpPrefix& route : prefs_.routes()) (route.address().is_v4() ? v4 : v6) = true;
-        if ((v4 && !forwarding_is_on("/proc/sys/net/ipv4/ip_forward")) ||
-            (v6 && !forwarding_is_on("/proc/sys/net/ipv6/conf/all/forwarding")))
-            out.push_back("Subnet routing is enabled, but IP forwarding is disabled. Check that IP forwarding is "
-                          "enabled on your machine.");
-        if (prefs_.advertises_exit_node() && prefs_.no_snat)
-            out.push_back("An exit node is advertised with --snat-subnet-routes=false: replies from the internet will "
-                          "not come back.");
         if (!prefs_.route_all) {
             bool offered = std::ranges::any_of(netmap_.peers(), [](const auto& entry) {
                 return std::ranges::any_of(entry.second.primary_routes,
@@ -101,6 +87,7 @@ PeerStatus Backend::peer_status(const wire::Node& node, bool is_self) {
     out.expired = node.expired;
     if (!node.key_expiry.is_zero()) out.key_expiry = node.key_expiry;
     out.cap_map = node.cap_map;
+    if (node.hostinfo.value.location) out.location = RawJson{json::write(*node.hostinfo.value.location)};
     out.exit_node_option = std::ranges::any_of(node.routes_to(), [](const IpPrefix& p) { return p.is_default(); });
     for (const wire::Service& service : node.hostinfo.value.services) {
         bool v4 = service.proto == "peerapi4", v6 = service.proto == "peerapi6";

@@ -1,5 +1,6 @@
 // tailrace - the command line of the agent.
 #include "agent/cli/commands.hpp"
+#include "agent/cli/exit_node.hpp"
 #include "base/io/reactor.hpp"
 #include "base/text.hpp"
 
@@ -25,6 +26,11 @@ std::vector<std::string> rewrite(int argc, char** argv) {
         if (flags && argument.size() > 2 && argument[0] == '-' && argument[1] != '-') argument = "-" + argument;
         if (flags && argument.starts_with("--authkey") && (argument.size() == 9 || argument[9] == '='))
             argument = "--auth-key" + argument.substr(9);
+        if (flags && argument.starts_with("--") && argument.ends_with('=')) { // an empty value is one, too
+            out.push_back(argument.substr(0, argument.size() - 1));
+            out.emplace_back();
+            continue;
+        }
         out.push_back(argument);
     }
     if (out.size() == 1 && (out[0] == "-V" || out[0] == "--version")) out[0] = "version";
@@ -173,6 +179,17 @@ int main(int argc, char** argv) {
     netcheck_command->callback(
         [&] { command = [&](LocalClient& client) { return netcheck(client, netcheck_format); }; });
 
+    auto* exit_node = app.add_subcommand("exit-node", "The nodes that carry others' internet traffic");
+    exit_node->require_subcommand(1);
+    std::string exit_node_country;
+    auto* exit_node_list_command = exit_node->add_subcommand("list", "Show exit nodes");
+    exit_node_list_command->add_option("--filter", exit_node_country, "only those of a country");
+    exit_node_list_command->callback(
+        [&] { command = [&](LocalClient& client) { return exit_node_list(client, exit_node_country); }; });
+    auto* exit_node_suggest_command = exit_node->add_subcommand("suggest", "Suggest the best one for this node");
+    exit_node_suggest_command->callback(
+        [&] { command = [](LocalClient& client) { return exit_node_suggest(client); }; });
+
     std::string whois_address, whois_protocol;
     bool whois_json = false;
     auto* whois_command = app.add_subcommand("whois", "Show the machine and user behind a tailnet IP");
@@ -244,6 +261,17 @@ int main(int argc, char** argv) {
     auto* capture = debug->add_subcommand("capture", "Path discovery as it happens, opened, a message a line");
     capture->add_flag("--json", capture_json, "a JSON object a line");
     capture->callback([&] { command = [&](LocalClient& client) { return debug_capture(client, capture_json); }; });
+    std::vector<std::string> via_words;
+    auto* via = debug->add_subcommand("via", "Convert between an IPv4 network at a site and its 4via6 route");
+    via->add_option("words", via_words, "SITE-ID IPV4-CIDR, or a 4via6 route")->required();
+    via->callback([&] {
+        command = [&](LocalClient&) -> Task<int> {
+            auto text = cli::via_text(via_words);
+            if (!text) co_return fail(text.error().message());
+            fmt::print("{}", *text);
+            co_return 0;
+        };
+    });
     std::string api_method, api_target, api_body;
     auto* api = debug->add_subcommand("localapi", "Call the local API: [METHOD] PATH [BODY]");
     std::vector<std::string> api_arguments;

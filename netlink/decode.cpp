@@ -82,6 +82,8 @@ std::optional<RouteMessage> decode_route(const nlmsghdr& message) {
     // IPv6 shows refusing routes as going out by lo: that is no property of theirs.
     if (decoded.route.type == RouteType::Unicast)
         decoded.route.device_index = static_cast<int>(attributes.u32(RTA_OIF));
+    decoded.route.metric = attributes.u32(RTA_PRIORITY);
+    if (header.rtm_family == AF_INET6 && decoded.route.metric == kIpv6Metric) decoded.route.metric = 0;
     auto address = attributes.address(RTA_DST);
     decoded.route.destination =
         IpPrefix{address.valid() ? address : any_address(header.rtm_family), header.rtm_dst_len};

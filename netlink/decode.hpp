@@ -10,6 +10,10 @@ struct nlmsghdr;
 
 namespace tailrace {
 
+/// What IPv6 routes get that were made without a metric. Source: Linux include/uapi/linux/ipv6_route.h,
+/// IP6_RT_PRIO_USER.
+inline constexpr std::uint32_t kIpv6Metric = 1024;
+
 struct AddressMessage {
     int link_index = 0;
     InterfaceAddress address;

@@ -1,16 +1,9 @@
 #include "netlink/nftables.hpp"
 
 #include "netlink/attributes.hpp"
+#include "netlink/nft_rules.hpp"
 
-#include <libnftnl/chain.h>
-#include <libnftnl/common.h>
-#include <libnftnl/expr.h>
-#include <libnftnl/rule.h>
-#include <libnftnl/table.h>
-#include <linux/netfilter.h>
-#include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
-#include <linux/netlink.h>
 #include <net/if.h>
 #include <sys/socket.h>
 
@@ -20,6 +13,9 @@
 #include <optional>
 
 namespace tailrace {
+
+using namespace nft;
+
 namespace {
 
 constexpr const char* kBackstopChain = "backstop";
@@ -33,90 +29,13 @@ constexpr std::uint32_t kOwnerFlag = 0x2;                            // NFT_TABL
 constexpr std::uint32_t kPersistFlag = 0x4;                          // NFT_TABLE_F_PERSIST, Linux 6.9
 constexpr std::uint16_t kTableNameAttribute = 1;                     // of tables, chains and rules alike
 
-template <auto Free>
-struct Deleter {
-    template <typename T>
-    void operator()(T* object) const {
-        Free(object);
-    }
-};
-using Table = std::unique_ptr<nftnl_table, Deleter<nftnl_table_free>>;
-using Chain = std::unique_ptr<nftnl_chain, Deleter<nftnl_chain_free>>;
-using Rule = std::unique_ptr<nftnl_rule, Deleter<nftnl_rule_free>>;
-
 std::string table_name_of(const std::string& device) {
     return "tailrace-" + device;
 }
 
-/// Runs a builder of libnftnl on a buffer and takes the message away from it.
-template <typename Build>
-NetlinkMessage built(int message, int flags, Build&& build) {
-    alignas(nlmsghdr) std::array<char, 4096> buffer{};
-    nlmsghdr* header = nftnl_nlmsg_build_hdr(buffer.data(), static_cast<std::uint16_t>(message), NFPROTO_INET,
-                                             static_cast<std::uint16_t>(flags), 0);
-    build(header);
-    return NetlinkMessage::copy_of(*header);
-}
-
-NetlinkMessage batch_edge(nlmsghdr* (*edge)(char*, std::uint32_t)) {
-    alignas(nlmsghdr) std::array<char, 64> buffer{};
-    return NetlinkMessage::copy_of(*edge(buffer.data(), 0));
-}
-
-NetlinkMessage table_message(int message, int flags, const std::string& name, std::uint32_t table_flags) {
-    Table table{nftnl_table_alloc()};
-    nftnl_table_set_str(table.get(), NFTNL_TABLE_NAME, name.c_str());
-    if (message == NFT_MSG_NEWTABLE) nftnl_table_set_u32(table.get(), NFTNL_TABLE_FLAGS, table_flags);
-    return built(message, flags, [&](nlmsghdr* header) { nftnl_table_nlmsg_build_payload(header, table.get()); });
-}
-
-nftnl_expr* append(nftnl_rule* rule, const char* kind) {
-    nftnl_expr* expression = nftnl_expr_alloc(kind);
-    if (expression != nullptr) nftnl_rule_add_expr(rule, expression);
-    return expression;
-}
-
-void append_meta(nftnl_rule* rule, std::uint32_t key) {
-    auto* meta = append(rule, "meta");
-    nftnl_expr_set_u32(meta, NFTNL_EXPR_META_KEY, key);
-    nftnl_expr_set_u32(meta, NFTNL_EXPR_META_DREG, NFT_REG_1);
-}
-
-void append_equal(nftnl_rule* rule, const void* data, std::size_t size_bytes) {
-    auto* compare = append(rule, "cmp");
-    nftnl_expr_set_u32(compare, NFTNL_EXPR_CMP_SREG, NFT_REG_1);
-    nftnl_expr_set_u32(compare, NFTNL_EXPR_CMP_OP, NFT_CMP_EQ);
-    nftnl_expr_set(compare, NFTNL_EXPR_CMP_DATA, data, static_cast<std::uint32_t>(size_bytes));
-}
-
-Rule empty_rule(const std::string& table, const char* chain) {
-    Rule rule{nftnl_rule_alloc()};
-    nftnl_rule_set_u32(rule.get(), NFTNL_RULE_FAMILY, NFPROTO_INET);
-    nftnl_rule_set_str(rule.get(), NFTNL_RULE_TABLE, table.c_str());
-    nftnl_rule_set_str(rule.get(), NFTNL_RULE_CHAIN, chain);
-    return rule;
-}
-
-void append_interface(nftnl_rule* rule, std::uint32_t which, const std::string& device) {
-    std::array<char, IFNAMSIZ> name{}; // with all its zeros: the whole name, not the beginning of one
-    device.copy(name.data(), name.size() - 1);
-    append_meta(rule, which);
-    append_equal(rule, name.data(), name.size());
-}
-
-void append_mask(nftnl_rule* rule, const void* mask, std::uint32_t size_bytes) {
-    const std::uint32_t zero = 0;
-    auto* bitwise = append(rule, "bitwise");
-    nftnl_expr_set_u32(bitwise, NFTNL_EXPR_BITWISE_SREG, NFT_REG_1);
-    nftnl_expr_set_u32(bitwise, NFTNL_EXPR_BITWISE_DREG, NFT_REG_1);
-    nftnl_expr_set_u32(bitwise, NFTNL_EXPR_BITWISE_LEN, size_bytes);
-    nftnl_expr_set(bitwise, NFTNL_EXPR_BITWISE_MASK, mask, size_bytes);
-    nftnl_expr_set(bitwise, NFTNL_EXPR_BITWISE_XOR, &zero, size_bytes);
-}
-
 /// iifname "DEVICE" meta mark & BIT == 0 counter drop
 Rule backstop_rule(const std::string& table, const std::string& device, std::uint32_t mark_bit) {
-    Rule rule = empty_rule(table, kBackstopChain);
+    Rule rule = empty_rule(NFPROTO_INET, table, kBackstopChain);
     append_interface(rule.get(), NFT_META_IIFNAME, device);
     const std::uint32_t zero = 0;
     append_meta(rule.get(), NFT_META_MARK);
@@ -124,102 +43,33 @@ Rule backstop_rule(const std::string& table, const std::string& device, std::uin
     append_equal(rule.get(), &zero, sizeof zero);
 
     append(rule.get(), "counter");
-    auto* verdict = append(rule.get(), "immediate");
-    nftnl_expr_set_u32(verdict, NFTNL_EXPR_IMM_DREG, NFT_REG_VERDICT);
-    nftnl_expr_set_u32(verdict, NFTNL_EXPR_IMM_VERDICT, NF_DROP);
+    append_verdict(rule.get(), NF_DROP);
     return rule;
 }
 
 /// oifname "lo" ip saddr 127.64.0.0/10 notrack; or daddr
 Rule relayed_rule(const std::string& table, std::uint32_t address_offset) {
-    Rule rule = empty_rule(table, kRelayedChain);
+    Rule rule = empty_rule(NFPROTO_INET, table, kRelayedChain);
     append_interface(rule.get(), NFT_META_OIFNAME, "lo");
-    const std::uint8_t ipv4 = NFPROTO_IPV4;
-    append_meta(rule.get(), NFT_META_NFPROTO);
-    append_equal(rule.get(), &ipv4, sizeof ipv4);
-    auto* address = append(rule.get(), "payload");
-    nftnl_expr_set_u32(address, NFTNL_EXPR_PAYLOAD_BASE, NFT_PAYLOAD_NETWORK_HEADER);
-    nftnl_expr_set_u32(address, NFTNL_EXPR_PAYLOAD_OFFSET, address_offset);
-    nftnl_expr_set_u32(address, NFTNL_EXPR_PAYLOAD_LEN, sizeof kRelayedNetwork);
-    nftnl_expr_set_u32(address, NFTNL_EXPR_PAYLOAD_DREG, NFT_REG_1);
+    append_ipv4(rule.get());
+    append_payload(rule.get(), NFT_PAYLOAD_NETWORK_HEADER, address_offset, sizeof kRelayedNetwork);
     append_mask(rule.get(), kRelayedMask, sizeof kRelayedMask);
     append_equal(rule.get(), kRelayedNetwork, sizeof kRelayedNetwork);
     append(rule.get(), "notrack");
     return rule;
 }
 
-/// What a table consists of.
-struct PlannedChain {
-    const char* name;
-    std::uint32_t hook;
-    std::int32_t priority;
-    std::vector<Rule> rules;
-};
-
 PlannedChain backstop_chain(const std::string& table, const std::string& device, std::uint32_t mark_bit) {
-    PlannedChain chain{kBackstopChain, NF_INET_PRE_ROUTING, kBackstopPriority, {}};
+    PlannedChain chain{kBackstopChain, Hook{"filter", NF_INET_PRE_ROUTING, kBackstopPriority}, {}};
     chain.rules.push_back(backstop_rule(table, device, mark_bit));
     return chain;
 }
 
 PlannedChain relayed_chain(const std::string& table) {
-    PlannedChain chain{kRelayedChain, NF_INET_LOCAL_OUT, kRelayedPriority, {}};
+    PlannedChain chain{kRelayedChain, Hook{"filter", NF_INET_LOCAL_OUT, kRelayedPriority}, {}};
     chain.rules.push_back(relayed_rule(table, kSourceOffset));
     chain.rules.push_back(relayed_rule(table, kDestinationOffset));
     return chain;
-}
-
-NetlinkMessage chain_message(const std::string& table, const PlannedChain& planned) {
-    Chain chain{nftnl_chain_alloc()};
-    nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_TABLE, table.c_str());
-    nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_NAME, planned.name);
-    nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_TYPE, "filter");
-    nftnl_chain_set_u32(chain.get(), NFTNL_CHAIN_HOOKNUM, planned.hook);
-    nftnl_chain_set_s32(chain.get(), NFTNL_CHAIN_PRIO, planned.priority);
-    nftnl_chain_set_u32(chain.get(), NFTNL_CHAIN_POLICY, NF_ACCEPT);
-    return built(NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_ACK,
-                 [&](nlmsghdr* header) { nftnl_chain_nlmsg_build_payload(header, chain.get()); });
-}
-
-NetlinkMessage rule_message(const nftnl_rule* rule) {
-    return built(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND | NLM_F_ACK,
-                 [&](nlmsghdr* header) { nftnl_rule_nlmsg_build_payload(header, const_cast<nftnl_rule*>(rule)); });
-}
-
-struct RuleSummary {
-    std::string meaning; ///< every expression but the counter's numbers
-    std::uint64_t packets = 0;
-    std::uint64_t bytes = 0;
-};
-
-RuleSummary summary_of(const nftnl_rule* rule) {
-    RuleSummary summary;
-    nftnl_expr_foreach(
-        const_cast<nftnl_rule*>(rule),
-        [](nftnl_expr* expression, void* data) {
-            auto& into = *static_cast<RuleSummary*>(data);
-            const std::string_view name = nftnl_expr_get_str(expression, NFTNL_EXPR_NAME);
-            into.meaning += name;
-            if (name == "counter") {
-                into.packets = nftnl_expr_get_u64(expression, NFTNL_EXPR_CTR_PACKETS);
-                into.bytes = nftnl_expr_get_u64(expression, NFTNL_EXPR_CTR_BYTES);
-            } else {
-                std::array<char, 512> words{};
-                nftnl_expr_snprintf(words.data(), words.size() - 1, expression, NFTNL_OUTPUT_DEFAULT, 0);
-                into.meaning += words.data();
-            }
-            into.meaning += "\n";
-            return 0;
-        },
-        &summary);
-    return summary;
-}
-
-bool hangs_as_planned(const nftnl_chain* chain, const PlannedChain& planned) {
-    const char* type = nftnl_chain_get_str(chain, NFTNL_CHAIN_TYPE);
-    return nftnl_chain_is_set(chain, NFTNL_CHAIN_HOOKNUM) && type != nullptr && std::string_view{type} == "filter" &&
-           nftnl_chain_get_u32(chain, NFTNL_CHAIN_HOOKNUM) == planned.hook &&
-           nftnl_chain_get_s32(chain, NFTNL_CHAIN_PRIO) == planned.priority;
 }
 
 bool not_supported(const Error& error) {
@@ -290,49 +140,24 @@ Result<void> Backstop::look_at_chain(const std::string& table, const std::string
     auto is_wrong = [&](std::string text) {
         if (state.wrong.empty()) state.wrong = std::move(text);
     };
-    Chain asked_chain{nftnl_chain_alloc()};
-    nftnl_chain_set_str(asked_chain.get(), NFTNL_CHAIN_TABLE, table.c_str());
-    nftnl_chain_set_str(asked_chain.get(), NFTNL_CHAIN_NAME, chain.c_str());
-    auto ask = built(NFT_MSG_GETCHAIN, 0,
-                     [&](nlmsghdr* header) { nftnl_chain_nlmsg_build_payload(header, asked_chain.get()); });
-    auto asked = socket_.query(ask, [&](const nlmsghdr& message) -> Result<void> {
-        Chain found{nftnl_chain_alloc()};
-        if (nftnl_chain_nlmsg_parse(&message, found.get()) < 0 || !is_right(found.get()))
-            is_wrong(fmt::format("chain {} of table {} hangs in another place", chain, table));
-        return {};
-    });
-    if (!asked && asked.error().code() == ENOENT) {
+    auto found = read_chain(socket_, NFPROTO_INET, table, chain);
+    if (!found) return found.error();
+    if (!*found) {
         is_wrong(fmt::format("table {} has no chain {}", table, chain));
         return {};
     }
-    if (!asked) return asked;
-    for (int attempt = 0;; ++attempt) {
-        Rule filter{nftnl_rule_alloc()};
-        nftnl_rule_set_str(filter.get(), NFTNL_RULE_TABLE, table.c_str());
-        nftnl_rule_set_str(filter.get(), NFTNL_RULE_CHAIN, chain.c_str());
-        auto ask_rules = built(NFT_MSG_GETRULE, NLM_F_DUMP,
-                               [&](nlmsghdr* header) { nftnl_rule_nlmsg_build_payload(header, filter.get()); });
-        std::vector<RuleSummary> found;
-        asked = socket_.query(ask_rules, [&](const nlmsghdr& message) -> Result<void> {
-            Rule rule{nftnl_rule_alloc()};
-            if (nftnl_rule_nlmsg_parse(&message, rule.get()) < 0) return {};
-            const char* in_table = nftnl_rule_get_str(rule.get(), NFTNL_RULE_TABLE); // old kernels don't filter
-            const char* in_chain = nftnl_rule_get_str(rule.get(), NFTNL_RULE_CHAIN);
-            if (in_table != nullptr && table == in_table && in_chain != nullptr && chain == in_chain)
-                found.push_back(summary_of(rule.get()));
-            return {};
-        });
-        if (!asked && asked.error().code() == EINTR && attempt < 10) continue;
-        if (!asked) return asked;
-        bool same = std::ranges::equal(found, rules, {}, &RuleSummary::meaning);
-        if (!same) is_wrong(fmt::format("the rules of table {} are not ours", table));
-        for (const RuleSummary& rule : found) {
-            if (!same) break;
-            state.packets += rule.packets;
-            state.bytes += rule.bytes;
-        }
+    if (!is_right(found->get())) is_wrong(fmt::format("chain {} of table {} hangs in another place", chain, table));
+    auto read = read_rules(socket_, NFPROTO_INET, table, chain);
+    if (!read) return read.error();
+    if (!std::ranges::equal(*read, rules, {}, &RuleSummary::meaning)) {
+        is_wrong(fmt::format("the rules of table {} are not ours", table));
         return {};
     }
+    for (const RuleSummary& rule : *read) {
+        state.packets += rule.packets;
+        state.bytes += rule.bytes;
+    }
+    return {};
 }
 
 BackstopHold Backstop::hold_of(const TableState& table, const TableState& guard) const {
@@ -372,7 +197,7 @@ Result<void> Backstop::make(BackstopHold hold, const TableState& table, const Ta
         if (adoptable) return; // it has a chain and the rule: only the owner changes
         auto add = [&](const PlannedChain& chain) {
             batch.push_back(chain_message(name, chain));
-            for (const Rule& rule : chain.rules) batch.push_back(rule_message(rule.get()));
+            for (const Rule& rule : chain.rules) batch.push_back(rule_message(rule.get(), Place::Last));
         };
         add(backstop_chain(name, device_, mark_bit_));
         if (can_notrack_) add(relayed_chain(name));
@@ -447,7 +272,7 @@ Result<bool> NftablesWatch::take_changes() {
         if (got < 0 && errno == EINTR) continue;
         if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return touched;
         if (got < 0 && errno == ENOBUFS) {
-            touched = true; // we cannot know
+            touched = others_ = true; // we cannot know
             continue;
         }
         if (got < 0) return Error::from_errno(errno, "read nftables events");
@@ -455,7 +280,15 @@ Result<bool> NftablesWatch::take_changes() {
         const auto* message = reinterpret_cast<const nlmsghdr*>(buffer.data());
         while (mnl_nlmsg_ok(message, left)) {
             auto name = Attributes::of_message(*message, sizeof(nfgenmsg)).text(kTableNameAttribute);
-            if (NFNL_SUBSYS_ID(message->nlmsg_type) == NFNL_SUBSYS_NFTABLES && name.starts_with(table_)) touched = true;
+            if (NFNL_SUBSYS_ID(message->nlmsg_type) == NFNL_SUBSYS_NFTABLES) {
+                const int what = NFNL_MSG_TYPE(message->nlmsg_type);
+                const bool chains = what == NFT_MSG_NEWCHAIN || what == NFT_MSG_DELCHAIN;
+                const bool rules = what == NFT_MSG_NEWRULE || what == NFT_MSG_DELRULE;
+                if (name.starts_with(table_))
+                    touched = true;
+                else if (chains || (rules && name == "filter"))
+                    others_ = true;
+            }
             message = mnl_nlmsg_next(message, &left);
         }
     }

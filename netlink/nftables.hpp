@@ -47,6 +47,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/fd.hpp"
@@ -125,11 +126,15 @@ public:
     int fd() const { return fd_.get(); }
     /// Reads all that is there: true when our tables were touched or events were lost.
     Result<bool> take_changes();
+    /// Whether, since it was asked last, others changed what our forwarded packets have to pass as well: a table
+    /// "filter", or which chains there are. That may go on all the time: look at most once a second.
+    bool take_others_changes() { return std::exchange(others_, false); }
 
 private:
     NftablesWatch(Fd fd, std::string table) : fd_(std::move(fd)), table_(std::move(table)) {}
     Fd fd_;
     std::string table_;
+    bool others_ = false;
 };
 
 } // namespace tailrace

@@ -55,13 +55,17 @@ NetlinkMessage route_message(std::uint16_t type, std::uint16_t flags, const Rout
     }
     if (type == RTM_NEWROUTE) {
         header.rtm_protocol = RTPROT_STATIC;
-        if (route.type == RouteType::Unicast && header.rtm_family == AF_INET) header.rtm_scope = RT_SCOPE_LINK;
+        // Of scope "link" a route into the tunnel would be where the kernel looks for the gateway of a new route, and
+        // with an exit node in use the host's own default route would lead there.
     } else {
         header.rtm_scope = RT_SCOPE_NOWHERE; // any
     }
     message.header(header);
     message.put_address(RTA_DST, route.destination.address());
     if (route.device_index != 0) message.put_u32(RTA_OIF, static_cast<std::uint32_t>(route.device_index));
+    // Without a metric IPv6 would remove a route of any.
+    const std::uint32_t metric = route.metric == 0 && header.rtm_family == AF_INET6 ? kIpv6Metric : route.metric;
+    if (metric != 0) message.put_u32(RTA_PRIORITY, metric);
     return message;
 }
 
@@ -163,16 +167,16 @@ std::string sysctl(const std::string& path) {
 Ipv6Support probe_ipv6(const std::string& device) {
     const std::string everywhere = sysctl("net/ipv6/conf/all/disable_ipv6");
     if (everywhere.empty()) return {false, "the kernel has no IPv6"};
-    if (everywhere != "0") return {false, "net.ipv6.conf.all.disable_ipv6 is set"};
     auto socket = NetlinkSocket::open(NETLINK_ROUTE);
-    if (!socket) return {false, socket.error().message()};
+    if (!socket) return {false, socket.error().message(), true};
     std::vector<PolicyRule> rules;
     if (auto listed = read_rules(*socket, AF_INET6, rules); !listed || rules.empty())
         return {false, "the kernel has no IPv6 policy routing"};
+    if (everywhere != "0") return {false, "net.ipv6.conf.all.disable_ipv6 is set", true};
     const std::string here = sysctl("net/ipv6/conf/" + device + "/disable_ipv6");
-    if (here.empty()) return {false, fmt::format("{} has no IPv6: is its MTU below 1280?", device)};
-    if (here != "0") return {false, fmt::format("net.ipv6.conf.{}.disable_ipv6 is set", device)};
-    return {true, {}};
+    if (here.empty()) return {false, fmt::format("{} has no IPv6: is its MTU below 1280?", device), true};
+    if (here != "0") return {false, fmt::format("net.ipv6.conf.{}.disable_ipv6 is set", device), true};
+    return {true, {}, true};
 }
 
 Router::Router(std::string device, Links links, NetlinkSocket socket)
@@ -269,15 +273,40 @@ Result<RouterChanges> Router::reconcile(const RouterConfig& wanted) {
     }
 }
 
-Result<void> Router::remove() {
+Result<void> Router::close(const std::vector<IpPrefix>& throw_routes) {
+    auto current = read();
+    if (!current) return current.error();
+    RouterConfig wanted;
+    wanted.throw_routes = throw_routes;
+    wanted.closed = true;
+    auto changes = diff(*current, wanted, -1, probe_ipv6(device_));
+    changes.remove_addresses.clear();
+    changes.remove_routes.clear();
+    changes.remove_rules.clear();
+    // A route that is there, by the device or never by it, is known better by whoever put it there.
+    std::erase_if(changes.add_routes, [&](const Route& route) {
+        return std::ranges::any_of(current->routes, [&](const Route& there) {
+            return there.destination == route.destination && there.metric == route.metric;
+        });
+    });
+    if (auto applied = apply(changes, 0); !applied) return applied.error().with("close the way past the tunnel");
+    return {};
+}
+
+Result<void> Router::remove(const std::vector<IpPrefix>& throw_routes, bool closed) {
     auto link = links_.find(device_);
     if (!link) return link.error();
     const int index = *link ? (*link)->index : -1;
     auto current = read();
     if (!current) return current.error();
 
-    auto changes = diff(*current, RouterConfig{}, index, Ipv6Support{true, {}});
+    RouterConfig remaining;
+    remaining.throw_routes = throw_routes;
+    remaining.closed = closed;
+    auto changes = diff(*current, remaining, index, Ipv6Support{true, {}, true});
     changes.add_rules.clear();
+    changes.add_routes.clear();
+    if (closed) return apply(changes, index);
     for (const auto& rule : current->rules)
         for (const auto& ours : tailnet_rules(rule.v6))
             if (rule == ours) changes.remove_rules.push_back(rule);

@@ -31,7 +31,8 @@ std::string_view text(RouteType type);
 struct Route {
     IpPrefix destination;
     RouteType type = RouteType::Unicast;
-    int device_index = 0; ///< 0 for all but Unicast
+    int device_index = 0;     ///< 0 for all but Unicast
+    std::uint32_t metric = 0; ///< the lower is asked first; 0: the kernel's own (which IPv6 shows as 1024)
 
     auto operator<=>(const Route&) const = default;
     std::string text() const;
@@ -57,18 +58,25 @@ std::vector<PolicyRule> tailnet_rules(bool v6);
 /// What "IPv6 is available" means here. Without it no IPv6 address, route or rule is touched, and that is no error.
 struct Ipv6Support {
     bool available = false;
-    std::string reason; ///< one sentence, when not
+    std::string reason;   ///< one sentence, when not
+    bool present = false; ///< the kernel has IPv6: other devices than ours may speak it
 };
 /// Available means: the kernel has IPv6, `all.disable_ipv6` is 0, IPv6 policy rules can be listed, and the device
 /// itself has not switched it off (an MTU below 1280 makes its directory in /proc vanish). `disable_policy` (IPsec) is
 /// not looked at: it says nothing about routing.
 Ipv6Support probe_ipv6(const std::string& device);
 
+/// Metric of the default routes that refuse. Any that is worse than the kernel's own for IPv6.
+inline constexpr std::uint32_t kClosedMetric = 0xffff;
+
 /// What we want.
 struct RouterConfig {
     std::vector<IpPrefix> addresses;    ///< host bits kept; normally one /32 and one /128
     std::vector<IpPrefix> routes;       ///< into the device
     std::vector<IpPrefix> throw_routes; ///< never into the device
+    /// Behind the default routes by the device, in both families, stand ones that refuse: whatever becomes of the
+    /// device and of us, nothing leaves past the tunnel. For IPv6 also where our device has none.
+    bool closed = false;
     /// Addresses in these ranges on the device are ours: those not wanted are removed. Others are left alone.
     std::vector<IpPrefix> own_ranges = default_own_ranges();
 
@@ -105,8 +113,12 @@ public:
     /// read, diff, apply, read again; an error when something still differs. Returns what was done. The device must be
     /// up.
     Result<RouterChanges> reconcile(const RouterConfig& wanted);
-    /// Takes back rules, routes and own addresses. The device stays. A missing device is fine.
-    Result<void> remove();
+    /// As `closed` in a configuration that is not complete yet, with or without the device: adds the rules, the default
+    /// routes that refuse and those that are never into the device, and takes nothing away.
+    Result<void> close(const std::vector<IpPrefix>& throw_routes);
+    /// Takes back rules, routes and own addresses, but for what close() of the same routes put there where `closed`.
+    /// The device stays. A missing device is fine.
+    Result<void> remove(const std::vector<IpPrefix>& throw_routes = {}, bool closed = false);
 
 private:
     Router(std::string device, Links links, NetlinkSocket socket);

@@ -25,29 +25,47 @@ void diff_addresses(const RouterState& current, const RouterConfig& wanted, bool
     }
 }
 
-void diff_routes(const RouterState& current, const RouterConfig& wanted, int device_index, bool v6,
+void diff_routes(const RouterState& current, const RouterConfig& wanted, int device_index, const Ipv6Support& ipv6,
                  RouterChanges& changes) {
+    using Key = std::pair<IpPrefix, std::uint32_t>; // two with another metric stand beside each other
+    auto is_ours_to_touch = [&](const Route& route) {
+        if (route.destination.address().is_v4() || ipv6.available) return true;
+        return ipv6.present && route.type != RouteType::Unicast;
+    };
     // "Never into the device" wins where a prefix is in both lists.
-    std::map<IpPrefix, Route> want;
-    for (const auto& prefix : wanted.routes)
-        want[prefix.masked()] = {prefix.masked(), RouteType::Unicast, device_index};
-    for (const auto& prefix : wanted.throw_routes) want[prefix.masked()] = {prefix.masked(), RouteType::Throw, 0};
-    if (!v6) std::erase_if(want, [](const auto& entry) { return entry.first.address().is_v6(); });
+    std::map<Key, Route> want;
+    auto add = [&](const IpPrefix& prefix, RouteType type, int index, std::uint32_t metric) {
+        Route route{prefix.masked(), type, index, metric};
+        if (is_ours_to_touch(route)) want[{route.destination, metric}] = route;
+    };
+    for (const auto& prefix : wanted.routes) add(prefix, RouteType::Unicast, device_index, 0);
+    for (const auto& prefix : wanted.throw_routes) add(prefix, RouteType::Throw, 0, 0);
+    if (wanted.closed)
+        for (const auto& everything : {IpPrefix{IpAddress::v4(0), 0}, IpPrefix{IpAddress::v6({}), 0}})
+            add(everything, RouteType::Unreachable, 0, kClosedMetric);
 
-    std::set<IpPrefix> right;
+    std::set<Key> right;
     for (const auto& route : current.routes) {
-        if (!v6 && route.destination.address().is_v6()) continue;
-        auto entry = want.find(route.destination);
-        if (entry != want.end() && entry->second == route && right.insert(route.destination).second) continue;
+        if (!is_ours_to_touch(route)) continue;
+        const Key key{route.destination, route.metric};
+        auto entry = want.find(key);
+        if (entry != want.end() && entry->second == route && right.insert(key).second) continue;
         if (route.type == RouteType::Unicast && route.device_index != device_index) continue; // not ours
         changes.remove_routes.push_back(route);
     }
-    for (const auto& [destination, route] : want)
-        if (!right.contains(destination)) changes.add_routes.push_back(route);
+    for (const auto& [key, route] : want)
+        if (!right.contains(key)) changes.add_routes.push_back(route);
     // Adding replaces, so what stands at the same destination is gone by then.
     std::erase_if(changes.remove_routes, [&](const Route& route) {
-        return want.contains(route.destination) && !right.contains(route.destination);
+        const Key key{route.destination, route.metric};
+        return want.contains(key) && !right.contains(key);
     });
+    // What refuses comes first and goes last: at no moment is there neither the tunnel nor a refusal.
+    auto refuses = [](const Route& route) { return route.type == RouteType::Unreachable; };
+    auto& added = changes.add_routes;
+    auto& removed = changes.remove_routes;
+    std::stable_partition(added.begin(), added.end(), refuses);
+    std::stable_partition(removed.begin(), removed.end(), [&](const Route& route) { return !refuses(route); });
 }
 
 void diff_rules(const RouterState& current, bool v6, RouterChanges& changes) {
@@ -87,7 +105,8 @@ std::string_view text(RouteType type) {
 
 std::string Route::text() const {
     if (type == RouteType::Unicast) return fmt::format("{} by link {}", destination.text(), device_index);
-    return fmt::format("{} {}", tailrace::text(type), destination.text());
+    std::string behind = metric == 0 ? "" : fmt::format(" metric {}", metric);
+    return fmt::format("{} {}{}", tailrace::text(type), destination.text(), behind);
 }
 
 std::string PolicyRule::text() const {
@@ -124,9 +143,9 @@ std::size_t RouterChanges::size() const {
 RouterChanges diff(const RouterState& current, const RouterConfig& wanted, int device_index, const Ipv6Support& ipv6) {
     RouterChanges changes;
     diff_addresses(current, wanted, ipv6.available, changes);
-    diff_routes(current, wanted, device_index, ipv6.available, changes);
+    diff_routes(current, wanted, device_index, ipv6, changes);
     diff_rules(current, false, changes);
-    if (ipv6.available) diff_rules(current, true, changes);
+    if (ipv6.available || (ipv6.present && wanted.closed)) diff_rules(current, true, changes);
     return changes;
 }
 

@@ -64,6 +64,8 @@ Result<std::string> paths_text(std::string_view json);
 Result<std::string> disco_frame_text(std::string_view line);
 Task<int> debug_json(LocalClient& client, std::string target); ///< pretty-prints what a GET gives
 Task<int> debug_localapi(LocalClient& client, std::string method, std::string target, std::string body);
+/// A 4via6 route for a site and an IPv4 prefix, or the other way.
+Result<std::string> via_text(const std::vector<std::string>& words);
 Task<int> wait_until_running(LocalClient& client, Duration timeout);
 
 int fail(std::string_view message);

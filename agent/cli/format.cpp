@@ -31,15 +31,6 @@ std::string owner(const Status& status, const PeerStatus& peer) {
     return login.empty() ? "-" : login;
 }
 
-std::string offline_text(const PeerStatus& peer, const WallTime& now) {
-    if (peer.last_seen.is_zero()) return "offline";
-    auto minutes =
-        std::max<std::int64_t>(1, std::chrono::duration_cast<std::chrono::minutes>(now.minus(peer.last_seen)).count());
-    if (minutes < 60) return fmt::format("offline, last seen {}m ago", minutes);
-    if (minutes < 60 * 24) return fmt::format("offline, last seen {}h ago", minutes / 60);
-    return fmt::format("offline, last seen {}d ago", minutes / 60 / 24);
-}
-
 std::string state_text(const PeerStatus& peer, const WallTime& now, bool is_self) {
     bool traffic = peer.tx_bytes != 0 || peer.rx_bytes != 0;
     std::string out;
@@ -90,6 +81,15 @@ std::string table(const std::vector<std::vector<std::string>>& rows) {
 }
 
 } // namespace
+
+std::string offline_text(const PeerStatus& peer, const WallTime& now) {
+    if (peer.last_seen.is_zero()) return "offline";
+    auto minutes =
+        std::max<std::int64_t>(1, std::chrono::duration_cast<std::chrono::minutes>(now.minus(peer.last_seen)).count());
+    if (minutes < 60) return fmt::format("offline, last seen {}m ago", minutes);
+    if (minutes < 60 * 24) return fmt::format("offline, last seen {}h ago", minutes / 60);
+    return fmt::format("offline, last seen {}d ago", minutes / 60 / 24);
+}
 
 std::string status_table(const Status& status, const StatusOptions& options, const WallTime& now) {
     std::vector<std::vector<std::string>> rows;
@@ -235,17 +235,21 @@ std::string shell_quote(std::string_view text) {
     return out + "'";
 }
 
+bool is_named(const PeerStatus& peer, std::string_view name) {
+    std::string full = peer.dns_name;
+    std::string wanted{name};
+    if (!wanted.ends_with('.')) wanted += '.';
+    if (equals_ignoring_case(full, wanted)) return true;
+    return equals_ignoring_case(full.substr(0, full.find('.')), name) && !full.empty();
+}
+
 Result<const PeerStatus*> find_peer(const Status& status, std::string_view name) {
     auto address = IpAddress::parse(name);
     bool is_address = address && address->valid();
     auto matches = [&](const PeerStatus& peer) {
         if (is_address)
             return peer.tailscale_ips && std::ranges::find(*peer.tailscale_ips, *address) != peer.tailscale_ips->end();
-        std::string full = peer.dns_name;
-        std::string wanted{name};
-        if (!wanted.ends_with('.')) wanted += '.';
-        if (equals_ignoring_case(full, wanted)) return true;
-        return equals_ignoring_case(full.substr(0, full.find('.')), name) && !full.empty();
+        return is_named(peer, name);
     };
     if (status.self && matches(*status.self)) return &*status.self;
     if (status.peer)

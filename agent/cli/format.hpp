@@ -29,6 +29,10 @@ std::string scrub_auth_keys(std::string_view text);
 /// Quoted for a shell where needed.
 std::string shell_quote(std::string_view text);
 /// The addresses of the peer that a person called `name`: an address, a short name, or a full name.
+/// "offline, last seen 3d ago"
+std::string offline_text(const PeerStatus& peer, const WallTime& now);
+/// Whether that is its full or its short name.
+bool is_named(const PeerStatus& peer, std::string_view name);
 Result<const PeerStatus*> find_peer(const Status& status, std::string_view name);
 
 } // namespace tailrace::cli

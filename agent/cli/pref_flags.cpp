@@ -1,5 +1,6 @@
 #include "agent/cli/pref_flags.hpp"
 #include "agent/cli/format.hpp"
+#include "agent/router/via6.hpp"
 #include "base/text.hpp"
 
 #include <CLI/CLI.hpp>
@@ -30,6 +31,7 @@ Result<std::vector<IpPrefix>> parse_routes(const std::string& text) {
         if (!prefix) return Error::make("\"{}\" is not a valid IP address or CIDR prefix", piece);
         if (!prefix->is_masked())
             return Error::make("{} has non-address bits set; expected {}", prefix->text(), prefix->masked().text());
+        if (auto good = check_via(*prefix); !good) return good.error();
         if (prefix->is_default()) (prefix->address().is_v4() ? v4_default : v6_default) = true;
         routes.push_back(*prefix);
     }
@@ -102,11 +104,12 @@ std::string text_value(const Prefs& prefs) {
 Result<void> assign_exit_node(Prefs& prefs, const std::string& value) {
     prefs.exit_node_id.clear();
     prefs.exit_node_ip.clear();
+    prefs.auto_exit_node.clear();
     if (value.empty()) return {};
     if (auto address = IpAddress::parse(value); address && address->valid())
         prefs.exit_node_ip = value;
     else
-        prefs.exit_node_id = value; // a name; the command turns it into a stable ID
+        prefs.exit_node_id = value; // a name, or auto:any; choose_exit_node() makes more of it
     return {};
 }
 
@@ -147,10 +150,13 @@ const std::vector<PrefFlag>& pref_flags() {
         {"exit-node",
          Kind::Text,
          Where::Both,
-         {"ExitNodeID", "ExitNodeIP"},
-         "node (address or name) for internet traffic, or empty string to not use one",
+         {"ExitNodeID", "ExitNodeIP", "AutoExitNode"},
+         "node (address or name) for internet traffic, auto:any for the best one, or empty string to not use one",
          assign_exit_node,
-         [](const Prefs& prefs) { return prefs.exit_node_ip.empty() ? prefs.exit_node_id : prefs.exit_node_ip; }},
+         [](const Prefs& prefs) {
+             if (!prefs.auto_exit_node.empty()) return "auto:" + prefs.auto_exit_node;
+             return prefs.exit_node_ip.empty() ? prefs.exit_node_id : prefs.exit_node_ip;
+         }},
         {"exit-node-allow-lan-access",
          Kind::Bool,
          Where::Both,
@@ -243,6 +249,18 @@ const std::vector<PrefFlag>& pref_flags() {
          "where one side's NAT is hard, open and probe many ports to get a direct path",
          assign_bool<&Prefs::hard_nat_traversal>,
          bool_value<&Prefs::hard_nat_traversal>},
+        {"stateful-filtering",
+         Kind::Bool,
+         Where::Both,
+         {"NoStatefulFiltering"},
+         "from advertised networks into the tailnet let in only replies",
+         [](Prefs& prefs, const std::string& value) -> Result<void> {
+             auto parsed = parse_bool(value);
+             if (!parsed) return parsed.error();
+             prefs.no_stateful_filtering = !*parsed;
+             return {};
+         },
+         [](const Prefs& prefs) { return std::string{prefs.no_stateful_filtering == false ? "true" : "false"}; }},
         {"netfilter-mode",
          Kind::Text,
          Where::Both,

@@ -1,5 +1,6 @@
 // Joining, leaving and changing preferences.
 #include "agent/cli/commands.hpp"
+#include "agent/cli/exit_node.hpp"
 #include "base/file.hpp"
 #include "base/json/json.hpp"
 
@@ -122,6 +123,46 @@ int fail(std::string_view message) {
     return 1;
 }
 
+namespace {
+
+constexpr const char* kLanAccessNeedsExitNode = "--exit-node-allow-lan-access can only be used with --exit-node";
+
+bool allows_lan_for_nothing(const GivenFlags& given, const Prefs& wanted) {
+    bool uses_exit_node =
+        !wanted.exit_node_id.empty() || !wanted.exit_node_ip.empty() || !wanted.auto_exit_node.empty();
+    return given.contains("exit-node-allow-lan-access") && wanted.exit_node_allow_lan_access && !uses_exit_node;
+}
+
+/// People know a node by its address rather than by its StableID.
+Prefs with_exit_node_shown(Prefs prefs, const Status& status) {
+    if (!status.peer || prefs.exit_node_id.empty() || !prefs.auto_exit_node.empty()) return prefs;
+    for (const auto& [key, peer] : *status.peer)
+        if (peer.id == prefs.exit_node_id && peer.tailscale_ips && !peer.tailscale_ips->empty()) {
+            prefs.exit_node_id.clear();
+            prefs.exit_node_ip = peer.tailscale_ips->front().text();
+        }
+    return prefs;
+}
+
+/// What these preferences would do that people want to know before it is done.
+Task<void> warn_about_routes(LocalClient& client, Prefs wanted, bool advertises, bool accepts) {
+    std::vector<std::string> asked;
+    if (advertises && !wanted.routes().empty()) asked.emplace_back("check-ip-forwarding");
+    if (accepts && wanted.route_all) asked.emplace_back("check-accept-routes");
+    for (const std::string& question : asked) {
+        auto answer = co_await client.request("GET", "/localapi/v0/" + question, "");
+        if (!answer) continue; // an older agent
+        auto value = json::parse_value(*answer);
+        if (!value || !value->is_object()) continue;
+        const auto* warning = value->get_object().if_contains("Warning");
+        if (warning == nullptr || !warning->is_string() || warning->get_string().empty()) continue;
+        fmt::print("Warning: {}\n", warning->get_string().c_str());
+    }
+    std::fflush(stdout);
+}
+
+} // namespace
+
 Task<int> up(LocalClient& client, UpOptions options) {
     auto status = co_await client.status();
     if (!status) co_return fail(status.error().message());
@@ -133,6 +174,11 @@ Task<int> up(LocalClient& client, UpOptions options) {
         options.given["operator"] = user;
     auto wanted = prefs_of_up(options.given, *current);
     if (!wanted) co_return fail(wanted.error().message());
+    if (options.given.contains("exit-node")) {
+        auto chosen = choose_exit_node(*wanted, options.given["exit-node"], *status);
+        if (!chosen) co_return fail(chosen.error().message());
+    }
+    if (allows_lan_for_nothing(options.given, *wanted)) co_return fail(kLanAccessNeedsExitNode);
 
     if (wanted->netfilter_mode != static_cast<int>(NetfilterMode::On) && options.given.contains("netfilter-mode"))
         fmt::print("Warning: netfilter={}; the forwarding rules are yours to add.\n", options.given["netfilter-mode"]);
@@ -140,12 +186,16 @@ Task<int> up(LocalClient& client, UpOptions options) {
         fmt::print("Warning: --snat-subnet-routes=false with --advertise-exit-node: the internet does not know tailnet "
                    "addresses.\n");
 
+    co_await warn_about_routes(client, *wanted, true, options.given.contains("accept-routes"));
+
     bool running = status->backend_state == "Running";
     bool only_default = options.given.empty() && options.auth_key.empty() && !options.reset && !options.force_reauth;
     bool simple =
         only_default && status->have_node_key && status->backend_state != "NeedsLogin" && !current->control_url.empty();
     if (!options.reset && !simple) {
-        std::string missing = missing_flags_text(options.given, options.other_flags, *current, *wanted);
+        std::string missing =
+            missing_flags_text(options.given, options.other_flags, with_exit_node_shown(*current, *status),
+                               with_exit_node_shown(*wanted, *status));
         if (!missing.empty()) co_return fail(scrub_auth_keys(missing));
     }
     if (wanted->control_url.empty())
@@ -215,15 +265,15 @@ Task<int> set(LocalClient& client, GivenFlags given) {
     if (!current) co_return fail(current.error().message());
     auto wanted = prefs_of_set(given, *current);
     if (!wanted) co_return fail(wanted.error().message());
-    if (!wanted->exit_node_id.empty() && given.contains("exit-node")) {
+    if (given.contains("exit-node")) {
         auto status = co_await client.status();
         if (!status) co_return fail(status.error().message());
-        auto peer = find_peer(*status, given["exit-node"]);
-        if (!peer) co_return fail(fmt::format("no node found in the tailnet for \"{}\"", given["exit-node"]));
-        if (!(*peer)->exit_node_option)
-            co_return fail(fmt::format("node \"{}\" is not advertising an exit node", given["exit-node"]));
-        wanted->exit_node_id = (*peer)->id;
+        auto chosen = choose_exit_node(*wanted, given["exit-node"], *status);
+        if (!chosen) co_return fail(chosen.error().message());
     }
+    if (allows_lan_for_nothing(given, *wanted)) co_return fail(kLanAccessNeedsExitNode);
+    bool advertises = given.contains("advertise-routes") || given.contains("advertise-exit-node");
+    co_await warn_about_routes(client, *wanted, advertises, given.contains("accept-routes"));
     auto done = co_await client.edit_prefs(masked_prefs(*wanted, prefs_named(given)));
     if (!done) co_return fail(done.error().message());
     co_return 0;

@@ -4,9 +4,20 @@
 #include "base/log.hpp"
 
 #include <algorithm>
+#include <fstream>
 #include <set>
 
 namespace tailrace {
+namespace {
+
+/// Else the kernel looks for the way back without the mark, finds the exit node, and drops the packet as forged where
+/// rp_filter is 1. What has no mark is not concerned.
+void keep_marks_in_source_checks() {
+    std::ofstream setting{"/proc/sys/net/ipv4/conf/all/src_valid_mark"};
+    setting << "1\n"; // best effort: with a read-only /proc/sys all but rp_filter=1 works
+}
+
+} // namespace
 
 Engine::Engine(Reactor& reactor, EngineOptions options) : reactor_(reactor), options_(std::move(options)) {}
 Engine::~Engine() = default;
@@ -97,6 +108,7 @@ Task<Result<void>> Engine::reconcile(EngineConfig config) {
         warnings_ = *committed;
         committed_filter_ = config.filter_version;
     }
+    auto forwarding = apply_forwarding(config.wanted); // before there is a peer whose packets are forwarded
     state = device_->read();
     if (!state) co_return state.error();
     if (auto added = apply_peers(config, *state, true); !added) co_return added.error();
@@ -107,16 +119,41 @@ Task<Result<void>> Engine::reconcile(EngineConfig config) {
                 options_.port);
         co_return up.error();
     }
-    if (!router_) {
-        auto router = Router::create(options_.device);
-        if (!router) co_return router.error();
-        router_.emplace(std::move(*router));
-    }
+    if (auto router = ensure_router(); !router) co_return router.error();
     auto routed = router_->reconcile(config.wanted.router);
     if (!routed) co_return routed.error();
     if (disco_ != nullptr)
         if (auto steered = steer(*disco_); !steered) co_return steered.error();
-    co_return Result<void>{};
+    co_return forwarding; // without it packets are not forwarded, all else works
+}
+
+Result<void> Engine::ensure_router() {
+    if (router_) return {};
+    auto router = Router::create(options_.device);
+    if (!router) return router.error();
+    router_.emplace(std::move(*router));
+    return {};
+}
+
+Result<void> Engine::close(const std::vector<IpPrefix>& throw_routes) {
+    if (auto router = ensure_router(); !router) return router;
+    return router_->close(throw_routes);
+}
+
+Result<void> Engine::apply_forwarding(const Wanted& wanted) {
+    ForwardingConfig config = wanted.forwarding;
+    config.port = options_.port;
+    notes_ = wanted.notes;
+    if (!forwarding_) {
+        auto made = Forwarding::create(options_.device);
+        if (!made) return made.error();
+        forwarding_.emplace(std::move(*made));
+    }
+    auto warnings = forwarding_->reconcile(config);
+    if (!warnings) return warnings.error().with("forwarding");
+    forwarding_warnings_ = std::move(*warnings);
+    if (config.keep_marks) keep_marks_in_source_checks();
+    return {};
 }
 
 Result<void> Engine::steer(DiscoLoop& disco) {
@@ -151,6 +188,8 @@ Result<void> Engine::steer(DiscoLoop& disco) {
 
 std::vector<std::string> Engine::warnings() const {
     std::vector<std::string> out = warnings_;
+    out.insert(out.end(), notes_.begin(), notes_.end());
+    out.insert(out.end(), forwarding_warnings_.begin(), forwarding_warnings_.end());
     if (!steering_trouble_.empty())
         out.push_back(
             fmt::format("The steering program is not in use ({}); disco and STUN are received by raw sockets: "
@@ -177,17 +216,22 @@ Result<std::vector<Link>> Engine::links() {
     return links_->list();
 }
 
-Task<Result<void>> Engine::down() {
+Task<Result<void>> Engine::down(std::optional<std::vector<IpPrefix>> closed_but_for) {
     std::vector<std::string> problems;
     auto note = [&](const Result<void>& outcome) {
         if (!outcome) problems.push_back(outcome.error().message());
     };
-    if (!router_) {
-        auto router = Router::create(options_.device);
-        if (router) router_.emplace(std::move(*router));
+    if (ensure_router()) {
+        if (closed_but_for) note(router_->close(*closed_but_for));
+        note(router_->remove(closed_but_for.value_or(std::vector<IpPrefix>{}), closed_but_for.has_value()));
     }
-    if (router_) note(router_->remove());
     router_.reset();
+    if (!forwarding_)
+        if (auto made = Forwarding::create(options_.device)) forwarding_.emplace(std::move(*made));
+    if (forwarding_) note(forwarding_->remove());
+    forwarding_.reset();
+    forwarding_warnings_.clear();
+    notes_.clear();
     if (!device_) {
         auto found = find_wireguard(options_.device);
         if (found && *found) {

@@ -5,6 +5,7 @@
 #include "agent/path/disco_loop.hpp"
 #include "base/io/reactor.hpp"
 #include "bpf/shared/base.h"
+#include "netlink/forwarding.hpp"
 #include "netlink/link.hpp"
 #include "netlink/nftables.hpp"
 #include "netlink/router.hpp"
@@ -54,8 +55,11 @@ public:
     ~Engine(); ///< leaves traffic as it is
 
     Task<Result<void>> reconcile(EngineConfig config);
-    /// Takes everything back, the backstop last.
-    Task<Result<void>> down();
+    /// Before anything else is known: while an exit node is chosen nothing leaves past the tunnel. See Router::close().
+    Result<void> close(const std::vector<IpPrefix>& throw_routes);
+    /// Takes everything back, the backstop last. `closed_but_for`: nothing leaves past a tunnel that is not there, see
+    /// close().
+    Task<Result<void>> down(std::optional<std::vector<IpPrefix>> closed_but_for);
     /// The device's peers as they are; an error while there is no device.
     Result<WireGuardState> read();
     /// An error names what somebody took away; reconcile() puts it back.
@@ -82,6 +86,8 @@ public:
 
 private:
     Result<void> ensure_device();
+    Result<void> ensure_router();
+    Result<void> apply_forwarding(const Wanted& wanted);
     Result<void> apply_peers(const EngineConfig& config, const WireGuardState& state, bool additions);
 
     Reactor& reactor_;
@@ -90,6 +96,8 @@ private:
     std::optional<Links> links_;
     std::unique_ptr<WireGuardDevice> device_;
     std::optional<Router> router_;
+    std::optional<Forwarding> forwarding_;
+    std::vector<std::string> forwarding_warnings_, notes_; ///< for health
     std::unique_ptr<PacketFilter> filter_;
     int index_ = 0;
     std::uint64_t committed_filter_ = 0;

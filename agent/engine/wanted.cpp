@@ -7,7 +7,8 @@
 namespace tailrace {
 namespace {
 
-constexpr std::size_t kMostSingleRoutes = 10000; // more are joined to the whole range
+constexpr std::size_t kMostSingleRoutes = 10000;   // more are joined to the whole range
+constexpr std::size_t kMostAcceptedRoutes = 20000; // of all peers together; what a kernel takes in about a second
 
 const IpPrefix kServiceV4 = *IpPrefix::parse("100.100.100.100/32");
 const IpPrefix kServiceV6 = *IpPrefix::parse("fd7a:115c:a1e0::53/128");
@@ -15,10 +16,6 @@ const IpPrefix kServiceV6 = *IpPrefix::parse("fd7a:115c:a1e0::53/128");
 bool is_self_address(const wire::Node& peer, const IpPrefix& prefix) {
     if (prefix.is_single() && is_tailscale_address(prefix.address())) return true;
     return std::ranges::find(peer.addresses, prefix) != peer.addresses.end();
-}
-
-bool uses_exit_node(const Prefs& prefs) {
-    return !prefs.exit_node_id.empty() || !prefs.exit_node_ip.empty() || !prefs.auto_exit_node.empty();
 }
 
 bool is_exit_node(const wire::Node& peer, const Prefs& prefs) {
@@ -47,7 +44,42 @@ void sort_unique(std::vector<T>& list) {
     list.erase(std::unique(list.begin(), list.end()), list.end());
 }
 
+ForwardingConfig forwarding_of(const wire::Node& self, const Prefs& prefs, bool accepts_routes) {
+    ForwardingConfig out;
+    out.mode = static_cast<ForwardingMode>(std::clamp(prefs.netfilter_mode, 0, 2));
+    out.routes = !prefs.routes().empty();
+    out.masquerade = out.routes && !prefs.no_snat;
+    out.stateful = prefs.no_stateful_filtering == false;
+    out.keep_marks = out.mode == ForwardingMode::On && (uses_exit_node(prefs) || accepts_routes);
+    out.drop_spoofed = !self.has_cap("disable-linux-cgnat-drop-rule");
+    return out;
+}
+
 } // namespace
+
+bool uses_exit_node(const Prefs& prefs) {
+    return !prefs.exit_node_id.empty() || !prefs.exit_node_ip.empty() || !prefs.auto_exit_node.empty();
+}
+
+std::vector<IpPrefix> kept_out_of_tunnel(const Prefs& prefs, const std::vector<HostNetwork>& host_networks) {
+    std::set<IpPrefix> out;
+    for (const HostNetwork& network : host_networks) {
+        if (network.prefix.is_single() || is_tailscale_address(network.prefix.address())) continue;
+        if (network.loopback || prefs.exit_node_allow_lan_access) out.insert(network.prefix.masked());
+    }
+    return {out.begin(), out.end()};
+}
+
+std::vector<AcceptedRoute> acceptable_routes(const std::vector<const wire::Node*>& peers, Prefs prefs,
+                                             const WallTime& now) {
+    std::vector<AcceptedRoute> out;
+    prefs.route_all = true;
+    for (const wire::Node* peer : peers)
+        for (const IpPrefix& prefix : eligible_routes(*peer, prefs, now))
+            if (!prefix.is_default() && !is_self_address(*peer, prefix))
+                out.push_back({prefix, peer->name.substr(0, peer->name.find('.'))});
+    return out;
+}
 
 std::vector<IpPrefix> subtract(const std::vector<IpRange>& from, const std::vector<IpRange>& without) {
     std::vector<IpRange> left = from;
@@ -147,10 +179,17 @@ Wanted compute_wanted(const wire::Node& self, const std::vector<const wire::Node
     std::vector<IpPrefix> single_v4;
     bool single_v6 = false;
     std::set<IpPrefix> routes;
+    std::size_t accepted = 0, left_out = 0;
     for (const wire::Node* peer : ordered) {
         WantedPeer wanted;
-        for (const IpPrefix& prefix : eligible_routes(*peer, prefs, now))
-            if (taken.insert(prefix).second) wanted.allowed_ips.push_back(prefix);
+        for (const IpPrefix& prefix : eligible_routes(*peer, prefs, now)) {
+            if (!taken.insert(prefix).second) continue;
+            if (!prefix.is_default() && !is_self_address(*peer, prefix) && ++accepted > kMostAcceptedRoutes) {
+                ++left_out;
+                continue;
+            }
+            wanted.allowed_ips.push_back(prefix);
+        }
         if (wanted.allowed_ips.empty() || peer->key.is_zero() || peer->key == self.key) continue;
         wanted.key = peer->key;
         wanted.disco = peer->disco_key;
@@ -176,20 +215,26 @@ Wanted compute_wanted(const wire::Node& self, const std::vector<const wire::Node
     if (uses_exit_node(prefs)) { // also without anybody to carry it: rather nowhere than past the tunnel
         routes.insert(default_route(false));
         routes.insert(default_route(true));
-        std::set<IpPrefix> throws;
+        out.router.throw_routes = kept_out_of_tunnel(prefs, host_networks);
+        out.router.closed = true;
         for (const HostNetwork& network : host_networks) {
-            if (network.prefix.is_single() || is_tailscale_address(network.prefix.address())) continue;
-            IpPrefix masked = network.prefix.masked();
-            if (network.loopback || prefs.exit_node_allow_lan_access)
-                throws.insert(masked);
-            else if (!masked.address().is_link_local())
-                routes.insert(masked); // the LAN too goes into the tunnel, lest it leak
+            const IpAddress& address = network.prefix.address();
+            if (network.prefix.is_single() || is_tailscale_address(address) || address.is_link_local()) continue;
+            if (!network.loopback && !prefs.exit_node_allow_lan_access)
+                routes.insert(network.prefix.masked()); // the LAN too goes into the tunnel, lest it leak
         }
-        out.router.throw_routes.assign(throws.begin(), throws.end());
     }
     if (has_v4) routes.insert(kServiceV4);
     if (has_v6) routes.insert(kServiceV6);
     std::erase_if(routes, [&](const IpPrefix& route) { return route.address().is_v4() ? !has_v4 : !has_v6; });
+    if (left_out > 0)
+        out.notes.push_back(
+            fmt::format("Of the routes that other nodes have for us only {} are in force, {} are too many.",
+                        kMostAcceptedRoutes, left_out));
+    if (prefs.route_all)
+        for (std::string& warning : accepted_route_warnings(acceptable_routes(peers, prefs, now), host_networks))
+            out.notes.push_back(std::move(warning));
+    out.forwarding = forwarding_of(self, prefs, accepted > 0);
     out.router.addresses = out.addresses;
     out.router.routes.assign(routes.begin(), routes.end());
     out.local_nets = local_nets(out.addresses, prefs, host_networks);

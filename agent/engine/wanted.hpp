@@ -1,8 +1,10 @@
 // agent/engine/wanted.hpp - from the netmap and the preferences to what the machine shall be. Pure.
 #pragma once
+#include "agent/router/accepted_routes.hpp"
 #include "agent/store/prefs.hpp"
 #include "base/net.hpp"
 #include "base/time.hpp"
+#include "netlink/forwarding.hpp"
 #include "netlink/router.hpp"
 #include "policy/filter_rule.hpp"
 #include "proto/control/node.hpp"
@@ -22,16 +24,11 @@ struct WantedPeer {
     bool jailed = false;
 };
 
-/// An interface prefix of this host, host bits kept: 192.168.1.5/24.
-struct HostNetwork {
-    IpPrefix prefix;
-    bool loopback = false;
-};
-
 struct Wanted {
     std::vector<IpPrefix> addresses; ///< ours, /32 and /128
     std::vector<WantedPeer> peers;
     RouterConfig router;
+    ForwardingConfig forwarding;
     std::vector<IpPrefix> local_nets; ///< destinations that packets from peers may have at all
     std::vector<std::string> notes;   ///< for health: what could not be done
 };
@@ -39,6 +36,14 @@ struct Wanted {
 Wanted compute_wanted(const wire::Node& self, const std::vector<const wire::Node*>& peers, const Prefs& prefs,
                       const std::vector<HostNetwork>& host_networks, const WallTime& now);
 
+/// Whether an exit node is chosen, known or not.
+bool uses_exit_node(const Prefs& prefs);
+/// What is kept out of the tunnel while an exit node is chosen: loopback, and our networks where the preferences say
+/// so.
+std::vector<IpPrefix> kept_out_of_tunnel(const Prefs& prefs, const std::vector<HostNetwork>& host_networks);
+/// Routes of peers that would be in force with --accept-routes.
+std::vector<AcceptedRoute> acceptable_routes(const std::vector<const wire::Node*>& peers, Prefs prefs,
+                                             const WallTime& now);
 /// The allowed IPs of a peer that we may use (linux-router.md 4).
 std::vector<IpPrefix> eligible_routes(const wire::Node& peer, const Prefs& prefs, const WallTime& now);
 /// What remains of a default route for a packet filter: the internet, not our LAN (linux-router.md 8).

@@ -224,6 +224,18 @@ Task<HttpResponse> LocalServer::route(HttpRequest request, bool write) {
         if ((*mask & 65536) != 0) co_return HttpResponse::text(400, "bad mask\n");
         co_return watch_bus(*mask);
     }
+    if (name == "check-ip-forwarding") {
+        std::string trouble =
+            backend_.check_ip_forwarding({IpPrefix{IpAddress::v4(0), 0}, IpPrefix{IpAddress::v6({}), 0}});
+        co_return HttpResponse::json(200, error_object("Warning", trouble));
+    }
+    if (name == "suggest-exit-node") {
+        auto suggested = backend_.suggest_exit_node_json();
+        if (!suggested) co_return HttpResponse::text(500, suggested.error().message() + "\n");
+        co_return HttpResponse::json(200, *suggested);
+    }
+    if (name == "check-accept-routes") // ours; the reference client has none
+        co_return HttpResponse::json(200, error_object("Warning", join(backend_.check_accept_routes(), "\n")));
     if (name == "derpmap") co_return HttpResponse::json(200, backend_.derp_map_json());
     if (name == "debug-drops") co_return HttpResponse::json(200, backend_.drops_json());
     if (name == "debug-packet-filter-rules") co_return HttpResponse::json(200, backend_.filter_json());

@@ -1,4 +1,5 @@
 #include "agent/store/prefs.hpp"
+#include "agent/router/via6.hpp"
 #include "base/json/json.hpp"
 
 #include <algorithm>
@@ -33,6 +34,8 @@ Result<void> check_prefs(const Prefs& prefs) {
         if (!route.is_masked())
             problems.push_back(
                 fmt::format("{} has non-address bits set; expected {}", route.text(), route.masked().text()));
+        else if (auto via = check_via(route); !via)
+            problems.push_back(via.error().message());
     bool uses_exit = !prefs.exit_node_id.empty() || !prefs.exit_node_ip.empty() || !prefs.auto_exit_node.empty();
     if (uses_exit && prefs.advertises_exit_node())
         problems.push_back("Cannot advertise an exit node and use an exit node at the same time.");

@@ -235,11 +235,16 @@ class Lab:
         self._nats += 1
         lan_prefix = lan_prefix or f"192.168.{self._nats}.0/24"
         box = self.host(name, outside)
-        inside = str(list(ipaddress.ip_network(lan_prefix).hosts())[0])
-        box.ip("link add lan0 type bridge", f"address add {inside}/24 dev lan0", "link set lan0 up")
+        lan = self.lan(box, lan_prefix)
         box.sysctl("net.ipv4.ip_forward", 1)
         box.nft(NAT_RULES[kind])
-        return Nat(box, Link(self, box, "lan0", lan_prefix, inside))
+        return Nat(box, lan)
+
+    def lan(self, host: Host, prefix: str) -> Link:
+        """A network behind a host, on its device lan0. The host is its gateway, if it forwards."""
+        inside = str(list(ipaddress.ip_network(prefix).hosts())[0])
+        host.ip("link add lan0 type bridge", f"address add {inside}/24 dev lan0", "link set lan0 up")
+        return Link(self, host, "lan0", prefix, inside)
 
     # -- a lab that stays when we go
 

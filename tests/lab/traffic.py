@@ -180,3 +180,38 @@ class Knocking:
         self._counter.signal(signal.SIGINT)
         self._counter.wait(10)
         return int(self._counter.output().split()[-1])
+
+
+class LeakWatch:
+    """Everything that leaves a host by a device and is neither the tunnel itself (`port`), nor for `allowed` addresses, nor
+    what links need to live (ARP, neighbour discovery, group reports)."""
+
+    def __init__(self, host, allowed=(), device: str = "eth0", port: int = 41641, name: str = "leak-watch"):
+        words = ["not arp", f"not (udp and src port {port})", "not igmp", "not (icmp6 and ip6[40] >= 130 and ip6[40] <= 137)",
+                 "not (ip6 and ip6[6] = 0)", *(f"not host {address}" for address in allowed)]
+        self._program = host.start(name, ["tcpdump", "-i", device, "-Q", "out", "-n", "-l", "--immediate-mode", "-tt", "-p",
+                                                  " and ".join(words)])
+        self._program.wait_for_output("listening on")
+
+    def seen_since(self, moment: float) -> list:
+        """Lines of packets from that moment (time.time()) on. Asked for after a while: it takes one to print them."""
+        lines = []
+        for line in self._program.output().splitlines():
+            found = re.match(r"(\d+\.\d+) ", line)
+            if found and float(found[1]) > moment:
+                lines.append(line)
+        return lines
+
+    def alive(self) -> bool:
+        return self._program.alive()
+
+
+class Probes:
+    """A steady 100 datagrams a second to each target, (address, port), whatever becomes of them."""
+
+    def __init__(self, host, targets):
+        self._senders = [host.start(f"probe-{i}", ["/usr/bin/python3", "-c", _SEND_DATAGRAMS, address, port]) for i, (address, port) in enumerate(targets)]
+
+    def stop(self) -> None:
+        for sender in self._senders:
+            sender.kill()

@@ -104,5 +104,57 @@ TEST(LocalNets, LoopbackIsNeverAmongThem) {
     EXPECT_TRUE(std::ranges::any_of(nets, [](auto& net) { return net.contains(*IpAddress::parse("126.0.0.1")); }));
 }
 
+TEST(Wanted, ClosesTheWayPastTheTunnelWhileAnExitNodeIsChosen) {
+    Prefs prefs;
+    EXPECT_FALSE(wanted({}, prefs).router.closed);
+    for (auto choose : {&Prefs::exit_node_id, &Prefs::exit_node_ip, &Prefs::auto_exit_node}) {
+        Prefs chosen;
+        chosen.*choose = "auto:any";
+        EXPECT_TRUE(wanted({}, chosen).router.closed);
+    }
+}
+
+TEST(Wanted, MasqueradesOnlyWhatARouterForwards) {
+    Prefs prefs;
+    EXPECT_FALSE(wanted({}, prefs).forwarding.masquerade);
+    EXPECT_FALSE(wanted({}, prefs).forwarding.keep_marks);
+    prefs.advertise_routes = {{prefix("10.7.0.0/24")}};
+    EXPECT_TRUE(wanted({}, prefs).forwarding.masquerade);
+    prefs.no_snat = true;
+    EXPECT_FALSE(wanted({}, prefs).forwarding.masquerade);
+    EXPECT_FALSE(wanted({}, prefs).forwarding.stateful);
+    prefs.no_stateful_filtering = false;
+    EXPECT_TRUE(wanted({}, prefs).forwarding.stateful);
+    prefs.exit_node_id = "3";
+    EXPECT_TRUE(wanted({}, prefs).forwarding.keep_marks);
+}
+
+TEST(Wanted, LetsInForgedTailnetSourcesOnlyWhereControlSaysSo) {
+    wire::Node self = node(1, {});
+    auto drops = [&] { return compute_wanted(self, {}, Prefs{}, {}, WallTime::now()).forwarding.drop_spoofed; };
+    EXPECT_TRUE(drops());
+    self.cap_map["disable-linux-cgnat-drop-rule"];
+    EXPECT_FALSE(drops());
+}
+
+TEST(Wanted, HasAnEndToTheRoutesThatItTakes) {
+    Prefs prefs;
+    prefs.route_all = true;
+    std::vector<IpPrefix> many;
+    for (std::uint32_t i = 0; i < 100000; ++i) many.push_back(IpPrefix{IpAddress::v4(0x0a000000u + (i << 4)), 28});
+    auto result = wanted({node(2, many)}, prefs);
+    EXPECT_EQ(result.peers[0].allowed_ips.size(), 20001u); // and its own address
+    EXPECT_THAT(result.notes, Contains(testing::HasSubstr("only 20000 are in force, 80000 are too many")));
+}
+
+TEST(Wanted, SaysThatAnAcceptedRouteCoversOurNetwork) {
+    Prefs prefs;
+    auto router = node(2, {prefix("192.168.0.0/16")});
+    EXPECT_THAT(wanted({router}, prefs, {{prefix("192.168.1.5/24"), false, "eth0"}}).notes, IsEmpty());
+    prefs.route_all = true;
+    EXPECT_THAT(wanted({router}, prefs, {{prefix("192.168.1.5/24"), false, "eth0"}}).notes,
+                Contains(testing::HasSubstr("covers the network 192.168.1.0/24 of eth0")));
+}
+
 } // namespace
 } // namespace tailrace

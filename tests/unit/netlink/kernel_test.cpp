@@ -1,6 +1,7 @@
 // The same calls against a real kernel, each test in a network namespace of its own. Skips, and says why, without the
 // privilege or without what the kernel lacks.
 #include "base/random.hpp"
+#include "netlink/forwarding.hpp"
 #include "netlink/link.hpp"
 #include "netlink/monitor.hpp"
 #include "netlink/nftables.hpp"
@@ -205,6 +206,95 @@ TEST_F(Kernel, MarkedPacketsGoAroundTheTunnel) {
         EXPECT_TRUE(refused.error().code() == ENETUNREACH || refused.error().code() == EHOSTUNREACH)
             << refused.error().message();
     }
+}
+
+TEST_F(Kernel, ClosedStaysWithoutTheDeviceAndTakesNothingAway) {
+    Link link = device("tr0");
+    auto router = Router::create("tr0");
+    ASSERT_TRUE(ok(router));
+    RouterConfig wanted;
+    wanted.addresses = {prefix("100.64.0.1/32"), prefix("fd7a:115c:a1e0::1/128")};
+    wanted.routes = {prefix("0.0.0.0/0"), prefix("::/0"), prefix("192.168.1.0/24")};
+    wanted.closed = true;
+    ASSERT_TRUE(ok(router->reconcile(wanted)));
+    EXPECT_TRUE(router->reconcile(wanted)->empty());
+    ASSERT_TRUE(ok(router->close({prefix("192.168.1.0/24"), prefix("127.0.0.0/8")})));
+    auto state = router->read();
+    ASSERT_TRUE(ok(state));
+    EXPECT_THAT(state->routes, SizeIs(6)); // the throw for 127.0.0.0/8 is new, what was there stays
+
+    ASSERT_TRUE(ok(links_->remove("tr0")));
+    EXPECT_NE(run("ip route get 198.51.100.1"), 0);
+    EXPECT_NE(run("ip -6 route get 2001:db8:1::1"), 0);
+    ASSERT_TRUE(ok(router->remove({prefix("127.0.0.0/8")}, true)));
+    EXPECT_THAT(router->read()->routes, SizeIs(3));
+    ASSERT_TRUE(ok(router->close({}))); // twice is as once
+    EXPECT_THAT(router->read()->routes, SizeIs(3));
+    ASSERT_TRUE(ok(router->remove()));
+    EXPECT_THAT(router->read()->routes, IsEmpty());
+
+    // A machine whose own devices alone speak IPv6, and no device of ours.
+    ASSERT_EQ(run("echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"), 0);
+    ASSERT_TRUE(ok(router->close({})));
+    EXPECT_THAT(router->read()->routes, SizeIs(2));
+    ASSERT_TRUE(ok(router->remove()));
+}
+
+TEST_F(Kernel, ForwardingStandsIsRepairedAndGoes) {
+    auto forwarding = Forwarding::create("tr0");
+    ASSERT_TRUE(ok(forwarding));
+    ForwardingConfig wanted;
+    wanted.routes = wanted.masquerade = wanted.stateful = wanted.keep_marks = true;
+    wanted.port = 41641;
+    if (auto made = forwarding->reconcile(wanted); !made) GTEST_SKIP() << made.error().message();
+    const std::string list = "nft list table inet " + forwarding->table_name();
+    if (run("nft --version") != 0) GTEST_SKIP() << "nft is not installed";
+    EXPECT_EQ(run(list + " | grep masquerade"), 0);
+    EXPECT_EQ(run("nft list chain ip filter FORWARD"), 256) << "chains of others are not made";
+
+    // Whatever is done to it, the same is there again; what is right is not touched: its counters stand.
+    auto handle = [&] {
+        return run("test \"$(nft -a list tables | grep tr0-forward)\" = \"$(cat /tmp/tr0-handle." +
+                   std::to_string(::getpid()) + ")\"");
+    };
+    ASSERT_EQ(
+        std::system(("nft -a list tables | grep tr0-forward > /tmp/tr0-handle." + std::to_string(::getpid())).c_str()),
+        0);
+    ASSERT_TRUE(ok(forwarding->reconcile(wanted)));
+    for (const char* harm :
+         {"delete table inet tailrace-tr0-forward", "flush chain inet tailrace-tr0-forward forward",
+          "add rule inet tailrace-tr0-forward forward drop",
+          "add chain inet tailrace-tr0-forward more; add rule inet tailrace-tr0-forward more drop"}) {
+        ASSERT_EQ(run("nft '" + std::string{harm} + "'"), 0) << harm;
+        ASSERT_TRUE(ok(forwarding->reconcile(wanted))) << harm;
+        EXPECT_EQ(run(list + " | grep -E 'counter packets 0 bytes 0 masquerade'"), 0) << harm;
+        EXPECT_NE(run(list + " | grep 'chain more'"), 0) << harm;
+        ASSERT_EQ(
+            std::system(
+                ("nft -a list tables | grep tr0-forward > /tmp/tr0-handle." + std::to_string(::getpid())).c_str()),
+            0);
+        ASSERT_TRUE(ok(forwarding->reconcile(wanted))) << harm;
+        EXPECT_EQ(handle(), 0) << harm << ": made anew though it was right";
+    }
+    (void)std::remove(("/tmp/tr0-handle." + std::to_string(::getpid())).c_str());
+
+    // Beside iptables.
+    if (run("iptables -P INPUT DROP && iptables -A FORWARD -j DROP") == 0) {
+        ASSERT_TRUE(ok(forwarding->reconcile(wanted)));
+        ASSERT_TRUE(ok(forwarding->reconcile(wanted)));
+        EXPECT_EQ(run("test $(iptables -S FORWARD | grep -c tr0) = 2"), 0);
+        EXPECT_EQ(run("test $(iptables -S INPUT | grep -c 41641) = 1"), 0);
+        EXPECT_EQ(run("iptables -S FORWARD | sed -n 2p | grep -- '-i tr0'"), 0) << "not at the head";
+        wanted.mode = ForwardingMode::NoDivert;
+        ASSERT_TRUE(ok(forwarding->reconcile(wanted)));
+        EXPECT_NE(run("iptables -S | grep tr0"), 0);
+        EXPECT_NE(run(list + " | grep hook"), 0);
+        wanted.mode = ForwardingMode::On;
+        ASSERT_TRUE(ok(forwarding->reconcile(wanted)));
+    }
+    ASSERT_TRUE(ok(forwarding->remove()));
+    ASSERT_TRUE(ok(forwarding->remove()));
+    EXPECT_NE(run("nft list ruleset | grep tr0"), 0);
 }
 
 TEST_F(Kernel, MonitorTellsWhatHappens) {

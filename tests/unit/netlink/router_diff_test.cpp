@@ -11,8 +11,9 @@ using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
 constexpr int kDevice = 7;
-const Ipv6Support kIpv6{true, {}};
-const Ipv6Support kNoIpv6{false, "switched off"};
+const Ipv6Support kIpv6{true, {}, true};
+const Ipv6Support kNoIpv6{false, "the kernel has none"};
+const Ipv6Support kIpv6ElsewhereOnly{false, "switched off", true};
 
 IpPrefix prefix(std::string_view text) {
     return *IpPrefix::parse(text);
@@ -108,6 +109,28 @@ TEST(RouterDiff, RemovesARuleThatIsThereTwice) {
     auto changes = diff(state, config(), kDevice, kIpv6);
     EXPECT_THAT(changes.remove_rules, SizeIs(1));
     EXPECT_THAT(changes.add_rules, IsEmpty());
+}
+
+TEST(RouterDiff, ClosesBothFamiliesAlsoWhereTheDeviceHasNoIpv6) {
+    RouterConfig wanted;
+    wanted.routes = {prefix("0.0.0.0/0"), prefix("::/0")};
+    wanted.closed = true;
+    const Route closed4{prefix("0.0.0.0/0"), RouteType::Unreachable, 0, kClosedMetric};
+    const Route closed6{prefix("::/0"), RouteType::Unreachable, 0, kClosedMetric};
+    auto changes = diff({}, wanted, kDevice, kIpv6ElsewhereOnly);
+    EXPECT_THAT(changes.add_routes,
+                ElementsAre(closed4, closed6, Route{prefix("0.0.0.0/0"), RouteType::Unicast, kDevice}));
+    EXPECT_THAT(changes.add_rules, SizeIs(8));
+    EXPECT_THAT(diff({}, wanted, kDevice, kNoIpv6).add_routes, SizeIs(2));
+
+    RouterState state = state_of(wanted);
+    state.routes.push_back(closed4);
+    state.routes.push_back(closed6);
+    EXPECT_TRUE(diff(state, wanted, kDevice, kIpv6).empty());
+    auto opened = diff(state, RouterConfig{}, kDevice, kIpv6);
+    ASSERT_THAT(opened.remove_routes, SizeIs(4)); // what refuses goes last
+    EXPECT_EQ(opened.remove_routes[2], closed4);
+    EXPECT_EQ(opened.remove_routes[3], closed6);
 }
 
 } // namespace

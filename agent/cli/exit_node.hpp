@@ -1,0 +1,18 @@
+// agent/cli/exit_node.hpp - choosing an exit node on the command line.
+#pragma once
+#include "agent/cli/local_client.hpp"
+
+#include <string>
+
+namespace tailrace::cli {
+
+/// Puts the node that `--exit-node=VALUE` names into the preferences. Before the agent runs an address is taken as it
+/// is.
+Result<void> choose_exit_node(Prefs& prefs, const std::string& value, const Status& status);
+
+Task<int> exit_node_list(LocalClient& client, std::string country);
+Task<int> exit_node_suggest(LocalClient& client);
+/// What `exit-node list` prints; an error when there is nothing to list.
+Result<std::string> exit_node_table(const Status& status, const std::string& country, const WallTime& now);
+
+} // namespace tailrace::cli

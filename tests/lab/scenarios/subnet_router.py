@@ -1,0 +1,200 @@
+"""A router gives the tailnet the network behind it.
+
+      control .1    relay .2     client .10      router .11
+          |            |            |               |
+    ------+------------+------------+---------------+------ the internet
+                                                    | lan0 192.168.7.1, fd00:7::1
+                                                    |
+                                  server 192.168.7.10, fd00:7::10
+
+Port 80 of the network is for everybody in the tailnet, 8080 is not.
+"""
+from ..lab import Lab
+from ..tailrace import Agent, TailraceControl, TailraceRelay
+from ..traffic import WebServer, fetch, tcp_opens
+from ..wait import NotInTime, wait_for
+
+US = "us@example.com"
+LAN, LAN6 = "192.168.7.0/24", "fd00:7::/64"
+SERVER, SERVER6 = "192.168.7.10", "fd00:7::10"
+PAYLOAD_BYTES = 300_000
+POLICY = """{
+  "tagOwners": { "tag:router": ["us@example.com"] },
+  "autoApprovers": { "routes": { "192.168.0.0/16": ["tag:router"], "fd00::/8": ["tag:router"] }, "exitNode": ["tag:router"] },
+  "acls": [
+    { "action": "accept", "src": ["us@example.com"], "dst": ["192.168.7.0/24:80", "fd00:7::/64:80", "tag:router:*", "autogroup:internet:*"] },
+    { "action": "accept", "src": ["192.168.7.0/24", "fd00:7::/64"], "dst": ["us@example.com:*"] },
+  ],
+}
+"""
+
+
+class RoutedNet:
+    """`prepare` is called with the router's host before its agent starts."""
+
+    def __init__(self, lab: Lab, router_is=Agent, client_is=Agent, control_is=TailraceControl, prepare=lambda host: None):
+        self.lab = lab
+        lab.internet()
+        self.relay = TailraceRelay(lab.host("relay", address="203.0.113.2"))
+        self.control = control_is(lab.host("control", address="203.0.113.1"), self.relay.derp_map)
+        self.control.create_user(US)
+        self.control.set_policy(POLICY)
+        self.client_host, self.router_host = lab.host("client"), lab.host("router")
+        self.lan = lab.lan(self.router_host, LAN)
+        self.router_host.ip("address add fd00:7::1/64 dev lan0 nodad")
+        self.server = lab.host("server", self.lan, SERVER)
+        self.server.ip(f"address add {SERVER6}/64 dev eth0 nodad", "route add default via fd00:7::1")
+        self.web = WebServer(self.server, (80, 8080), PAYLOAD_BYTES)
+        prepare(self.router_host)
+        self.before = left_behind(self.router_host)
+        self.router, self.client = router_is(self.router_host), client_is(self.client_host)
+
+    def forward(self) -> None:
+        self.router_host.sysctl("net.ipv4.ip_forward", 1)
+        self.router_host.sysctl("net.ipv6.conf.all.forwarding", 1)
+
+    def join(self, router=(f"--advertise-routes={LAN},{LAN6}",), client=("--accept-routes",)) -> None:
+        self.router.up(self.control.url, self.control.create_key(US, tags=["tag:router"]), *router)
+        self.client.up(self.control.url, self.control.create_key(US), *client)
+
+    def fetches(self, address: str = SERVER, port: int = 80) -> bool:
+        host = f"[{address}]" if ":" in address else address
+        got = fetch(self.client_host, f"http://{host}:{port}/payload", 3)
+        return bool(got) and got[0] == PAYLOAD_BYTES
+
+    def seen_by_server(self) -> str:
+        """Who asked for something last, by the server's own log."""
+        asked = [line for line in self.web.program.output().splitlines() if "GET /payload" in line]
+        return asked[-1].split()[0].removeprefix("::ffff:")
+
+
+def left_behind(host) -> dict:
+    """What an agent may leave on a machine."""
+    commands = {"rules": "nft --stateless list ruleset", "policy rules": "ip rule", "IPv6 policy rules": "ip -6 rule", "routes": "ip route show table all",
+                "IPv6 routes": "ip -6 route show table all", "devices": "ip -br link", "pins": "find /sys/fs/bpf -mindepth 1"}
+    # The kernel makes anycast addresses by itself where IPv6 is forwarded.
+    return {what: sorted(line for line in host.run(command, check=False).stdout.splitlines() if not line.startswith("anycast"))
+            for what, command in commands.items()}
+
+
+def run(lab: Lab) -> RoutedNet:
+    """The whole story, but for the router's going down."""
+    net = RoutedNet(lab)
+    said = net.router.cli("up", "--login-server", net.control.url, "--auth-key", net.control.create_key(US, tags=["tag:router"]),
+                          "--hostname", "router", f"--advertise-routes={LAN},{LAN6}", "--timeout=30s", timeout=40).stdout
+    assert "IP forwarding is disabled, subnet routing/exit nodes will not work." in said, said
+    assert any("IP forwarding is disabled" in text for text in net.router.status()["Health"])
+    net.forward()
+    assert not any("forwarding" in text for text in net.router.status()["Health"] or [])
+    net.client.up(net.control.url, net.control.create_key(US))
+    wait_for(lambda: net.client.peer("router"), 10, "the client knows the router")
+    assert not net.fetches(), "routes were taken without --accept-routes"
+    assert LAN not in net.client_host.run("ip route show table 52").stdout
+
+    net.client.cli("set", "--accept-routes")
+    for address in (SERVER, SERVER6):
+        wait_for(lambda: net.fetches(address), 15, f"the client fetches from {address}")
+        assert net.seen_by_server() == {SERVER: "192.168.7.1", SERVER6: "fd00:7::1"}[address]
+        assert not tcp_opens(net.client_host, address, 8080), "the policy closes port 8080 of the network"
+
+    net.router.cli("set", "--snat-subnet-routes=false")
+    for address, own in ((SERVER, net.client.ip()), (SERVER6, net.client.ip(6))):
+        wait_for(lambda: net.fetches(address) and net.seen_by_server() == own, 10, f"{address} sees the client's own address")
+    net.router.cli("set", "--snat-subnet-routes=true")
+    wait_for(lambda: net.fetches() and net.seen_by_server() == "192.168.7.1", 10, "the router's address again")
+    return net
+
+
+def goes_down(net: RoutedNet) -> None:
+    """Nothing of ours is left on the router."""
+    net.router.cli("down")
+    is_clean(net.router_host, net.before)
+
+
+def is_clean(host, before: dict) -> None:
+    def differences() -> list:
+        now = left_behind(host)
+        return [f"{what}: {line}" for what in now for line in set(now[what]) ^ set(before[what])]
+    try:
+        wait_for(lambda: not differences(), 10, "the machine is as it was before")
+    except NotInTime:
+        raise AssertionError(f"left behind, or gone:\n" + "\n".join(differences())) from None
+
+
+def two_sites(lab: Lab) -> None:
+    """A second router, at a site of its own: machines of both networks, which know nothing of a tailnet, talk to each other
+    under their own addresses. Each network's gateway is its router."""
+    net = RoutedNet(lab)
+    net.forward()
+    other_host = lab.host("other")
+    other_lan = lab.lan(other_host, "192.168.8.0/24")
+    other_host.sysctl("net.ipv4.ip_forward", 1)
+    desk = lab.host("desk", other_lan, "192.168.8.10")
+    net.control.set_policy(POLICY.replace('"acls": [', '"acls": [ { "action": "accept", "src": ["192.168.7.0/24", "192.168.8.0/24"], "dst": ["192.168.7.0/24:80", "192.168.8.0/24:80"] },'))
+    WebServer(desk, (80,), PAYLOAD_BYTES)
+    other = Agent(other_host)
+    for agent, route in ((net.router, LAN), (other, "192.168.8.0/24")):
+        agent.up(net.control.url, net.control.create_key(US, tags=["tag:router"]), f"--advertise-routes={route}", "--accept-routes", "--snat-subnet-routes=false")
+    for host, address, seen in ((desk, SERVER, "192.168.8.10"), (net.server, "192.168.8.10", SERVER)):
+        wait_for(lambda: fetch(host, f"http://{address}/payload", 3), 20, f"{host.name} fetches from {address}")
+    assert net.seen_by_server() == "192.168.8.10"
+    assert not tcp_opens(desk, SERVER, 8080)
+
+
+def modes(lab: Lab) -> None:
+    """From the network into the tailnet, with all that keeps it from there; and a client with strict source checks."""
+    net = RoutedNet(lab)
+    net.forward()
+    net.client_host.sysctl("net.ipv4.conf.all.rp_filter", 1)
+    net.join(client=())
+    WebServer(net.client_host, (80,), PAYLOAD_BYTES)
+    net.client.cli("set", "--accept-routes")
+    wait_for(net.fetches, 15, "the client fetches from the network")
+
+    reaches_client = lambda: bool(fetch(net.server, f"http://{net.client.ip()}/payload", 2)) # noqa: E731
+    net.router.cli("set", "--snat-subnet-routes=false")
+    wait_for(reaches_client, 15, "the network reaches the client")
+    net.router.cli("set", "--stateful-filtering")
+    wait_for(lambda: not reaches_client(), 10, "with stateful filtering it does not")
+    assert net.fetches(), "and replies pass"
+    net.router.cli("set", "--stateful-filtering=false")
+    wait_for(reaches_client, 10, "it does again")
+
+    net.server.ip("address add 100.64.9.9/32 dev lo") # nobody gave it that
+    forged = "ping -c 3 -i 0.2 -w 2 -I 100.64.9.9"
+    net.server.run(f"{forged} {net.client.ip()}", check=False)
+    net.server.run(f"{forged} 192.168.7.1", check=False)
+    rules = net.router_host.run("nft list table inet tailrace-tailrace0-forward").stdout
+    counted = [int(line.split("packets ")[1].split()[0]) for line in rules.splitlines() if "saddr 100.64.0.0/10" in line]
+    assert len(counted) == 2 and min(counted) >= 3, rules
+
+    said = net.router.cli("set", "--netfilter-mode=nodivert").stdout
+    rules = wait_for(lambda: (text := net.router_host.run("nft list table inet tailrace-tailrace0-forward").stdout) and "hook" not in text and text, 10, "nothing passes through our table")
+    assert "saddr 100.64.0.0/10" in rules
+    net.router.cli("set", "--netfilter-mode=off")
+    wait_for(lambda: "tailrace0-forward" not in net.router_host.run("nft list tables").stdout, 10, "there is no table")
+    net.router_host.run("nft list table inet tailrace-tailrace0") # the backstop is no part of it
+    net.router.cli("set", "--netfilter-mode=on", "--snat-subnet-routes=true")
+    wait_for(net.fetches, 10, "all is as before")
+    net.router_host.run("nft delete table inet tailrace-tailrace0-forward")
+    wait_for(lambda: net.fetches() and net.seen_by_server() == "192.168.7.1", 10, "what somebody took away is there again")
+
+
+def many_routes(lab: Lab) -> None:
+    net = RoutedNet(lab)
+    net.forward()
+    net.control.set_policy(POLICY.replace('"192.168.0.0/16": ["tag:router"]', '"0.0.0.0/0": ["tag:router"]').replace('"dst": ["192.168.7.0/24:80"', '"dst": ["10.0.0.0/8:*", "203.0.113.0/24:*", "192.168.7.0/24:80"'))
+    many = [f"10.{i // 256}.{i % 256}.0/24" for i in range(1000)]
+    net.join(router=(f"--advertise-routes={','.join([*many, LAN, LAN6, '203.0.113.0/24'])}",), client=())
+    said = wait_for(lambda: (text := net.client.cli("set", "--accept-routes").stdout) or "Warning" in text and text or net.client.cli("set", "--accept-routes=false").stdout,
+                    15, "the client is told before its network is cut off")
+    assert "203.0.113.0/24 of router covers the network 203.0.113.0/24 of eth0" in said, said
+    net.client.cli("set", "--accept-routes")
+    table = lambda: net.client_host.run("ip route show table 52").stdout # noqa: E731
+    wait_for(lambda: all(route in table() for route in ("10.0.0.0/24", many[-1], LAN, "203.0.113.0/24")), 20, "all routes are in force")
+    assert table().count("10.") >= 1000
+    wait_for(net.fetches, 15, "among them the one of the network")
+    assert any("covers the network 203.0.113.0/24 of eth0" in text for text in net.client.status()["Health"])
+    assert net.client.running() and net.client.peer("router")["Online"], "control and the router are reached as before"
+    net.client.cli("set", "--accept-routes=false")
+    wait_for(lambda: "10.0.0.0/24" not in table(), 10, "no route is left")

@@ -1,0 +1,188 @@
+#include "agent/cli/commands.hpp"
+#include "agent/cli/exit_node.hpp"
+#include "agent/exit_node/choice.hpp"
+
+#include <gmock/gmock.h>
+
+namespace tailrace {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+wire::Node exit_node(wire::NodeId id, int region) {
+    wire::Node node;
+    node.id = id;
+    node.stable_id = "n" + std::to_string(id);
+    node.name = node.stable_id + ".tail.lab.";
+    node.addresses = {IpPrefix::single(IpAddress::v4(0x64400000u + static_cast<std::uint32_t>(id)))};
+    node.allowed_ips = {node.addresses[0], *IpPrefix::parse("0.0.0.0/0"), *IpPrefix::parse("::/0")};
+    node.online = true;
+    node.home_derp = region;
+    node.cap_map["suggest-exit-node"];
+    return node;
+}
+
+class ExitNodes : public testing::Test {
+protected:
+    ExitNodes() {
+        relays_.regions.emplace();
+        for (int region : {1, 2}) (*relays_.regions)[region].emplace().region_id = region;
+    }
+    ExitNodeQuestion question(int home = 1) {
+        ExitNodeQuestion question;
+        for (const wire::Node& node : nodes_) question.peers.push_back(&node);
+        question.relays = &relays_;
+        question.home_region = home;
+        question.region_latency = {{1, std::chrono::milliseconds{5}}, {2, std::chrono::milliseconds{50}}};
+        return question;
+    }
+    std::string suggested(const ExitNodeQuestion& asked) {
+        auto node = suggest_exit_node(asked);
+        if (!node) return node.error().message();
+        return *node == nullptr ? "" : (*node)->stable_id;
+    }
+    wire::DerpMap relays_;
+    std::vector<wire::Node> nodes_ = {exit_node(1, 2), exit_node(2, 1), exit_node(3, 1)};
+};
+
+TEST_F(ExitNodes, SuggestTheNearestRegion) {
+    EXPECT_EQ(suggested(question()), "n2");
+    auto asked = question();
+    asked.spread = 1;
+    EXPECT_EQ(suggested(asked), "n3");
+    asked.previous = "n2";
+    EXPECT_EQ(suggested(asked), "n2");
+    asked.region_latency = {{2, std::chrono::milliseconds{1}}};
+    EXPECT_EQ(suggested(asked), "n1");
+}
+
+TEST_F(ExitNodes, SuggestNobodyWhoIsAwayOrOffersHalf) {
+    nodes_[0].online = false;
+    nodes_[1].allowed_ips->pop_back(); // no ::/0
+    nodes_[2].cap_map.clear();
+    EXPECT_EQ(suggested(question()), "");
+    EXPECT_THAT(suggested(question(0)), HasSubstr("no preferred DERP"));
+}
+
+TEST_F(ExitNodes, WithoutRelaysTheNearestPlaceOfThoseTheWeightiest) {
+    for (wire::Node& node : nodes_) node.home_derp = 0;
+    (*relays_.regions)[1]->latitude = 52.5; // Berlin
+    (*relays_.regions)[1]->longitude = 13.4;
+    auto at = [&](int i, double latitude, double longitude, int priority) {
+        auto& place = nodes_[static_cast<std::size_t>(i)].hostinfo.value.location.emplace();
+        place.latitude = latitude;
+        place.longitude = longitude;
+        place.priority = priority;
+    };
+    at(0, 40.7, -74.0, 100); // New York
+    at(1, 52.5, 13.4, 10);
+    at(2, 52.4, 13.0, 20); // Potsdam
+    EXPECT_EQ(suggested(question()), "n3");
+}
+
+TEST_F(ExitNodes, AutoStaysUntilItMustGo) {
+    Prefs prefs;
+    prefs.auto_exit_node = "any";
+    prefs.exit_node_id = kUnresolvedExitNode;
+    auto chosen = resolve_exit_node(prefs, question(), 1);
+    ASSERT_TRUE(chosen);
+    EXPECT_EQ(chosen->exit_node_id, "n2");
+    nodes_.push_back(exit_node(0, 1)); // as good, and first in order
+    EXPECT_FALSE(resolve_exit_node(*chosen, question(), 1));
+    nodes_[1].online = false;
+    auto next = resolve_exit_node(*chosen, question(), 1);
+    ASSERT_TRUE(next);
+    EXPECT_EQ(next->exit_node_id, "n0");
+    for (wire::Node& node : nodes_) node.online = false;
+    EXPECT_FALSE(resolve_exit_node(*next, question(), 1)) << "rather nowhere than past the tunnel";
+}
+
+TEST_F(ExitNodes, AnAddressBecomesANodeOnceItIsKnown) {
+    Prefs prefs;
+    prefs.exit_node_ip = "100.64.0.3";
+    auto resolved = resolve_exit_node(prefs, question(), 1);
+    ASSERT_TRUE(resolved);
+    EXPECT_EQ(resolved->exit_node_id, "n3");
+    EXPECT_EQ(resolved->exit_node_ip, "");
+    prefs.exit_node_ip = "100.64.0.9";
+    EXPECT_FALSE(resolve_exit_node(prefs, question(), 1));
+}
+
+Status status() {
+    Status out;
+    out.backend_state = "Running";
+    out.tailscale_ips = {{*IpAddress::parse("100.64.0.9")}};
+    out.peer.emplace();
+    auto add = [&](const char* name, const char* ip, bool offers, const char* place) {
+        PeerStatus peer;
+        peer.id = std::string{"id-"} + name;
+        peer.dns_name = std::string{name} + ".tail.lab.";
+        peer.tailscale_ips = {{*IpAddress::parse(ip)}};
+        peer.exit_node_option = offers;
+        peer.online = true;
+        if (*place != 0) peer.location = RawJson{place};
+        (*out.peer)[name] = peer;
+    };
+    add("gw", "100.64.0.1", true, "");
+    add("laptop", "100.64.0.2", false, "");
+    add("ber1", "100.64.0.3", true,
+        R"({"Country":"Germany","CountryCode":"DE","City":"Berlin","CityCode":"BER","Priority":10})");
+    add("ber2", "100.64.0.4", true,
+        R"({"Country":"Germany","CountryCode":"DE","City":"Berlin","CityCode":"BER","Priority":90})");
+    add("muc1", "100.64.0.5", true,
+        R"({"Country":"Germany","CountryCode":"DE","City":"Munich","CityCode":"MUC","Priority":50})");
+    return out;
+}
+
+std::string chosen(const char* value) {
+    Prefs prefs;
+    auto done = cli::choose_exit_node(prefs, value, status());
+    return done ? prefs.exit_node_id : done.error().message();
+}
+
+TEST(ExitNodeFlag, TakesANameAnAddressOrAuto) {
+    EXPECT_EQ(chosen("gw"), "id-gw");
+    EXPECT_EQ(chosen("GW.tail.lab"), "id-gw");
+    EXPECT_EQ(chosen("100.64.0.1"), "id-gw");
+    EXPECT_EQ(chosen("auto:any"), "auto:any");
+    EXPECT_EQ(chosen(""), "");
+}
+
+TEST(ExitNodeFlag, SaysWhatIsWrongAsTheReferenceClientDoes) {
+    EXPECT_EQ(chosen("nobody"), "invalid value \"nobody\" for --exit-node; must be IP or peer hostname");
+    EXPECT_EQ(chosen("100.64.0.77"), "no node found in netmap with IP 100.64.0.77");
+    EXPECT_EQ(chosen("laptop"), "node \"laptop\" is not advertising an exit node");
+    EXPECT_EQ(chosen("100.64.0.2"), "node 100.64.0.2 is not advertising an exit node");
+    EXPECT_THAT(chosen("100.64.0.9"), HasSubstr("cannot use 100.64.0.9 as an exit node as it is a local IP address"));
+}
+
+TEST(ExitNodeList, ShowsTheBestOfEachCityAndWhoHasNoPlace) {
+    auto all = cli::exit_node_table(status(), "", WallTime::now());
+    ASSERT_TRUE(all);
+    EXPECT_THAT(*all, HasSubstr("\n 100.64.0.1     gw.tail.lab       -           -          -          \n"));
+    EXPECT_THAT(*all, HasSubstr("\n 100.64.0.4     ber2.tail.lab     Germany     Any        -"));
+    EXPECT_THAT(*all, HasSubstr("\n 100.64.0.4     ber2.tail.lab     Germany     Berlin     -"));
+    EXPECT_THAT(*all, HasSubstr("\n 100.64.0.5     muc1.tail.lab     Germany     Munich     -"));
+    EXPECT_THAT(*all, Not(HasSubstr("ber1")));
+    EXPECT_THAT(*all, Not(HasSubstr("laptop")));
+    EXPECT_THAT(*cli::exit_node_table(status(), "germany", WallTime::now()), HasSubstr("ber1"));
+    EXPECT_EQ(cli::exit_node_table(status(), "France", WallTime::now()).error().message(),
+              "no exit nodes found for \"France\"");
+    EXPECT_EQ(cli::exit_node_table(Status{}, "", WallTime::now()).error().message(), "no exit nodes found");
+}
+
+TEST(ViaCommand, ConvertsBothWays) {
+    EXPECT_EQ(*cli::via_text({"7", "10.1.2.0/24"}), "fd7a:115c:a1e0:b1a:0:7:a01:200/120\n");
+    EXPECT_EQ(*cli::via_text({"0x7", "10.1.2.0/24"}), "fd7a:115c:a1e0:b1a:0:7:a01:200/120\n");
+    EXPECT_EQ(*cli::via_text({"fd7a:115c:a1e0:b1a:0:7:a01:200/120"}), "site 7 (0x7), 10.1.2.0/24\n");
+    EXPECT_EQ(cli::via_text({"65536", "10.1.2.0/24"}).error().message(),
+              "site-id values over 65535 are currently reserved");
+    EXPECT_EQ(cli::via_text({"seven", "10.1.2.0/24"}).error().message(),
+              "invalid site-id \"seven\"; must be decimal or hex with 0x prefix");
+    EXPECT_EQ(cli::via_text({"fd7a:115c:a1e0:b1a::/64"}).error().message(), "short length, want /96 or more");
+    EXPECT_EQ(cli::via_text({"2001:db8::/96"}).error().message(), "not a via route");
+}
+
+} // namespace
+} // namespace tailrace
