@@ -638,6 +638,7 @@ Task<void> Backend::run_monitor() {
         }
         if (addresses) refresh_endpoints();
         if (routes && paths_) paths_->on_routes_change();
+        if (!events->empty()) engine_.end_fast_flows();
         if (elsewhere) on_network_change_soon();
         if (repair && (engine_up_ || is_closed(prefs_))) wake_engine();
     }
@@ -657,6 +658,7 @@ Task<void> Backend::run_nft_watch() {
         if (!*alive || !ready) co_return;
         auto touched = watch->take_changes();
         if (watch->take_others_changes()) firewall_touched_ = true;
+        if (watch->take_rule_changes()) engine_.end_fast_flows();
         if (touched && *touched && engine_up_) wake_engine();
     }
 }

@@ -75,7 +75,7 @@ int main(int argc, char** argv) {
     options.state_dir = "/var/lib/tailrace";
     std::string socket = "/run/tailrace/tailraced.sock", wireguard = "auto", steering = "auto", log_format = "auto",
                 log_level = "info";
-    bool version = false, no_port_mapping = false;
+    bool version = false, no_port_mapping = false, no_fast_path = false;
     app.add_option("--state-dir", options.state_dir, "directory of the state, kept between starts")
         ->capture_default_str();
     app.add_option("--socket", socket, "path of the socket for tailrace")->capture_default_str();
@@ -83,6 +83,8 @@ int main(int argc, char** argv) {
     app.add_option("--port", options.engine.port, "UDP port for WireGuard and path discovery")->capture_default_str();
     app.add_flag("--no-port-mapping", no_port_mapping,
                  "do not ask the gateway to forward the port (NAT-PMP, PCP, UPnP)");
+    app.add_flag("--no-fast-path", no_fast_path,
+                 "forwarded flows always take the host's whole way, none is kept in a flow table of nftables");
     app.add_option("--wireguard", wireguard, "auto, kernel, or uapi (a userspace implementation)")
         ->capture_default_str();
     app.add_option(
@@ -119,6 +121,7 @@ int main(int argc, char** argv) {
         return fail(Error::make("--steering \"{}\": want auto or socket", steering));
     if (steering == "socket") options.engine.steering = SteeringChoice::Socket;
     options.port_mapping = !no_port_mapping;
+    options.engine.fast_path = !no_fast_path;
     if (options.engine.device.empty() || options.engine.device.size() >= IFNAMSIZ)
         return fail(Error::make("--device \"{}\": an interface name has 1 to {} characters", options.engine.device,
                                 IFNAMSIZ - 1));

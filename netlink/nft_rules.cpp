@@ -56,6 +56,8 @@ NetlinkMessage chain_message(const std::string& table, const PlannedChain& plann
         nftnl_chain_set_u32(chain.get(), NFTNL_CHAIN_HOOKNUM, planned.hook->number);
         nftnl_chain_set_s32(chain.get(), NFTNL_CHAIN_PRIO, planned.hook->priority);
         nftnl_chain_set_u32(chain.get(), NFTNL_CHAIN_POLICY, NF_ACCEPT);
+        if (!planned.hook->device.empty())
+            nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_DEV, planned.hook->device.c_str());
     }
     return built(NFPROTO_INET, NFT_MSG_NEWCHAIN, NLM_F_CREATE | NLM_F_ACK,
                  [&](nlmsghdr* header) { nftnl_chain_nlmsg_build_payload(header, chain.get()); });

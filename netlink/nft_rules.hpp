@@ -51,6 +51,7 @@ struct Hook {
     const char* type = "filter";
     std::uint32_t number = 0; ///< NF_INET_...
     std::int32_t priority = 0;
+    std::string device = {}; ///< only at NF_INET_INGRESS
 };
 /// A chain of a table of ours, family inet. Without a hook nothing comes by.
 struct PlannedChain {

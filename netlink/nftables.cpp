@@ -272,7 +272,7 @@ Result<bool> NftablesWatch::take_changes() {
         if (got < 0 && errno == EINTR) continue;
         if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return touched;
         if (got < 0 && errno == ENOBUFS) {
-            touched = others_ = true; // we cannot know
+            touched = others_ = rules_ = true; // we cannot know
             continue;
         }
         if (got < 0) return Error::from_errno(errno, "read nftables events");
@@ -284,6 +284,7 @@ Result<bool> NftablesWatch::take_changes() {
                 const int what = NFNL_MSG_TYPE(message->nlmsg_type);
                 const bool chains = what == NFT_MSG_NEWCHAIN || what == NFT_MSG_DELCHAIN;
                 const bool rules = what == NFT_MSG_NEWRULE || what == NFT_MSG_DELRULE;
+                if (!name.starts_with(table_) && what != NFT_MSG_NEWGEN) rules_ = true;
                 if (name.starts_with(table_))
                     touched = true;
                 else if (chains || (rules && name == "filter"))

@@ -129,12 +129,15 @@ public:
     /// Whether, since it was asked last, others changed what our forwarded packets have to pass as well: a table
     /// "filter", or which chains there are. That may go on all the time: look at most once a second.
     bool take_others_changes() { return std::exchange(others_, false); }
+    /// Whether, since it was asked last, others changed any table of theirs.
+    bool take_rule_changes() { return std::exchange(rules_, false); }
 
 private:
     NftablesWatch(Fd fd, std::string table) : fd_(std::move(fd)), table_(std::move(table)) {}
     Fd fd_;
     std::string table_;
     bool others_ = false;
+    bool rules_ = false;
 };
 
 } // namespace tailrace

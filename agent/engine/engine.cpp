@@ -153,7 +153,41 @@ Result<void> Engine::apply_forwarding(const Wanted& wanted) {
     if (!warnings) return warnings.error().with("forwarding");
     forwarding_warnings_ = std::move(*warnings);
     if (config.keep_marks) keep_marks_in_source_checks();
+    apply_fast_path(config);
     return {};
+}
+
+void Engine::apply_fast_path(const ForwardingConfig& config) {
+    // Connection tracking is what it saves, and what it needs: where nothing asks for it, plain forwarding is cheaper.
+    const bool tracked = config.masquerade || config.stateful;
+    if (!options_.fast_path || !config.routes || !tracked || config.mode != ForwardingMode::On) {
+        if (fast_path_)
+            if (auto removed = fast_path_->remove(); !removed) log::warn("fast path", {{"error", removed.error()}});
+        return;
+    }
+    if (!fast_path_) {
+        auto made = FastPath::create(options_.device, PacketFilter::passed_mark());
+        if (!made) return log::warn("no fast path for forwarded flows", {{"error", made.error()}});
+        fast_path_.emplace(std::move(*made));
+    }
+    auto all = links();
+    if (!all) return log::warn("no fast path for forwarded flows", {{"error", all.error()}});
+    std::vector<std::string> interfaces;
+    for (const Link& link : *all)
+        if (link.up && !link.loopback && link.name != options_.device && !link.addresses.empty())
+            interfaces.push_back(link.name);
+    std::ranges::sort(interfaces);
+    const bool before = fast_path_->in_force();
+    if (auto used = fast_path_->use(interfaces, index_); !used)
+        log::info("forwarded flows go the usual way: this kernel has no flow table", {{"error", used.error()}});
+    else if (!before)
+        log::info("forwarded flows have a fast path", {});
+}
+
+void Engine::end_fast_flows() {
+    if (!fast_path_) return;
+    if (auto ended = fast_path_->end_flows(); !ended)
+        log::warn("forwarded flows go the usual way", {{"error", ended.error()}});
 }
 
 Result<void> Engine::steer(DiscoLoop& disco) {
@@ -228,6 +262,8 @@ Task<Result<void>> Engine::down(std::optional<std::vector<IpPrefix>> closed_but_
     router_.reset();
     if (!forwarding_)
         if (auto made = Forwarding::create(options_.device)) forwarding_.emplace(std::move(*made));
+    if (fast_path_) note(fast_path_->remove());
+    fast_path_.reset();
     if (forwarding_) note(forwarding_->remove());
     forwarding_.reset();
     forwarding_warnings_.clear();

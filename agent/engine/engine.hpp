@@ -5,6 +5,7 @@
 #include "agent/path/disco_loop.hpp"
 #include "base/io/reactor.hpp"
 #include "bpf/shared/base.h"
+#include "netlink/fast_path.hpp"
 #include "netlink/forwarding.hpp"
 #include "netlink/link.hpp"
 #include "netlink/nftables.hpp"
@@ -32,6 +33,7 @@ struct EngineOptions {
     std::uint16_t port = 41641;
     WireGuardChoice wireguard = WireGuardChoice::Auto;
     SteeringChoice steering = SteeringChoice::Auto;
+    bool fast_path = true;               ///< for forwarded flows, where the kernel has one
     unsigned schema = TR_SCHEMA_VERSION; ///< of the packet programs; another one only in tests of upgrades
 };
 
@@ -71,6 +73,9 @@ public:
     int device_index() const { return index_; }
     const EngineOptions& options() const { return options_; }
     Result<std::vector<Link>> links();
+    /// A rule or a route of this host is another one: forwarded flows have to be accepted anew.
+    void end_fast_flows();
+    bool has_fast_path() const { return fast_path_ && fast_path_->in_force(); }
     /// Sentences for the health report.
     std::vector<std::string> warnings() const;
     /// JSON for `debug drops` and `debug filter`.
@@ -88,6 +93,7 @@ private:
     Result<void> ensure_device();
     Result<void> ensure_router();
     Result<void> apply_forwarding(const Wanted& wanted);
+    void apply_fast_path(const ForwardingConfig& config);
     Result<void> apply_peers(const EngineConfig& config, const WireGuardState& state, bool additions);
 
     Reactor& reactor_;
@@ -97,6 +103,7 @@ private:
     std::unique_ptr<WireGuardDevice> device_;
     std::optional<Router> router_;
     std::optional<Forwarding> forwarding_;
+    std::optional<FastPath> fast_path_;
     std::vector<std::string> forwarding_warnings_, notes_; ///< for health
     std::unique_ptr<PacketFilter> filter_;
     int index_ = 0;

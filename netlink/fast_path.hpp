@@ -1,0 +1,61 @@
+// Forwarded flows that skip the host's routing, connection tracking and firewall rules: nftables' software flow table,
+// fed by a table of ours.
+//
+//     table inet tailrace-DEVICE-fast { flags owner
+//         flowtable flows { hook ingress priority 0; devices = { DEVICE, eth0, ... } }
+//         chain guard { type filter hook ingress device DEVICE priority -10;
+//             meta mark & BIT == 0 drop }
+//         chain offload { type filter hook forward priority 300;
+//             iifname "DEVICE" meta l4proto { tcp, udp } ct direction reply ct state established flow add @flows
+//             oifname "DEVICE" ... the same }
+//     }
+//
+// Which flows: a packet in the reply direction that gets to priority 300 has passed everybody's forward rules, and its
+// connection exists because a packet in the other direction had passed them before. So both directions were accepted.
+// What is not plain (fragments, IP options, TTL 1, too big, FIN and RST, no neighbour) the kernel hands to its usual
+// path by itself.
+//
+// What it does not skip: the packet programs on the tunnel. tc runs before this hook and after it, so each packet is
+// judged by the policy in force now, counted and remembered as everywhere. `guard` does here what the backstop
+// (netlink/nftables.hpp) does in prerouting, which these packets never see.
+//
+// What ends it: the table belongs to our netlink socket and dies with it, so without an agent that watches there is no
+// fast path; any change of rules or routes makes the table anew, empty.
+#pragma once
+#include "base/result.hpp"
+#include "netlink/socket.hpp"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace tailrace {
+
+class FastPath {
+public:
+    /// `mark_bit`: the bit that the policy program sets on what passes (bpf/shared/marks.h).
+    static Result<FastPath> create(const std::string& device, std::uint32_t mark_bit);
+
+    /// Flows between the device and these interfaces (sorted names) from now on. The same again changes nothing. An
+    /// error, told once: this kernel has no flow table; everything is forwarded the usual way.
+    Result<void> use(const std::vector<std::string>& interfaces, int device_index);
+    /// Flows have to be accepted again before they are fast again.
+    Result<void> end_flows();
+    Result<void> remove(); ///< none there is success
+
+    bool in_force() const { return in_force_; }
+
+private:
+    FastPath(const std::string& device, std::uint32_t mark_bit, NetlinkSocket socket);
+    Result<void> make();
+
+    std::string device_;
+    std::string table_;
+    std::uint32_t mark_bit_;
+    NetlinkSocket socket_; ///< owns the table
+    std::vector<std::string> interfaces_;
+    int device_index_ = 0;
+    bool in_force_ = false;
+};
+
+} // namespace tailrace
