@@ -185,6 +185,15 @@ class Agent:
         ids += [str(entry.get("id", entry.get("prog_id"))) for entry in filters if str(entry.get("kind", "")).startswith("clsact")]
         return sorted((json.loads(self.host.run(["bpftool", "-j", "prog", "show", "id", one]).stdout)["name"], int(one)) for one in ids)
 
+    def detach_packet_programs(self) -> None:
+        """As somebody with too many rights might: the links are pinned and stay, and lead nowhere."""
+        ours = {program for _, program in self.packet_programs()}
+        for link in json.loads(self.host.run("bpftool -j link show").stdout or "[]"):
+            if link.get("prog_id") in ours:
+                self.host.run(["bpftool", "link", "detach", "id", link["id"]])
+        self.host.run(f"tc qdisc del dev {self.device} clsact", check=False)
+        assert not self.packet_programs(), "nothing judges packets now"
+
     def device_kind(self) -> str:
         """Who encrypts: "kernel WireGuard" or "wireguard-go"."""
         links = json.loads(self.host.run(["ip", "-j", "-d", "link", "show", self.device]).stdout)

@@ -1,5 +1,4 @@
 """Somebody takes the filter away. Whatever they do, nothing passes that the policy forbids. Picture: lab/scenarios/quickstart.py"""
-import json
 import time
 
 import pytest
@@ -11,27 +10,24 @@ from lab.wait import wait_for
 CLOSED = 9999
 
 
-def flush_nftables(host) -> None:
-    host.run("nft flush ruleset", check=False) # a table with an owner refuses: fine
+def flush_nftables(agent) -> None:
+    agent.host.run("nft flush ruleset", check=False) # a table with an owner refuses: fine
 
 
-def delete_qdisc(host) -> None:
-    host.run("tc qdisc del dev tailrace0 clsact", check=False)
+def delete_qdisc(agent) -> None:
+    agent.host.run("tc qdisc del dev tailrace0 clsact", check=False)
 
 
-def detach_links(host) -> None:
-    """Takes the programs off the device, whichever way they are attached."""
-    delete_qdisc(host)
-    for link in json.loads(host.run("bpftool -j link show").stdout or "[]"):
-        if link.get("type") in ("tcx", "xdp"):
-            host.run(["bpftool", "link", "detach", "id", link["id"]], check=False)
+def detach_programs(agent) -> None:
+    if agent.packet_programs(): # else they have not been put back since the last time
+        agent.detach_packet_programs()
 
 
-def delete_filters(host) -> None:
-    host.run("tc filter del dev tailrace0 ingress", check=False)
+def delete_filters(agent) -> None:
+    agent.host.run("tc filter del dev tailrace0 ingress", check=False)
 
 
-ATTACKS = {"nft flush": flush_nftables, "qdisc del": delete_qdisc, "filter del": delete_filters, "detach": detach_links}
+ATTACKS = {"nft flush": flush_nftables, "qdisc del": delete_qdisc, "filter del": delete_filters, "detach": detach_programs}
 
 
 @pytest.fixture
@@ -54,7 +50,7 @@ def test_nothing_forbidden_passes(net, attack):
         if agent == "dead":
             gateway.program.kill()
         for _ in range(3):
-            ATTACKS[attack](host)
+            ATTACKS[attack](gateway)
             time.sleep(1)
             assert not tcp_opens(alice, address, 8080, 1), f"the agent is {agent}"
         if agent == "dead":

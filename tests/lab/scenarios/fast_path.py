@@ -50,6 +50,14 @@ class FastNet:
         time.sleep(seconds)
         return self.arrived() - before[0], self.seen() - before[1]
 
+    def lose_filter(self) -> None:
+        """Neither the packet programs nor their agent are there."""
+        self.router.run(f"kill -STOP {self.router.pid_inside(self.net.router.program)}")
+        self.net.router.detach_packet_programs()
+
+    def go_on(self) -> None:
+        self.router.run(f"kill -CONT {self.router.pid_inside(self.net.router.program)}")
+
     def give_up(self, transfer: Transfer) -> None:
         transfer.client.kill()
         transfer._server.stop()
@@ -79,11 +87,7 @@ def run(lab) -> None:
     for what, close, reopen in (
             ("a rule", lambda: fast.router.run("nft insert rule inet site pass tcp dport 5201 drop"),
              lambda: fast.router.nft("delete table inet site\n" + FIREWALL)),
-            ("the policy", lambda: fast.net.control.set_policy(POLICY), lambda: fast.net.control.set_policy(OPEN_POLICY)),
-            ("a lost filter", lambda: fast.router.run("nft delete table inet tailrace-tailrace0-forward; kill -STOP "
-                                                      f"{fast.router.pid_inside(fast.net.router.program)}; tc qdisc del dev tailrace0 clsact; "
-                                                      "for id in $(bpftool link show | sed -n 's/^\\([0-9]*\\): tcx.*/\\1/p'); do bpftool link detach id $id; done", check=False),
-             lambda: fast.router.run(f"kill -CONT {fast.router.pid_inside(fast.net.router.program)}"))):
+            ("a lost filter", fast.lose_filter, fast.go_on)):
         transfer = fast.transfer(30)
         time.sleep(1)
         close()
