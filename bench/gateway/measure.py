@@ -1,0 +1,167 @@
+"""How much a gateway costs: packets of tailnet peers to a network behind it, by kernel WireGuard alone, with our policy, and
+with the fast path for forwarded flows; beside a stock router when TAILSCALED and TAILSCALE name one.
+
+      client-0 ... client-N        gateway
+          |            |             |
+    ------+------------+-------------+------ the internet
+                                     | lan0, masquerade
+                                  server
+
+Everything runs on this one machine, both ends of the tunnel included, so what counts is one row beside another. Cost is the
+processor's time of the whole way; throughput is what iperf3 got. The way of kernel WireGuard alone is the same tailnet with
+its agents dead and every program and rule of theirs taken away.
+"""
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import sys
+import tempfile
+import time
+
+PROJECT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(PROJECT / "tests"))
+
+from lab import stock # noqa: E402
+from lab.lab import Lab # noqa: E402
+from lab.scenarios.subnet_router import LAN, LAN6, POLICY, SERVER, US, RoutedNet # noqa: E402
+from lab.tailrace import Agent # noqa: E402
+from lab.traffic import ping # noqa: E402
+from lab.wait import wait_for # noqa: E402
+
+FIRST_PORT = 5201
+SIZES = (64, 512, 1400) # bytes of a packet in the tunnel; 1400 stands for as large as fits (1280)
+UDP_HEADERS = 28
+LARGEST = 1280
+RULES = "table ip plain {\n chain post {\n type nat hook postrouting priority 100\n oifname lan0 masquerade\n }\n}\n"
+
+
+def busy_seconds() -> float:
+    words = pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    user, nice, system, _, _, irq, softirq = (int(word) for word in words[:7])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+class Room:
+    def __init__(self, lab: Lab, peers: int, router_is=Agent, agent_words=()):
+        self.net = RoutedNet(lab, router_is=router_is if router_is is not Agent else lambda host: Agent(host, more=agent_words))
+        self.net.forward()
+        ports = f"{FIRST_PORT}-{FIRST_PORT + peers}"
+        self.net.control.set_policy(POLICY.replace('"192.168.7.0/24:80"', f'"192.168.7.0/24:80,{ports}"'))
+        self.net.join()
+        self.clients = [self.net.client_host]
+        self.agents = [self.net.router, self.net.client]
+        for number in range(1, peers):
+            host = lab.host(f"client-{number}")
+            agent = Agent(host)
+            agent.up(self.net.control.url, self.net.control.create_key(US), "--accept-routes")
+            self.clients.append(host)
+            self.agents.append(agent)
+        for number, client in enumerate(self.clients):
+            self.net.server.start(f"iperf3-{number}", ["iperf3", "-s", "-p", FIRST_PORT + number])
+            wait_for(lambda: self._is_through(client), 30, f"{client.name} reaches the network")
+        time.sleep(6) # paths settle
+
+    def _is_through(self, client) -> bool:
+        return client.run(["curl", "-so", "/dev/null", "--noproxy", "*", "--max-time", "2", f"http://{SERVER}/payload"], check=False).returncode == 0
+
+    def strip(self) -> None:
+        """Leaves kernel WireGuard, its peers and routes, and one masquerade rule."""
+        for agent in self.agents:
+            agent.program.kill()
+            agent.detach_packet_programs()
+            agent.host.run("nft flush ruleset; rm -rf /sys/fs/bpf/*", check=False)
+        self.net.router_host.nft(RULES)
+
+    def run(self, words: list, seconds: float) -> dict:
+        """One transfer a client, all at once."""
+        before = busy_seconds()
+        started = time.monotonic()
+        running = [client.start(f"iperf3-{number}-{time.monotonic_ns()}", ["iperf3", "-c", SERVER, "-p", FIRST_PORT + number, "-t", seconds, "-J", *words])
+                   for number, client in enumerate(self.clients)]
+        reports = []
+        for program in running:
+            program.wait(seconds + 30)
+            try:
+                reports.append(json.loads(program.output().partition("{")[1] + program.output().partition("{")[2])["end"]) # after warnings
+            except (ValueError, KeyError):
+                sys.exit(f"iperf3 gave no report:\n{program.output()[-2000:]}")
+        elapsed = time.monotonic() - started
+        spent = busy_seconds() - before
+        got = {"bytes": 0, "packets": 0, "sent": 0, "seconds": elapsed, "cpu": spent}
+        for end in reports:
+            if "sum" in end: # UDP
+                got["sent"] += end["sum"]["packets"]
+                got["packets"] += end["sum"]["packets"] - end["sum"]["lost_packets"]
+                got["bytes"] += (end["sum"]["packets"] - end["sum"]["lost_packets"]) * end["sum"]["bytes"] / max(1, end["sum"]["packets"])
+            elif "sum_received" in end:
+                got["bytes"] += end["sum_received"]["bytes"]
+        return got
+
+
+def measure(room: Room, what: str, args) -> list:
+    rows = []
+    idle = []
+    for _ in range(args.rounds):
+        before = busy_seconds()
+        time.sleep(1)
+        idle.append(busy_seconds() - before)
+    rest = statistics.median(idle)
+    tcp = [room.run([], args.seconds) for _ in range(args.rounds)]
+    rows.append({"what": what, "peers": len(room.clients), "bytes": "TCP",
+                 "gbit_s": statistics.median(t["bytes"] * 8 / t["seconds"] / 1e9 for t in tcp),
+                 "cpu_s_gb": statistics.median((t["cpu"] - rest * t["seconds"]) / (t["bytes"] / 1e9) for t in tcp if t["bytes"])})
+    for size in SIZES:
+        payload = min(size, LARGEST) - UDP_HEADERS
+        rate = args.packets / len(room.clients) * payload * 8 # a rate that the machine can bear, so that cost is what differs
+        udp = [room.run(["-u", "-l", payload, "-b", int(rate)], args.seconds) for _ in range(args.rounds)]
+        rows.append({"what": what, "peers": len(room.clients), "bytes": size,
+                     "packets_s": statistics.median(u["packets"] / u["seconds"] for u in udp),
+                     "lost": statistics.median(1 - u["packets"] / max(1, u["sent"]) for u in udp),
+                     "cpu_us_packet": statistics.median((u["cpu"] - rest * u["seconds"]) / max(1, u["packets"]) * 1e6 for u in udp)})
+    return rows
+
+
+def table(rows: list) -> None:
+    print(f"{'':<22} {'peers':>5} {'bytes':>6} {'Gbit/s':>8} {'CPU s/GB':>9} {'packets/s':>10} {'lost':>6} {'CPU us/packet':>14}")
+    for row in rows:
+        def shown(name, form):
+            return format(row[name], form) if name in row else ""
+        print(f"{row['what']:<22} {row['peers']:>5} {row['bytes']:>6} {shown('gbit_s', '8.3f'):>8} {shown('cpu_s_gb', '9.2f'):>9} "
+              f"{shown('packets_s', '10.0f'):>10} {shown('lost', '6.1%'):>6} {shown('cpu_us_packet', '14.1f'):>14}")
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(prog="scripts/bench gateway", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--peers", type=int, nargs="+", default=[1])
+    arguments.add_argument("--seconds", type=int, default=3, help="of one transfer")
+    arguments.add_argument("--rounds", type=int, default=3, help="of which the median counts")
+    arguments.add_argument("--packets", type=int, default=2000, help="a second, of all peers together, where packets are counted")
+    arguments.add_argument("--json", action="store_true")
+    args = arguments.parse_args()
+    rows = []
+    for peers in args.peers:
+        for what, words in (("policy and fast path", ()), ("policy", ("--no-fast-path",))):
+            with tempfile.TemporaryDirectory(prefix="tailrace-bench.") as directory, Lab(directory) as lab:
+                room = Room(lab, peers, agent_words=words)
+                kind = room.net.router.device_kind()
+                has_table = room.net.router_host.run("nft list table inet tailrace-tailrace0-fast", check=False).returncode == 0
+                if not words and not has_table:
+                    print("this kernel has no flow table (CONFIG_NF_FLOW_TABLE), so there is no fast path to measure", file=sys.stderr)
+                    continue
+                rows += measure(room, what, args)
+                if words:
+                    room.strip()
+                    rows += measure(room, f"{kind} alone", args)
+        if stock.binary("tailscaled") and stock.binary("tailscale"):
+            with tempfile.TemporaryDirectory(prefix="tailrace-bench.") as directory, Lab(directory) as lab:
+                rows += measure(Room(lab, peers, router_is=stock.StockClient), "stock router", args)
+    if args.json:
+        print(json.dumps(rows, indent=1))
+    else:
+        table(rows)
+
+
+if __name__ == "__main__":
+    main()
