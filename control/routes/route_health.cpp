@@ -27,14 +27,17 @@ void RouteHealth::watch(TimePoint now, const std::map<NodeId, Start>& routers) {
         router.heard = start.has_stream ? now : now - kProbeEvery;
         router.asked = now - kProbeEvery; // at once
         router.gone = !start.has_stream && !start.was_online && !(start.hold_until && *start.hold_until > now);
-        hasten(router);
+        hasten(now, router);
     }
     if (routers_.empty()) due_.reset();
 }
 
 /// Events mostly make things due later: then the timer comes in vain once.
-void RouteHealth::hasten(const Router& router) {
-    if (TimePoint next = next_of(router); next != TimePoint::max() && (!due_ || next < *due_)) due_ = next;
+void RouteHealth::hasten(TimePoint now, const Router& router) {
+    TimePoint next = next_of(router);
+    if (next == TimePoint::max()) return;
+    next = std::max(next, now); // what is overdue since before the event is not late
+    if (!due_ || next < *due_) due_ = next;
 }
 
 void RouteHealth::heard(TimePoint now, NodeId id, Router& router) {
@@ -55,7 +58,7 @@ void RouteHealth::on_stream_begin(TimePoint now, NodeId id) {
     at->second.has_stream = true;
     at->second.hold_until.reset();
     heard(now, id, at->second);
-    hasten(at->second);
+    hasten(now, at->second);
 }
 
 void RouteHealth::on_stream_end(TimePoint now, NodeId id) {
@@ -63,14 +66,14 @@ void RouteHealth::on_stream_end(TimePoint now, NodeId id) {
     if (at == routers_.end()) return;
     at->second.has_stream = false;
     at->second.heard = std::min<TimePoint>(at->second.heard, now - kProbeEvery);
-    hasten(at->second);
+    hasten(now, at->second);
 }
 
 void RouteHealth::on_word(TimePoint now, NodeId id) {
     auto at = routers_.find(id);
     if (at == routers_.end()) return;
     heard(now, id, at->second);
-    hasten(at->second);
+    hasten(now, at->second);
 }
 
 void RouteHealth::on_witness(TimePoint now, NodeId id) {
@@ -123,7 +126,7 @@ void RouteHealth::on_timer(TimePoint now) {
     due_.reset();
     for (auto& [id, router] : routers_) {
         look_at(now, id, router);
-        hasten(router);
+        hasten(now, router);
     }
     if (due_) due_ = std::max<TimePoint>(*due_, now + kPace);
 }

@@ -94,7 +94,7 @@ private:
         int falls = 0; ///< that are remembered
     };
     TimePoint next_of(const Router& router) const;
-    void hasten(const Router& router);
+    void hasten(TimePoint now, const Router& router);
     void look_at(TimePoint now, NodeId id, Router& router);
     void heard(TimePoint now, NodeId id, Router& router);
 

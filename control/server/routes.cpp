@@ -102,7 +102,7 @@ void Coordinator::settle_routes() {
             RouteHealth::Start& start = rivals[id];
             start.has_stream = stream != streams_.end() && stream->second->viewer.started;
             start.was_online = node->report.online;
-            if (start.was_online) start.hold_until = started_ + TailnetState::kRestartGrace;
+            if (start.was_online && !start.has_stream) start.hold_until = started_ + TailnetState::kRestartGrace;
         }
     }
     route_watch_.tell([&rivals](RouteHealth& health, TimePoint now) { health.watch(now, rivals); });

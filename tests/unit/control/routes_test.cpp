@@ -32,6 +32,7 @@ struct Routes : TailnetFixture {
     }
     void offer(std::vector<IpPrefix> routes) {
         auto request = machine.map_request();
+        request.hostinfo.value.hostname = "laptop";
         request.hostinfo.value.routable_ips = std::move(routes);
         tailnet.on_report(at(now), id(), request);
     }
