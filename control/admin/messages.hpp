@@ -148,9 +148,9 @@ template <>
 struct JsonFields<admin::RouteInfo> {
     using S = admin::RouteInfo;
     static constexpr auto fields = field_table(
-        field("node", &S::node),       field("name", &S::name),         field("route", &S::route),
-        field("offered", &S::offered), field("approved", &S::approved), field("decidedBy", &S::decided_by),
-        field("primary", &S::primary), field("health", &S::health),     field("problem", &S::problem, Omit::Empty));
+        field("node", &S::node), field("name", &S::name), field("route", &S::route), field("offered", &S::offered),
+        field("approved", &S::approved), field("decidedBy", &S::decided_by), field("primary", &S::primary),
+        field("health", &S::health), field("problem", &S::problem, Omit::Empty));
 };
 template <>
 struct JsonFields<admin::ChangeRoutes> {

@@ -19,6 +19,14 @@ POLICY = """{
   "acls": [{ "action": "accept", "src": ["*"], "dst": ["*:*"] }],
 }
 """
+STEERING = """{
+  "tagOwners": { "tag:router": ["ops@example.com"], "tag:east": ["ops@example.com"] },
+  "grants": [
+    { "src": ["*"], "dst": ["tag:router", "tag:east"], "ip": ["*"] },
+    { "src": ["alice@example.com"], "dst": ["10.7.0.0/24"], "ip": ["*"], "via": ["tag:east"] },
+  ],
+}
+"""
 APPROVING = POLICY.replace('"acls"', '"autoApprovers": { "routes": { "10.8.0.0/16": ["tag:router"] } },\n  "acls"')
 CUT_OFF = """table inet cut {
   chain out { type filter hook output priority 0; ip daddr 203.0.113.1 drop; }
@@ -30,7 +38,8 @@ NOISE_SECONDS = 5.0
 
 
 class Routers:
-    def __init__(self, lab: Lab):
+    def __init__(self, lab: Lab, r1=Agent, r2=Agent, alice=Agent):
+        """Each is an Agent or a StockClient."""
         self.lab = lab
         internet = lab.internet()
         self.internet = internet
@@ -41,10 +50,10 @@ class Routers:
             self.control.create_user(user)
         self.moved = {} # seconds that each fail-over took
         key = self.control.create_key("ops@example.com", tags=["tag:router"])
-        self.routers = {name: Agent(lab.host(name)) for name in ("r1", "r2")}
+        self.routers = {name: make(lab.host(name)) for name, make in (("r1", r1), ("r2", r2))}
         for router in self.routers.values():
             router.up(self.control.url, key, "--advertise-routes", ROUTE)
-        self.alice = Agent(lab.host("alice"))
+        self.alice = alice(lab.host("alice"))
         self.alice.up(self.control.url, self.control.create_key("alice@example.com"))
         wait_for(lambda: self.alice.peer("r1") and self.alice.peer("r2"), 15, "alice knows both routers")
 
@@ -173,10 +182,23 @@ def restart_of_control(net: Routers) -> None:
     net.wait_for_carrier("r1", "r2 may no more")
 
 
+def steering(net: Routers) -> None:
+    """A grant with `via` leads its sources through the routers that it names, whoever is primary."""
+    net.control.cli("nodes", "routes", "approve", "r2", ROUTE)
+    net.wait_for_carrier("r1", "it kept the route while r2 was not approved")
+    net.control.cli("nodes", "tag", "r2", "tag:east")
+    net.control.set_policy(STEERING)
+    wait_for(lambda: net.carriers() == ["r2"], 10, "the grant leads alice through r2")
+    assert net.primary() == ["r1"]
+    net.control.set_policy(POLICY.replace('"tag:router": ', '"tag:east": ["ops@example.com"], "tag:router": '))
+    net.wait_for_carrier("r1", "without the grant she goes where everybody goes")
+
+
 def run(lab: Lab) -> Routers:
     net = Routers(lab)
     approvals(net)
     failures(net)
     restart_of_control(net)
+    steering(net)
     print("seconds until the other router carried the route:", {how: round(took, 2) for how, took in net.moved.items()})
     return net
