@@ -12,15 +12,16 @@
 //   cut off from us only     no answer, but peers hear it                   stays as long as they do
 //   orderly restart          it says so before its stream ends              stays for kRestartHold
 //
-// Who comes back is on probation: it can be chosen, but after everybody steady. The first time for kProbation, and
-// twice as long each time that it goes again within kFlapMemory of its return.
+// The primary of a route stays it for as long as it is there; nobody who comes back takes over. Who comes back is on
+// probation: it can be chosen, but after everybody steady. The first time for kProbation, and twice as long each time
+// that it goes again within kFlapMemory of its return.
 #pragma once
 #include "base/time.hpp"
 #include "control/model/model.hpp"
 
 #include <map>
 #include <optional>
-#include <set>
+#include <utility>
 #include <vector>
 
 namespace tailrace {

@@ -3,6 +3,7 @@
 #include "control/server/coordinator.hpp"
 
 #include "base/random.hpp"
+#include "control/routes/route_rules.hpp"
 
 #include <algorithm>
 
@@ -20,6 +21,9 @@ constexpr auto kFirstNews = std::chrono::milliseconds{3};
 } // namespace
 
 Task<void> Coordinator::lite_update(NodeId id, wire::MapRequest request) {
+    if (auto offered = request.hostinfo.value.routable_ips.size(); offered > kMostRoutes)
+        log::warn("a node offers more routes than are looked at",
+                  {{"node", id}, {"offers", offered}, {"most", kMostRoutes}});
     const auto& flags = request.debug_flags;
     bool restarting = std::find(flags.begin(), flags.end(), wire::kRestartingFlag) != flags.end();
     route_watch_.tell([&](RouteHealth& health, TimePoint now) {

@@ -356,6 +356,9 @@ TEST_F(ComposerWithRouters, ARouterOnProbationIsTakenOnlyWhenNobodyElseIsThere) 
     standings[3] = {false, true};
     compile();
     EXPECT_THAT(carriers(read(composer.delta(one, at(now))).peers_changed), ElementsAre(2));
+    standings[3] = {true, true};
+    compile();
+    EXPECT_TRUE(composer.delta(one, at(now)).empty()) << "and then it keeps the route while it is there";
 }
 
 TEST_F(ComposerWithRouters, WithoutAnyRouterTheRouteStaysWhereItWas) {
