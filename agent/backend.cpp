@@ -115,6 +115,10 @@ void Backend::start() {
     wake_engine();
 }
 
+Task<void> Backend::announce_restart() {
+    if (control_ && !prefs_.routes().empty()) co_await control_->announce_restart();
+}
+
 void Backend::stop() {
     if (control_) control_->stop();
     control_.reset();
@@ -1023,6 +1027,8 @@ Task<wire::PingResponse> Backend::on_ping_wanted(std::string type, IpAddress add
     response.latency_seconds = result.latency_seconds;
     response.endpoint = result.endpoint;
     response.is_local_ip = result.is_local_ip;
+    response.derp_region_id = result.derp_region_id;
+    response.derp_region_code = result.derp_region_code;
     co_return response;
 }
 

@@ -56,6 +56,8 @@ public:
     ~Backend() override;
     /// Takes up what the preferences ask for.
     void start();
+    /// Before an orderly end, by a router: control leaves its routes with it for a moment.
+    Task<void> announce_restart();
     /// Ends the conversation with control; traffic stays as it is.
     void stop();
     /// Before the process ends: relayed peers go where they can do without us.

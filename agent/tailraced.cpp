@@ -58,6 +58,7 @@ Task<void> wait_for_end(Reactor& reactor, Backend& backend) {
     log::info("stopping; traffic stays as it is", {{"signal", signal}});
     notify_service_manager("STOPPING=1");
     backend.park();
+    co_await backend.announce_restart();
     backend.stop();
     reactor.stop();
 }

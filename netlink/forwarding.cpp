@@ -329,31 +329,12 @@ Result<std::vector<std::string>> Forwarding::reconcile(const ForwardingConfig& w
         if (auto removed = remove(); !removed) return removed.error();
         return std::vector<std::string>{};
     }
-<<<<<<< HEAD
     auto settle = [&](const ForwardingConfig& config) -> Result<void> {
         auto wrong = what_is_wrong(config);
         if (!wrong) return wrong.error().with("read nftables table {}", table_);
         if (wrong->empty()) return {};
         if (auto made = make_table(config); !made) return made.error().with("make nftables table {}", table_);
         wrong = what_is_wrong(config);
-=======
-    auto wrong = what_is_wrong(wanted);
-    if (!wrong) return wrong.error().with("read nftables table {}", table_);
-    if (!wrong->empty()) {
-        auto made = make_table(wanted);
-        if (!made && made.error().code() == EOPNOTSUPP && wanted.keep_marks) {
-            ForwardingConfig without = wanted;
-            without.keep_marks = false;
-            auto warnings = reconcile(without);
-            if (warnings)
-                warnings->push_back("This kernel has no connection marks (CONFIG_NF_CONNTRACK_MARK): where "
-                                    "net.ipv4.conf.all.rp_filter is 1, set it to 2, or replies by an exit node or an "
-                                    "accepted route are dropped as forged.");
-            return warnings;
-        }
-        if (!made) return made.error().with("make nftables table {}", table_);
-        wrong = what_is_wrong(wanted);
->>>>>>> 6c34954 (tests: a fast path that ends with any change; programs are really detached, and the backstop holds)
         if (!wrong) return wrong.error().with("read nftables table {}", table_);
         if (!wrong->empty()) return Error::make("nftables table {} did not stay: {}", table_, *wrong);
         return {};

@@ -2,6 +2,7 @@
 #include "policy/compiled_data.hpp"
 
 #include <algorithm>
+#include <tuple>
 
 namespace tailrace {
 namespace {
@@ -52,15 +53,17 @@ bool CompiledPolicy::Data::may_use_exit(NodeIndex viewer, NodeIndex exit_node) c
     });
 }
 
-/// Whether the route's node is the one that routers with the tags of `via` serve it by: the online one with the lowest
-/// ID.
+/// Whether the route's node is the one that routers with the tags of `via` serve it by: of those online, the steady
+/// ones rather, the one that is a router for longest.
 bool CompiledPolicy::Data::leads_via_group(const ViaGrant& via, const Directory::SubnetRoute& route) const {
     const Directory::SubnetRoute* leader = nullptr;
+    const auto rank = [&](const Directory::SubnetRoute& of) { // the least leads
+        const auto& node = directory.node(of.node);
+        return std::tuple{!node.online, node.online && !node.steady, node.router_since, node.id};
+    };
     for (const auto& other : directory.subnet_routes()) {
         if (other.prefix != route.prefix || !via.tagged.contains(other.node)) continue;
-        const bool better =
-            leader == nullptr || (directory.node(other.node).online && !directory.node(leader->node).online);
-        if (better) leader = &other;
+        if (leader == nullptr || rank(other) < rank(*leader)) leader = &other;
     }
     return leader != nullptr && leader->node == route.node;
 }

@@ -20,7 +20,7 @@ void choose_primaries(Tailnet& tailnet) {
         const auto rank = [&, &route = route](std::size_t i) { // the least wins
             const auto& node = tailnet.nodes[i];
             const bool was = std::find(node.primaries.begin(), node.primaries.end(), route) != node.primaries.end();
-            return std::tuple{!node.online, !was, node.id};
+            return std::tuple{!node.online, !was, !node.steady, node.router_since, node.id};
         };
         const auto best = *std::min_element(candidates.begin(), candidates.end(),
                                             [&](std::size_t a, std::size_t b) { return rank(a) < rank(b); });

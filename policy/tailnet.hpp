@@ -33,6 +33,8 @@ struct TailnetNode {
     std::vector<IpPrefix> routes;     ///< approved: advertised by the node and enabled; exit routes included
     std::vector<IpPrefix> primaries;  ///< those of `routes` that this node is the primary of; see choose_primaries()
     bool online = true;               ///< whether it can be primary of a route
+    bool steady = true;               ///< of one online: else it becomes primary only where nobody else can
+    std::int64_t router_since = 0;    ///< in a group of routers the least leads: nobody who comes back takes over
     std::map<std::string, PostureValue> attributes;
     std::string name; ///< for people and messages; policies do not know it
 
@@ -52,7 +54,7 @@ inline bool is_exit_route(const IpPrefix& route) {
 }
 
 /// Fills `primaries`: each exact subnet route has one primary, the node that already is (while it is online), else the
-/// online node with the lowest ID, else whoever was.
+/// online node, a steady one rather, that is a router for longest, else whoever was. Equals: the lowest ID.
 void choose_primaries(Tailnet& tailnet);
 
 } // namespace tailrace

@@ -48,6 +48,7 @@ struct ControlClient::Shared : std::enable_shared_from_this<ControlClient::Share
     }
 
     HttpRequest post(std::string path, std::string body) const;
+    HttpRequest lite_update(std::vector<std::string> flags) const;
     Task<Result<std::shared_ptr<Http2Client>>> connected();
     Task<Result<wire::RegisterResponse>> send_register(wire::RegisterRequest request);
     Task<Result<void>> do_register();
@@ -285,6 +286,24 @@ Task<void> ControlClient::Shared::run() {
     }
 }
 
+/// All about ourselves as it is now.
+HttpRequest ControlClient::Shared::lite_update(std::vector<std::string> flags) const {
+    wire::MapRequest request;
+    request.version = kCapabilityVersion;
+    request.compress = "zstd";
+    request.keep_alive = true;
+    request.node_key = settings.node_key.public_key();
+    request.disco_key = report.disco_key;
+    request.hostinfo = kept_hostinfo();
+    request.endpoints = report.endpoints;
+    request.endpoint_types = report.endpoint_types;
+    request.omit_peers = true;
+    request.debug_flags = std::move(flags);
+    HttpRequest message = post("/machine/map", wire::write_map_request(request));
+    message.headers.add("ts-lb", request.node_key.text());
+    return message;
+}
+
 /// Sends what changed about ourselves until control has it.
 Task<void> ControlClient::Shared::run_reports() {
     auto self = shared_from_this();
@@ -297,18 +316,7 @@ Task<void> ControlClient::Shared::run_reports() {
         while (registered && link && !link->closed() && (told != report || told_over != link)) {
             SelfReport now = report;
             auto over = link;
-            wire::MapRequest request;
-            request.version = kCapabilityVersion;
-            request.compress = "zstd";
-            request.keep_alive = true;
-            request.node_key = settings.node_key.public_key();
-            request.disco_key = now.disco_key;
-            request.hostinfo = kept_hostinfo();
-            request.endpoints = now.endpoints;
-            request.endpoint_types = now.endpoint_types;
-            request.omit_peers = true;
-            HttpRequest message = post("/machine/map", wire::write_map_request(request));
-            message.headers.add("ts-lb", request.node_key.text());
+            HttpRequest message = lite_update({});
             auto answer = co_await over->request(std::move(message));
             if (stopped()) co_return;
             if (answer && (*answer)->status() == 200) {
@@ -352,6 +360,21 @@ void ControlClient::report(SelfReport report) {
     if (shared_->report == report) return;
     shared_->report = std::move(report);
     shared_->report_changed.notify();
+}
+
+Task<void> ControlClient::announce_restart() {
+    auto shared = shared_;
+    if (!shared->registered || !shared->link || shared->link->closed()) co_return;
+    auto told = std::make_shared<Event>(shared->reactor);
+    auto tell = [](std::shared_ptr<Shared> self, std::shared_ptr<Event> done) -> Task<void> {
+        HttpRequest message = self->lite_update({std::string{wire::kRestartingFlag}});
+        auto over = self->link;
+        auto answer = co_await over->request(std::move(message));
+        if (!answer) log::debug("control was not told that we restart", {{"error", answer.error()}});
+        done->notify();
+    };
+    spawn(shared->reactor, "announce", tell(shared, told));
+    (void)co_await told->wait_for(kGoodbye); // control may be away: we end all the same
 }
 
 Task<Result<void>> ControlClient::logout() {

@@ -44,6 +44,7 @@ struct SelfReport {
 class ControlClient {
 public:
     static constexpr auto kWatchdog = std::chrono::seconds{120};
+    static constexpr auto kGoodbye = std::chrono::milliseconds{700};
 
     struct Settings {
         Url server;
@@ -65,6 +66,9 @@ public:
     void login(Login how, std::string auth_key);
     /// Tells control when something differs from what it was told last.
     void report(SelfReport report);
+    /// Tells control that this program ends and will be back, so that it leaves our routes with us for a moment.
+    /// Waits at most kGoodbye.
+    Task<void> announce_restart();
     /// Expires the node key at control.
     Task<Result<void>> logout();
     void stop();

@@ -2,6 +2,7 @@
 
 #include "base/json/json.hpp"
 #include "control/admin/messages.hpp"
+#include "control/admin/routes_api.hpp"
 #include "control/server/policy_input.hpp"
 #include "policy/tailnet_json.hpp"
 
@@ -90,6 +91,7 @@ NodeInfo describe(const TailnetState& tailnet, const Node& node) {
     info.home_derp = node.report.home_derp;
     info.advertised_routes = node.report.routable_ips;
     info.approved_routes = node.record.approved_routes;
+    info.primary_routes = node.record.primary_routes;
     if (auto hostinfo = json::parse<wire::Hostinfo>(node.report.hostinfo.empty() ? "{}" : node.report.hostinfo)) {
         info.os = hostinfo->os;
         info.client_version = hostinfo->ipn_version;
@@ -226,6 +228,9 @@ Task<HttpResponse> nodes(AdminBackend& backend, const HttpRequest& request, std:
     if (!found) co_return failed(404, found.error().message());
     NodePtr node = *found;
     if (verb.empty() && request.method == "GET") co_return ok(describe(tailnet, *node));
+    if (verb == "routes" && request.method == "GET") co_return ok(describe_routes(backend, *node));
+    if ((verb == "approve-routes" || verb == "revoke-routes") && request.method == "POST")
+        co_return co_await change_routes(backend, node->id(), verb, request.body);
     Result<void> changed;
     if (verb.empty() && request.method == "DELETE")
         changed = tailnet.delete_node(node->id());
@@ -240,6 +245,13 @@ Task<HttpResponse> nodes(AdminBackend& backend, const HttpRequest& request, std:
     node = tailnet.node(id);
     if (!node) co_return done();
     co_return ok(describe(tailnet, *node));
+}
+
+HttpResponse all_routes(AdminBackend& backend) {
+    std::vector<RouteInfo> all;
+    for (const auto& [id, node] : backend.tailnet().nodes())
+        for (RouteInfo& route : describe_routes(backend, *node)) all.push_back(std::move(route));
+    return ok(all);
 }
 
 HttpResponse policy_tailnet_json(AdminBackend& backend) {
@@ -269,6 +281,8 @@ Task<HttpResponse> answer_admin(AdminBackend& backend, HttpRequest request) {
         response = co_await keys(backend, request, parts[3], parts[4]);
     else if (parts[2] == "nodes")
         response = co_await nodes(backend, request, parts[3], parts[4]);
+    else if (parts[2] == "routes" && parts[3].empty() && request.method == "GET")
+        response = all_routes(backend);
     else if (parts[2] == "policy" && parts[3] == "tailnet" && parts[4].empty() && request.method == "GET")
         response = policy_tailnet_json(backend);
     else if (parts[2] == "policy" && parts[3].empty())

@@ -1,6 +1,7 @@
 // control/admin/admin_api.hpp - the JSON API behind the command line, served on the Unix socket.
 #pragma once
 #include "base/io/http.hpp"
+#include "control/routes/route_health.hpp"
 #include "control/tailnet/tailnet_state.hpp"
 
 #include <string>
@@ -12,8 +13,13 @@ class AdminBackend {
 public:
     virtual ~AdminBackend() = default;
     virtual TailnetState& tailnet() = 0;
+    virtual const TailnetState& tailnet() const = 0;
+    /// Of a router that shares a route with another; nothing for others.
+    virtual std::optional<RouteHealth::State> route_state(NodeId id) const = 0;
     /// Writes what changed and tells the clients; an error means that nothing has happened.
     virtual Task<Result<void>> commit() = 0;
+    /// Done when what follows from changes before is in force: who is primary, say.
+    virtual Task<void> settled() = 0;
     /// The policy in force; "" when there is none (everybody may reach everybody).
     virtual std::string policy_text() const = 0;
     /// Refused with line and column when it has an error, and when the policy lives in a file.
@@ -25,6 +31,7 @@ public:
 ///   GET|POST /v1/users        DELETE /v1/users/NAME
 ///   GET|POST /v1/keys         POST /v1/keys/ID/revoke
 ///   GET /v1/nodes[/WHICH]     POST /v1/nodes/WHICH/{expire,rename,tag}, /v1/nodes/register   DELETE /v1/nodes/WHICH
+///   GET /v1/routes, /v1/nodes/WHICH/routes           POST /v1/nodes/WHICH/{approve-routes,revoke-routes}
 ///   GET|PUT /v1/policy        GET /v1/policy/tailnet (what policies are applied to)
 ///
 /// WHICH is an id, a name, an address or a node key. Errors are {"error": "a sentence"}.

@@ -52,6 +52,7 @@ struct NodeInfo {
     std::vector<Endpoint> endpoints;
     int home_derp = 0;
     std::vector<IpPrefix> advertised_routes, approved_routes;
+    std::vector<IpPrefix> primary_routes; ///< of those in force
 };
 struct RegisterNode {
     std::string id, user;
@@ -61,6 +62,22 @@ struct RenameNode {
 };
 struct TagNode {
     std::vector<std::string> tags;
+};
+
+/// One route of one node.
+struct RouteInfo {
+    std::int64_t node = 0;
+    std::string name; ///< of the node
+    IpPrefix route;
+    bool offered = false, approved = false;
+    std::string decided_by; ///< "hand" or "policy"; "" when nobody has decided
+    bool primary = false;   ///< packets of this route go through this node
+    std::string health;     ///< of the router, in a word or two
+    std::string problem;    ///< why nobody can approve it
+};
+struct ChangeRoutes {
+    std::vector<std::string> routes;
+    bool all = false; ///< what it offers, or what is approved
 };
 
 struct Failure {
@@ -111,7 +128,8 @@ struct JsonFields<admin::NodeInfo> {
         field("created", &S::created), field("os", &S::os), field("clientVersion", &S::client_version),
         field("nodeKey", &S::node_key), field("machineKey", &S::machine_key), field("discoKey", &S::disco_key),
         field("endpoints", &S::endpoints), field("homeDerp", &S::home_derp),
-        field("advertisedRoutes", &S::advertised_routes), field("approvedRoutes", &S::approved_routes));
+        field("advertisedRoutes", &S::advertised_routes), field("approvedRoutes", &S::approved_routes),
+        field("primaryRoutes", &S::primary_routes));
 };
 template <>
 struct JsonFields<admin::RegisterNode> {
@@ -125,6 +143,19 @@ struct JsonFields<admin::RenameNode> {
 template <>
 struct JsonFields<admin::TagNode> {
     static constexpr auto fields = field_table(field("tags", &admin::TagNode::tags));
+};
+template <>
+struct JsonFields<admin::RouteInfo> {
+    using S = admin::RouteInfo;
+    static constexpr auto fields = field_table(
+        field("node", &S::node), field("name", &S::name), field("route", &S::route), field("offered", &S::offered),
+        field("approved", &S::approved), field("decidedBy", &S::decided_by), field("primary", &S::primary),
+        field("health", &S::health), field("problem", &S::problem, Omit::Empty));
+};
+template <>
+struct JsonFields<admin::ChangeRoutes> {
+    using S = admin::ChangeRoutes;
+    static constexpr auto fields = field_table(field("routes", &S::routes), field("all", &S::all));
 };
 template <>
 struct JsonFields<admin::Failure> {

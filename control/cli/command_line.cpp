@@ -7,6 +7,7 @@
 #include "control/admin/messages.hpp"
 #include "control/cli/admin_client.hpp"
 #include "control/cli/policy_commands.hpp"
+#include "control/cli/route_commands.hpp"
 #include "control/cli/table.hpp"
 
 #include <CLI/CLI.hpp>
@@ -112,25 +113,39 @@ Outcome revoke_key(const Words& words) {
                   fmt::format("revoked key {}", words.name));
 }
 
-Outcome list_nodes(const Words& words) {
-    return list<NodeInfo>(
-        words, "/v1/nodes", {"ID", "NAME", "ADDRESS", "OWNER", "OS", "STATE", "LAST SEEN"}, [](const NodeInfo& node) {
-            std::string state = node.expired ? "expired" : node.online ? "online" : "offline";
-            return std::vector<std::string>{std::to_string(node.id),
-                                            node.name,
-                                            node.addresses.empty() ? "-" : node.addresses.front().text(),
-                                            node.tags.empty() ? dash(node.user) : join(node.tags, ","),
-                                            dash(node.os),
-                                            state,
-                                            node.online ? "-" : pretty_time(node.last_seen)};
-        });
-}
-
 template <typename T>
 std::vector<std::string> texts(const std::vector<T>& things) {
     std::vector<std::string> out;
     for (const auto& thing : things) out.push_back(thing.text());
     return out;
+}
+
+// Up to two, and how many more.
+std::string some_routes(const std::vector<IpPrefix>& routes) {
+    if (routes.empty()) return "-";
+    auto shown = texts(routes);
+    if (shown.size() <= 2) return join(shown, ",");
+    return fmt::format("{},{} and {} more", shown[0], shown[1], shown.size() - 2);
+}
+
+Outcome list_nodes(const Words& words) {
+    return list<NodeInfo>(words, "/v1/nodes", {"ID", "NAME", "ADDRESS", "OWNER", "OS", "STATE", "LAST SEEN", "ROUTES"},
+                          [](const NodeInfo& node) {
+                              std::string state = node.expired ? "expired" : node.online ? "online" : "offline";
+                              std::vector<IpPrefix> routes; // in force
+                              std::set_intersection(node.approved_routes.begin(), node.approved_routes.end(),
+                                                    node.advertised_routes.begin(), node.advertised_routes.end(),
+                                                    std::back_inserter(routes));
+                              return std::vector<std::string>{
+                                  std::to_string(node.id),
+                                  node.name,
+                                  node.addresses.empty() ? "-" : node.addresses.front().text(),
+                                  node.tags.empty() ? dash(node.user) : join(node.tags, ","),
+                                  dash(node.os),
+                                  state,
+                                  node.online ? "-" : pretty_time(node.last_seen),
+                                  some_routes(routes)};
+                          });
 }
 
 std::string node_path(const Words& words) {
@@ -160,6 +175,7 @@ Outcome show_node(const Words& words) {
                          {"Home DERP:", node->home_derp == 0 ? "-" : std::to_string(node->home_derp)},
                          {"Routes offered:", dash(join(texts(node->advertised_routes), ", "))},
                          {"Routes approved:", dash(join(texts(node->approved_routes), ", "))},
+                         {"Primary router of:", dash(join(texts(node->primary_routes), ", "))},
                          {"Node key:", node->node_key},
                          {"Machine key:", node->machine_key}});
 }
@@ -210,7 +226,7 @@ Outcome set_policy(const Words& words) {
 
 // The commands, with the chosen one in `chosen`.
 void declare(CLI::App& app, Words& words, std::function<Outcome(const Words&)>& chosen, PolicyWords& policy_words,
-             PolicyCommand& policy_command) {
+             PolicyCommand& policy_command, RouteWords& route_words, RouteCommand& route_command) {
     app.require_subcommand(1);
     app.add_option("--socket", words.socket, "the server's Unix socket")->capture_default_str()->each([&words](auto&&) {
         words.socket_is_given = true;
@@ -268,6 +284,8 @@ void declare(CLI::App& app, Words& words, std::function<Outcome(const Words&)>& 
     enrol->add_option("ID,--key", words.registration, "as the page that the node showed says")->required();
     enrol->add_option("--user", words.user, "who owns it")->required();
 
+    declare_route_commands(*nodes, route_words, route_command);
+
     auto* policy = group("policy", "who may reach what");
     command(policy, "get", "print the policy in force", get_policy);
     command(policy, "set", "put a policy in force", set_policy)
@@ -288,7 +306,10 @@ int run_command_line(int argc, char** argv, const ServeFunction& serve) {
     policy_words.socket = &words.socket;
     policy_words.socket_is_given = &words.socket_is_given;
     PolicyCommand policy_command;
-    declare(app, words, chosen, policy_words, policy_command);
+    RouteWords route_words;
+    route_words.socket = &words.socket;
+    RouteCommand route_command;
+    declare(app, words, chosen, policy_words, policy_command, route_words, route_command);
     bool serving = false;
     auto* server = app.add_subcommand("serve", "run the server");
     server->fallthrough();
@@ -325,6 +346,8 @@ int run_command_line(int argc, char** argv, const ServeFunction& serve) {
         } else {
             outcome = answer.error();
         }
+    } else if (route_command) {
+        outcome = route_command();
     } else {
         outcome = chosen(words);
     }

@@ -87,8 +87,9 @@ News news_of(const NodeEvent& event) {
     const Node& after = *event.after;
     bool expired_now = event.before != event.after && before == after; // time alone made the difference
     NodeChange change = expired_now ? NodeChange::Full : difference(before, after);
-    if (change == NodeChange::None) return {};
-    bool itself = before.record != after.record || before.report.routable_ips != after.report.routable_ips;
+    NodeRecord same_routes = before.record;
+    take_routes(same_routes, after.record);
+    bool itself = same_routes != after.record || before.report.routable_ips != after.report.routable_ips;
     return {change, expired_now || itself};
 }
 
@@ -242,6 +243,15 @@ const SharedText& MapComposer::keep_alive(MapCompression compression) {
     return compression == MapCompression::Zstd ? kZstd : kPlain;
 }
 
+SharedText MapComposer::question(const wire::PingRequest& question, MapCompression compression) {
+    wire::MapResponse frame;
+    frame.keep_alive = true;
+    frame.ping_request = question;
+    std::string json = wire::write_map_response(frame);
+    if (compression == MapCompression::Zstd) json = compressed(json);
+    return shared(length_prefix(json.size()) + json);
+}
+
 SharedText MapComposer::whole_frame(std::string json, MapCompression compression) {
     if (compression == MapCompression::None) return shared(length_prefix(json.size()) + json);
     if (auto at = frames_.find(json); at != frames_.end()) {
@@ -279,6 +289,7 @@ FramePieces MapComposer::full(MapViewer& viewer, const WallTime& now) {
         }
 
     NodeView own = look(viewer.id, *self);
+    viewer.own_look = is_special(*self) ? own.text() : "";
     std::string head =
         fmt::format(R"({{"ControlTime":"{}","Node":{},"DERPMap":{},"DNSConfig":{},"Domain":)", now.text(),
                     self_json(*self, tailnet_.fqdn(*self), own, now), *viewer.derp_map, fixed_.dns_json);
@@ -374,6 +385,9 @@ FramePieces MapComposer::delta(MapViewer& viewer, const WallTime& now) {
             for (NodeId id : *viewer.view) check(id);
         else
             for (NodeId id : routers_) check(id);
+        std::string own_look = is_special(*self) ? look(viewer.id, *self).text() : "";
+        viewer.self_changed = viewer.self_changed || own_look != viewer.own_look;
+        viewer.own_look = std::move(own_look);
         if (viewer.derp_map != derp_map_) {
             viewer.derp_map = derp_map_;
             out += R"(,"DERPMap":)" + *derp_map_;

@@ -29,6 +29,7 @@ struct MapViewer {
     bool started = false;                               ///< the full map has been sent
     std::vector<std::pair<NodeId, NodeChange>> changed; ///< not told yet; may name a node more than once
     bool self_changed = false;
+    std::string own_look; ///< NodeView::text() of itself, as told; "" for the plain one
 
     CompiledPolicy::NodeList view; ///< as told
     std::uint64_t generation = 0;  ///< of the policy that was told
@@ -81,6 +82,8 @@ public:
     /// What the viewer has not been told. Empty when there is nothing.
     FramePieces delta(MapViewer& viewer, const WallTime& now);
     static const SharedText& keep_alive(MapCompression compression);
+    /// A keep-alive that asks something: clients do not look at their peers again for it (control-protocol.md 5.3).
+    static SharedText question(const wire::PingRequest& question, MapCompression compression);
 
     struct Counters {
         std::uint64_t nodes_serialised = 0, chunks_compressed = 0, frames_compressed = 0, frames_shared = 0;

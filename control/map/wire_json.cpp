@@ -124,6 +124,14 @@ wire::DnsConfig magic_dns(const std::string& base_domain) {
     return config;
 }
 
+void take_routes(NodeRecord& into, const NodeRecord& from) {
+    into.approved_routes = from.approved_routes;
+    into.policy_routes = from.policy_routes;
+    into.revoked_routes = from.revoked_routes;
+    into.primary_routes = from.primary_routes;
+    into.router_since = from.router_since;
+}
+
 NodeChange difference(const Node& before, const Node& after) {
     NodeRecord a = before.record;
     const NodeRecord& b = after.record;
@@ -135,12 +143,16 @@ NodeChange difference(const Node& before, const Node& after) {
     a.auth_key = b.auth_key; // nobody sees it
     a.ephemeral = b.ephemeral;
     a.name_is_fixed = b.name_is_fixed;
+    take_routes(a, b); // who may use them is the policy's to say: it says so when it is compiled
     if (a != b || before.report.hostinfo != after.report.hostinfo) {
-        // The Hostinfo that peers see is a part of it, and NetInfo, which changes most, is not.
+        // The Hostinfo that peers see is a part of it, without NetInfo, which changes most, and the routes.
         auto old_info = wire::parse_hostinfo(before.report.hostinfo);
         auto new_info = wire::parse_hostinfo(after.report.hostinfo);
-        if (old_info) old_info->net_info.reset();
-        if (new_info) new_info->net_info.reset();
+        for (auto* info : {&old_info, &new_info})
+            if (*info) {
+                (*info)->net_info.reset();
+                (*info)->routable_ips.clear(); // the offer is between the node and us
+            }
         if (a != b || !old_info || !new_info || !(*old_info == *new_info)) return NodeChange::Full;
     }
     if (before.report.endpoints != after.report.endpoints) change = change | NodeChange::Endpoints;

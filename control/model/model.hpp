@@ -64,7 +64,11 @@ struct NodeRecord {
     AuthKeyId auth_key = 0; ///< 0: approved by hand
     WallTime created;
     WallTime key_expiry;                   ///< zero: never
-    std::vector<IpPrefix> approved_routes; ///< sorted
+    std::vector<IpPrefix> approved_routes; ///< sorted, as the lists below; offered or not
+    std::vector<IpPrefix> policy_routes;   ///< those of the approved that the policy approved, not a person
+    std::vector<IpPrefix> revoked_routes;  ///< taken away by a person: the policy does not approve them again
+    std::vector<IpPrefix> primary_routes;  ///< those that it was chosen as the primary of
+    WallTime router_since;                 ///< when it last began to be a router, or to be one again; zero: ever since
 
     bool is_tagged() const { return !tags.empty(); }
     bool expired(const WallTime& now) const { return !key_expiry.is_zero() && key_expiry <= now; }

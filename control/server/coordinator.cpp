@@ -1,4 +1,5 @@
-// control/server/coordinator.cpp - decisions to disk, policy and time. The streams: map_streams.cpp.
+// control/server/coordinator.cpp - decisions to disk, policy and time. The streams: map_streams.cpp; routes:
+// routes.cpp.
 #include "control/server/coordinator.hpp"
 
 #include "base/file.hpp"
@@ -45,8 +46,10 @@ Coordinator::Coordinator(Reactor& reactor, ControlConfig config, std::unique_ptr
     : reactor_(reactor), config_(std::move(config)), policy_(std::move(policy)), store_(std::move(store)),
       tailnet_(settings_of(config_), std::move(stored), owners_in(policy_), WallTime::now()),
       composer_(tailnet_, std::move(fixed)), flush_timer_(reactor), tailnet_timer_(reactor), report_timer_(reactor),
-      policy_done_(reactor), registrations_(reactor), journal_(*store_, runner_on(reactor, writer_)) {
-    composer_.set_policy(compile_for(policy_, tailnet_.snapshot(), nullptr));
+      policy_done_(reactor), registrations_(reactor), started_(reactor.now()),
+      route_watch_(reactor, route_watch_server()), journal_(*store_, runner_on(reactor, writer_)) {
+    composer_.set_policy(compile_for(policy_, tailnet_.snapshot(), nullptr, router_standings()));
+    settle_routes();
     arm_timer();
 }
 
@@ -141,38 +144,18 @@ Task<void> Coordinator::compile_policy() {
         auto pause = std::max(3 * last_compile_, Duration{std::chrono::milliseconds{2}});
         co_await reactor_.sleep(pause);
         policy_stale_ = false;
-        auto work = [document = policy_, snapshot = tailnet_.snapshot(), before = composer_.policy()] {
-            return compile_for(document, snapshot, before);
-        };
+        auto work = [document = policy_, snapshot = tailnet_.snapshot(), before = composer_.policy(),
+                     standings = router_standings()] { return compile_for(document, snapshot, before, standings); };
         TimePoint begin = reactor_.now();
         auto compiled = co_await reactor_.worker(std::move(work));
         last_compile_ = reactor_.now() - begin;
         ++compiles_total_;
         composer_.set_policy(std::move(compiled));
-        approve_routes_by_policy();
+        settle_routes();
         policy_done_.notify();
         wake_all();
     }
     compiling_ = false;
-}
-
-void Coordinator::approve_routes_by_policy() {
-    const auto& approvers = policy_->auto_approvers;
-    if (approvers.routes.empty() && approvers.exit_node.empty()) return;
-    bool changed = false;
-    for (const auto& [id, node] : std::map<NodeId, NodePtr>{tailnet_.nodes()}) {
-        if (!composer_.knows(id)) continue;
-        auto routes = node->record.approved_routes;
-        for (const IpPrefix& route : node->report.routable_ips)
-            if (std::find(routes.begin(), routes.end(), route) == routes.end() &&
-                composer_.policy()->approves_route(id, route))
-                routes.push_back(route);
-        if (routes.size() == node->record.approved_routes.size()) continue;
-        changed = changed || static_cast<bool>(tailnet_.set_approved_routes(id, std::move(routes)));
-    }
-    if (!changed) return;
-    auto task = [](Coordinator* self) -> Task<void> { (void)co_await self->commit(); }; // it has logged
-    spawn(reactor_, "approve routes", task(this));
 }
 
 Task<Result<void>> Coordinator::set_policy(std::string text) {
@@ -252,6 +235,8 @@ std::string Coordinator::metrics() const {
     gauge("tailrace_control_nodes_online", "Nodes that are online.", online);
     gauge("tailrace_control_users", "Users in the tailnet.", tailnet_.users().size());
     gauge("tailrace_control_map_streams", "Open map streams.", streams_.size());
+    counter("tailrace_control_route_questions_total", "Times a router or a peer of it was asked whether it is there.",
+            route_watch_.questions());
     gauge("tailrace_control_pending_registrations", "Machines that wait for approval.", tailnet_.pending_count());
     counter("tailrace_control_registrations_total", "Successful register requests.", registrations_total_);
     counter("tailrace_control_map_streams_total", "Map streams ever opened.", streams_total_);

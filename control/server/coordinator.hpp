@@ -5,9 +5,12 @@
 #include "base/io/reactor.hpp"
 #include "control/config/config.hpp"
 #include "control/map/composer.hpp"
+#include "control/routes/route_watch.hpp"
+#include "control/server/policy_input.hpp"
 #include "control/store/journal.hpp"
 #include "control/tailnet/tailnet_state.hpp"
 
+#include <deque>
 #include <memory>
 #include <unordered_map>
 
@@ -46,6 +49,12 @@ public:
     /// Reads policy_file again.
     void reload_policy_file();
 
+    /// An answer to a question that went into a map stream.
+    void on_answer(const MachineKey& machine, const std::string& token, const std::string& body);
+    std::optional<RouteHealth::State> route_state(NodeId id) const { return route_watch_.state(id); }
+    /// Done when the policy in force knows everything that was decided before.
+    Task<void> settled();
+
     /// Prometheus text.
     std::string metrics() const;
     bool healthy() const { return healthy_; }
@@ -58,6 +67,7 @@ private:
         MapViewer viewer;
         Event wake;
         bool over = false;
+        std::deque<SharedText> questions; ///< frames for this client alone
         std::shared_ptr<Http2Exchange> exchange;
     };
 
@@ -69,7 +79,13 @@ private:
     void flush_wakes();
     void policy_is_stale();
     Task<void> compile_policy();
-    void approve_routes_by_policy();
+    RouteWatch::Server route_watch_server();
+    std::vector<NodeId> witnesses_of(NodeId router, std::size_t most) const;
+    RouterStandings router_standings() const;
+    void settle_routes();
+    bool approve_routes_by_policy();
+    bool note_primaries();
+    void commit_later(const char* name);
     void arm_timer();
     void on_timer();
     Task<bool> write_pieces(std::shared_ptr<MapStream> stream, FramePieces pieces);
@@ -93,6 +109,10 @@ private:
     Event registrations_; // somebody was approved
     bool policy_stale_ = false, compiling_ = false, stopping_ = false, healthy_ = true;
     Duration last_compile_{};
+    TimePoint started_;
+    RouteWatch route_watch_;
+    std::map<NodeId, NodePtr> looked_at_; ///< for autoApprovers, under this policy:
+    std::shared_ptr<const Document> looked_at_under_;
     std::uint64_t registrations_total_ = 0, streams_total_ = 0, frames_total_ = 0, compiles_total_ = 0;
     WorkerThread writer_; // before the journal that uses it
     Journal journal_;

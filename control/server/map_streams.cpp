@@ -3,6 +3,7 @@
 #include "control/server/coordinator.hpp"
 
 #include "base/random.hpp"
+#include "control/routes/route_rules.hpp"
 
 #include <algorithm>
 
@@ -20,6 +21,15 @@ constexpr auto kFirstNews = std::chrono::milliseconds{3};
 } // namespace
 
 Task<void> Coordinator::lite_update(NodeId id, wire::MapRequest request) {
+    if (auto offered = request.hostinfo.value.routable_ips.size(); offered > kMostRoutes)
+        log::warn("a node offers more routes than are looked at",
+                  {{"node", id}, {"offers", offered}, {"most", kMostRoutes}});
+    const auto& flags = request.debug_flags;
+    bool restarting = std::find(flags.begin(), flags.end(), wire::kRestartingFlag) != flags.end();
+    route_watch_.tell([&](RouteHealth& health, TimePoint now) {
+        health.on_word(now, id);
+        if (restarting) health.on_restart_announced(now, id);
+    });
     tailnet_.on_report(WallTime::now(), id, request);
     (void)co_await commit(); // it has logged
     if (!journal_.has_reports()) co_return;
@@ -106,11 +116,13 @@ Task<void> Coordinator::stream_map(NodeId id, wire::MapRequest request, std::sha
     exchange->on_closed([weak] {
         if (auto open = weak.lock()) open->wake.notify();
     });
+    route_watch_.tell([id](RouteHealth& health, TimePoint now) { health.on_word(now, id); });
     tailnet_.on_stream_begin(WallTime::now(), id, request);
     (void)co_await commit(); // a report: nothing that could fail
 
     HttpHeaders headers{{"content-type", "application/json"}};
     bool alive = static_cast<bool>(exchange->start(200, headers));
+    bool is_known = false; // to the route watch: when it has the map it can be asked
     TimePoint keep_alive_at = reactor_.now() + keep_alive_interval();
     while (alive && !stream->over && !exchange->closed() && !stopping_) {
         FramePieces pieces;
@@ -119,8 +131,15 @@ Task<void> Coordinator::stream_map(NodeId id, wire::MapRequest request, std::sha
             pieces =
                 stream->viewer.started ? composer_.delta(stream->viewer, now) : composer_.full(stream->viewer, now);
         }
+        if (!stream->questions.empty() && stream->viewer.started) {
+            pieces.push_back(std::move(stream->questions.front()));
+            stream->questions.pop_front();
+        }
         if (!pieces.empty()) {
+            bool first = !std::exchange(is_known, true);
             alive = co_await write_pieces(stream, std::move(pieces));
+            if (first && alive)
+                route_watch_.tell([id](RouteHealth& health, TimePoint now) { health.on_stream_begin(now, id); });
             keep_alive_at = reactor_.now() + keep_alive_interval();
             continue; // more may have happened meanwhile
         }
@@ -137,6 +156,7 @@ Task<void> Coordinator::stream_map(NodeId id, wire::MapRequest request, std::sha
     if (at == streams_.end() || at->second != stream) co_return; // replaced: the node is still online
     streams_.erase(at);
     if (stopping_) co_return; // it was online when we went: nobody shall flap
+    route_watch_.tell([id](RouteHealth& health, TimePoint now) { health.on_stream_end(now, id); });
     tailnet_.on_stream_end(WallTime::now(), id);
     arm_timer();
 }
@@ -152,6 +172,7 @@ Task<FramePieces> Coordinator::map_once(NodeId id, MapCompression compression) {
 
 Task<void> Coordinator::stop() {
     stopping_ = true;
+    route_watch_.stop();
     for (auto& [id, stream] : streams_) stream->wake.notify();
     journal_.flush_reports();
     while (!journal_.idle()) co_await reactor_.sleep(std::chrono::milliseconds{2});

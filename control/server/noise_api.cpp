@@ -104,6 +104,10 @@ Task<void> dispatch(Call call) {
     if (is("POST", "/machine/map")) co_return co_await on_map(call);
     if (is("POST", "/machine/set-dns")) co_return co_await on_set_dns(call);
     HttpResponse response;
+    if (path == "/machine/ping-response" && (method == "HEAD" || method == "POST")) {
+        call.coordinator.on_answer(call.machine, call.request().query("id"), call.request().body);
+        co_return co_await answer(call, std::move(response));
+    }
     if (is("GET", "/machine/whoami"))
         response = plain(200, fmt::format("machine {}", call.machine.text()));
     else if (is("POST", "/machine/update-health"))

@@ -3,15 +3,14 @@
 #include "policy/check.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 namespace tailrace {
 
 std::vector<IpPrefix> routes_in_force(const Node& node) {
     std::vector<IpPrefix> routes;
-    for (const IpPrefix& route : node.record.approved_routes)
-        if (std::find(node.report.routable_ips.begin(), node.report.routable_ips.end(), route) !=
-            node.report.routable_ips.end())
-            routes.push_back(route);
+    std::set_intersection(node.record.approved_routes.begin(), node.record.approved_routes.end(),
+                          node.report.routable_ips.begin(), node.report.routable_ips.end(), std::back_inserter(routes));
     return routes;
 }
 
@@ -20,7 +19,7 @@ TailnetUser policy_user(const User& user) {
     return {user.id, has_domain ? user.name : user.name + "@", UserRole::Member};
 }
 
-Tailnet policy_tailnet(const Snapshot& snapshot) {
+Tailnet policy_tailnet(const Snapshot& snapshot, const RouterStandings& standings) {
     Tailnet tailnet;
     for (const auto& [id, user] : snapshot.users) tailnet.users.push_back(policy_user(*user));
     for (const auto& [id, node] : snapshot.nodes) {
@@ -30,7 +29,13 @@ Tailnet policy_tailnet(const Snapshot& snapshot) {
         out.tags = node->record.tags;
         out.addresses = {node->record.v4, node->record.v6};
         out.routes = routes_in_force(*node);
-        out.online = node->report.online;
+        std::set_intersection(out.routes.begin(), out.routes.end(), node->record.primary_routes.begin(),
+                              node->record.primary_routes.end(), std::back_inserter(out.primaries));
+        auto standing = standings.find(id);
+        out.online = standing == standings.end() ? node->report.online : standing->second.online;
+        out.steady = standing == standings.end() || standing->second.steady;
+        if (!node->record.router_since.is_zero())
+            out.router_since = node->record.router_since.minus(WallTime::from_unix(0)).count();
         out.name = node->record.given_name;
     }
     return tailnet;
@@ -42,19 +47,9 @@ Result<Document> check_policy(const std::string& text, const Snapshot& snapshot)
 
 std::shared_ptr<const CompiledPolicy> compile_for(std::shared_ptr<const Document> document,
                                                   std::shared_ptr<const Snapshot> snapshot,
-                                                  std::shared_ptr<const CompiledPolicy> before) {
-    Tailnet tailnet = policy_tailnet(*snapshot);
-    if (before) {
-        const Tailnet* last = &before->tailnet();
-        auto old = last->nodes.begin();
-        for (TailnetNode& node : tailnet.nodes) {
-            while (old != last->nodes.end() && old->id < node.id) ++old;
-            if (old == last->nodes.end() || old->id != node.id) continue;
-            for (const IpPrefix& route : old->primaries)
-                if (std::find(node.routes.begin(), node.routes.end(), route) != node.routes.end())
-                    node.primaries.push_back(route);
-        }
-    }
+                                                  std::shared_ptr<const CompiledPolicy> before,
+                                                  const RouterStandings& standings) {
+    Tailnet tailnet = policy_tailnet(*snapshot, standings);
     choose_primaries(tailnet);
     auto compiled = CompiledPolicy::compile(std::move(document), std::move(tailnet), before.get());
     for (const TailnetNode& node : compiled->tailnet().nodes) { // answers are worked out when asked: ask here
@@ -73,7 +68,10 @@ bool concerns_policy(const NodeEvent& event) {
         before.record.approved_routes != after.record.approved_routes ||
         before.report.routable_ips != after.report.routable_ips)
         return true;
-    return before.report.online != after.report.online && !after.record.approved_routes.empty();
+    bool expired_now = event.before != event.after && before == after; // time alone made the difference
+    return (before.report.online != after.report.online || before.record.key_expiry != after.record.key_expiry ||
+            expired_now) &&
+           !after.record.approved_routes.empty();
 }
 
 } // namespace tailrace

@@ -4,16 +4,25 @@
 #include "policy/compile.hpp"
 
 #include <memory>
+#include <unordered_map>
 
 namespace tailrace {
 
-/// `before` is what was in force: it knows who is primary of which route, and where it is of the same document only
-/// what changed since is worked out. It may be null.
+/// Whether a node can be the primary of its routes now.
+struct RouterStanding {
+    bool online = true;
+    bool steady = true;
+};
+/// Of nodes with approved routes. For one that is missing, its report says whether it is online.
+using RouterStandings = std::unordered_map<NodeId, RouterStanding>;
+
+/// Where `before`, what was in force, is of the same document, only what changed since is worked out. It may be null.
 std::shared_ptr<const CompiledPolicy> compile_for(std::shared_ptr<const Document> document,
                                                   std::shared_ptr<const Snapshot> snapshot,
-                                                  std::shared_ptr<const CompiledPolicy> before);
+                                                  std::shared_ptr<const CompiledPolicy> before,
+                                                  const RouterStandings& standings = {});
 /// The tailnet as policies are applied to it, with the names of devices.
-Tailnet policy_tailnet(const Snapshot& snapshot);
+Tailnet policy_tailnet(const Snapshot& snapshot, const RouterStandings& standings = {});
 /// Checks a policy also against the users and nodes that there are, and runs its tests.
 Result<Document> check_policy(const std::string& text, const Snapshot& snapshot);
 /// A user as policies write it: alice@example.com, and alice@ for one whose name has no domain.

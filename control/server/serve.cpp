@@ -31,6 +31,9 @@ public:
     Task<void> run_until_signal();
 
     TailnetState& tailnet() override { return coordinator_->tailnet(); }
+    const TailnetState& tailnet() const override { return coordinator_->tailnet(); }
+    std::optional<RouteHealth::State> route_state(NodeId id) const override { return coordinator_->route_state(id); }
+    Task<void> settled() override { return coordinator_->settled(); }
     Task<Result<void>> commit() override { return coordinator_->commit_and_wake(); }
     std::string policy_text() const override { return coordinator_->policy_text(); }
     Task<Result<void>> set_policy(std::string text) override { return coordinator_->set_policy(std::move(text)); }

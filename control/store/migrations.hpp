@@ -68,6 +68,12 @@ CREATE TABLE reports (
     online      INTEGER NOT NULL
 );
 )"},
+    std::string_view{R"(
+ALTER TABLE nodes ADD COLUMN policy_routes TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE nodes ADD COLUMN revoked_routes TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE nodes ADD COLUMN primary_routes TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE nodes ADD COLUMN router_since TEXT NOT NULL DEFAULT '0001-01-01T00:00:00Z';
+)"},
 };
 
 } // namespace tailrace

@@ -153,20 +153,26 @@ struct SqliteStore::Impl {
         int fixed = node.name_is_fixed, ephemeral = node.ephemeral, authorized = node.authorized;
         std::string machine = node.machine_key.text(), key = node.node_key.text(), tags = json::write(node.tags),
                     v4 = node.v4.text(), v6 = node.v6.text(), created = node.created.text(),
-                    expiry = node.key_expiry.text(), routes = json::write(node.approved_routes);
+                    expiry = node.key_expiry.text(), routes = json::write(node.approved_routes),
+                    by_policy = json::write(node.policy_routes), revoked = json::write(node.revoked_routes),
+                    primary = json::write(node.primary_routes), since = node.router_since.text();
         sql << "INSERT INTO nodes(id, machine_key, node_key, hostname, given_name, name_is_fixed, user_id, tags, v4, "
-               "v6, ephemeral, authorized, auth_key_id, created, key_expiry, approved_routes) "
+               "v6, ephemeral, authorized, auth_key_id, created, key_expiry, approved_routes, "
+               "policy_routes, revoked_routes, primary_routes, router_since) "
                "VALUES(:id, :machine, :key, :hostname, :given, :fixed, :user, :tags, :v4, :v6, :ephemeral, "
-               ":authorized, :auth_key, :created, :expiry, :routes) "
+               ":authorized, :auth_key, :created, :expiry, :routes, :by_policy, :revoked, :primary, :since) "
                "ON CONFLICT(id) DO UPDATE SET machine_key = excluded.machine_key, node_key = excluded.node_key, "
                "hostname = excluded.hostname, given_name = excluded.given_name, "
                "name_is_fixed = excluded.name_is_fixed, user_id = excluded.user_id, tags = excluded.tags, "
                "v4 = excluded.v4, v6 = excluded.v6, ephemeral = excluded.ephemeral, "
                "authorized = excluded.authorized, auth_key_id = excluded.auth_key_id, "
-               "key_expiry = excluded.key_expiry, approved_routes = excluded.approved_routes",
+               "key_expiry = excluded.key_expiry, approved_routes = excluded.approved_routes, "
+               "policy_routes = excluded.policy_routes, revoked_routes = excluded.revoked_routes, "
+               "primary_routes = excluded.primary_routes, router_since = excluded.router_since",
             soci::use(id), soci::use(machine), soci::use(key), soci::use(node.hostname), soci::use(node.given_name),
             soci::use(fixed), soci::use(user), soci::use(tags), soci::use(v4), soci::use(v6), soci::use(ephemeral),
-            soci::use(authorized), soci::use(auth_key), soci::use(created), soci::use(expiry), soci::use(routes);
+            soci::use(authorized), soci::use(auth_key), soci::use(created), soci::use(expiry), soci::use(routes),
+            soci::use(by_policy), soci::use(revoked), soci::use(primary), soci::use(since);
         raise_counter("node", node.id);
     }
     void apply(const DeleteNode& op) {
@@ -233,7 +239,8 @@ struct SqliteStore::Impl {
                 "ephemeral, authorized, auth_key_id, created, key_expiry, approved_routes, "
                 "coalesce(disco_key, ''), coalesce(endpoints, '[]'), coalesce(home_derp, 0), "
                 "coalesce(cap_version, 0), coalesce(hostinfo, ''), coalesce(routable, '[]'), "
-                "coalesce(last_seen, created), coalesce(online, 0) "
+                "coalesce(last_seen, created), coalesce(online, 0), policy_routes, revoked_routes, primary_routes, "
+                "router_since "
                 "FROM nodes LEFT JOIN reports ON reports.node_id = nodes.id ORDER BY id");
         for (const auto& row : rows) {
             Node node;
@@ -265,6 +272,10 @@ struct SqliteStore::Impl {
             report.routable_ips = from_json<std::vector<IpPrefix>>(row.get<std::string>(21), "reports.routable");
             report.last_seen = parsed<WallTime>(row.get<std::string>(22), "reports.last_seen");
             report.online = row.get<std::string>(23) != "0";
+            record.policy_routes = from_json<std::vector<IpPrefix>>(row.get<std::string>(24), "nodes.policy_routes");
+            record.revoked_routes = from_json<std::vector<IpPrefix>>(row.get<std::string>(25), "nodes.revoked_routes");
+            record.primary_routes = from_json<std::vector<IpPrefix>>(row.get<std::string>(26), "nodes.primary_routes");
+            record.router_since = parsed<WallTime>(row.get<std::string>(27), "nodes.router_since");
             out.nodes.push_back(std::move(node));
         }
     }

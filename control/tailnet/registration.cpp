@@ -4,6 +4,7 @@
 
 #include "base/random.hpp"
 #include "base/text.hpp"
+#include "control/routes/route_rules.hpp"
 #include "control/tailnet/auth_key.hpp"
 
 #include <algorithm>
@@ -223,8 +224,7 @@ Result<NodePtr> TailnetState::admit(WallTime now, const MachineKey& machine, con
         (!record.name_is_fixed && dns_label(record.hostname) != dns_label(before->record.hostname)))
         record.given_name = free_name(record.hostname, record.id);
     if (!before && !request.hostinfo.empty()) {
-        for (const IpPrefix& route : hostinfo.routable_ips) node.report.routable_ips.push_back(route.masked());
-        std::sort(node.report.routable_ips.begin(), node.report.routable_ips.end());
+        node.report.routable_ips = offered_routes(hostinfo.routable_ips);
         node.report.hostinfo = wire::write_hostinfo(hostinfo);
     }
     NodeId id = record.id;

@@ -1,9 +1,10 @@
 // control/tailnet/tailnet_state.cpp - the state and what time and administrators do to it. Registration:
-// registration.cpp.
+// registration.cpp, routes: routes.cpp.
 #include "control/tailnet/tailnet_state.hpp"
 
 #include "base/random.hpp"
 #include "base/text.hpp"
+#include "control/routes/route_rules.hpp"
 #include "control/tailnet/auth_key.hpp"
 
 #include <algorithm>
@@ -68,6 +69,10 @@ void TailnetState::keep(NodeId id, NodePtr node) {
 NodePtr TailnetState::node_by_key(const NodeKey& key) const {
     auto at = by_node_key_.find(key);
     return at == by_node_key_.end() ? nullptr : node(at->second);
+}
+std::set<NodeId> TailnetState::nodes_of_machine(const MachineKey& machine) const {
+    auto at = by_machine_.find(machine);
+    return at == by_machine_.end() ? std::set<NodeId>{} : at->second;
 }
 UserPtr TailnetState::user(UserId id) const {
     auto at = users_.find(id);
@@ -235,9 +240,7 @@ void TailnetState::take_report(Node& node, const wire::MapRequest& request) {
         if (auto old = wire::parse_hostinfo(report.hostinfo); old && old->net_info) hostinfo.net_info = old->net_info;
     if (hostinfo.net_info && hostinfo.net_info->preferred_derp != 0)
         report.home_derp = hostinfo.net_info->preferred_derp;
-    report.routable_ips.clear();
-    for (const IpPrefix& route : hostinfo.routable_ips) report.routable_ips.push_back(route.masked());
-    std::sort(report.routable_ips.begin(), report.routable_ips.end());
+    report.routable_ips = offered_routes(hostinfo.routable_ips);
     report.hostinfo = wire::write_hostinfo(hostinfo);
     if (!hostinfo.hostname.empty()) node.record.hostname = hostinfo.hostname;
 }
@@ -457,17 +460,6 @@ Result<void> TailnetState::tag_node(NodeId id, std::vector<std::string> tags) {
     after.record.tags = std::move(tags);
     if (after.record.is_tagged()) after.record.key_expiry = {}; // tagged nodes do not expire
     put_node(std::move(after), true);
-    return {};
-}
-
-Result<void> TailnetState::set_approved_routes(NodeId id, std::vector<IpPrefix> routes) {
-    NodePtr before = node(id);
-    if (!before) return Error::make("there is no node {}", id);
-    std::sort(routes.begin(), routes.end());
-    routes.erase(std::unique(routes.begin(), routes.end()), routes.end());
-    Node after = *before;
-    after.record.approved_routes = std::move(routes);
-    if (after.record != before->record) put_node(std::move(after), true);
     return {};
 }
 

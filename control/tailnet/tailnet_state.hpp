@@ -39,6 +39,9 @@ struct TagOwners {
     std::function<bool(const std::vector<std::string>& tags, const std::string& tag)> tags_may;
 };
 
+/// Who says that a route may be used.
+enum class Approval { Person, Policy };
+
 /// The answer to a registration.
 struct RegisterDecision {
     wire::RegisterResponse response;
@@ -77,6 +80,7 @@ public:
     /// Null when there is none. The reference holds until the next change.
     const NodePtr& node(NodeId id) const;
     NodePtr node_by_key(const NodeKey& key) const;
+    std::set<NodeId> nodes_of_machine(const MachineKey& machine) const;
     UserPtr user_named(std::string_view name) const;
     UserPtr user(UserId id) const;
     std::shared_ptr<const Snapshot> snapshot();
@@ -115,7 +119,15 @@ public:
     Result<void> delete_node(NodeId id);
     Result<void> rename_node(NodeId id, std::string_view name);
     Result<void> tag_node(NodeId id, std::vector<std::string> tags);
-    Result<void> set_approved_routes(NodeId id, std::vector<IpPrefix> routes);
+    /// An exit route brings that of the other family along. What the policy approves is left out where a person has
+    /// revoked it, or nobody may have it; a person's word stands above the policy's.
+    Result<void> approve_routes(WallTime now, NodeId id, std::vector<IpPrefix> routes, Approval by);
+    Result<void> revoke_routes(WallTime now, NodeId id, std::vector<IpPrefix> routes);
+    std::optional<std::string> route_problem(const IpPrefix& route) const;
+    /// Which node is the primary of what, to be known after a restart.
+    void set_primary_routes(NodeId id, std::vector<IpPrefix> routes);
+    /// It was away, and leads no group of routers before those that stayed.
+    void on_router_back(WallTime now, NodeId id);
     Result<NodePtr> approve_registration(WallTime now, std::string_view pending_id, std::string_view user);
     bool is_pending(std::string_view id) const { return pending_.find(id) != pending_.end(); }
     std::size_t pending_count() const { return pending_.size(); }
@@ -152,6 +164,7 @@ private:
     RegisterDecision success(const Node& node) const;
     NodePtr node_of_machine(const MachineKey& machine, UserId owner) const;
 
+    Result<void> put_routes(WallTime now, const Node& before, Node after);
     void put_node(Node node, bool durable);
     void remove_node(NodeId id);
     void put_user(UserId id, UserPtr user);

@@ -28,6 +28,9 @@ enum class EndpointType : int {
     Explicit = 5,
 };
 
+/// Among the debug flags of a node that ends and will be back in a moment. Servers that do not know it ignore it.
+inline constexpr std::string_view kRestartingFlag = "tailrace-restarting";
+
 struct MapRequest {
     int version = 0;
     std::string compress; ///< "zstd" or ""

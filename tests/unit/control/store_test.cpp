@@ -34,6 +34,10 @@ NodePtr some_node(NodeId id) {
     node.record.ephemeral = true;
     node.record.created = *WallTime::parse("2026-01-02T03:04:05.123456789Z");
     node.record.approved_routes = {*IpPrefix::parse("10.0.0.0/8")};
+    node.record.policy_routes = node.record.approved_routes;
+    node.record.revoked_routes = {*IpPrefix::parse("10.1.0.0/16")};
+    node.record.primary_routes = node.record.approved_routes;
+    node.record.router_since = *WallTime::parse("2026-01-03T03:04:05Z");
     node.report.disco_key = DiscoPrivateKey::generate().public_key();
     node.report.endpoints = {*Endpoint::parse("1.2.3.4:41641"), *Endpoint::parse("[2001:db8::1]:41641")};
     node.report.home_derp = 900;

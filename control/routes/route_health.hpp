@@ -1,0 +1,109 @@
+// control/routes/route_health.hpp - which of the routers that share a route are there now. Pure: it is told the time
+// and what happened; the caller carries out take_actions().
+//
+// Only routers with a rival are watched: for the others it makes no difference. A watched router is asked every
+// kProbeEvery over its map stream, and any request of it is an answer too. When it has said nothing for kDoubtAfter, or
+// its stream ended, peers of it are asked whether they reach it, for control may be the one that is cut off: what a
+// peer has heard of it by a relay or over the internet counts like its own word. Silence on both ways for kGoneAfter
+// means that it is gone. Only its own word brings it back.
+//
+//   power cut, partition     no answer to 3 questions, no peer hears it     gone after kGoneAfter at most
+//   killed                   its stream ends, no peer hears it              gone kEndedGrace after that
+//   cut off from us only     no answer, but peers hear it                   stays as long as they do
+//   orderly restart          it says so before its stream ends              stays for kRestartHold
+//
+// The primary of a route stays it for as long as it is there; nobody who comes back takes over. Who comes back is on
+// probation: it can be chosen, but after everybody steady. The first time for kProbation, and twice as long each time
+// that it goes again within kFlapMemory of its return.
+#pragma once
+#include "base/time.hpp"
+#include "control/model/model.hpp"
+
+#include <map>
+#include <optional>
+#include <utility>
+#include <vector>
+
+namespace tailrace {
+
+class RouteHealth {
+public:
+    static constexpr auto kProbeEvery = std::chrono::milliseconds{1200};
+    static constexpr auto kDoubtAfter = 2 * kProbeEvery;
+    static constexpr auto kGoneAfter = 3 * kProbeEvery;
+    static constexpr auto kEndedGrace = kGoneAfter - kProbeEvery;
+    static constexpr auto kRestartHold = std::chrono::seconds{10};
+    static constexpr auto kProbation = std::chrono::seconds{10};
+    static constexpr auto kMostProbation = std::chrono::minutes{5};
+    static constexpr auto kFlapMemory = std::chrono::minutes{10};
+
+    enum class State {
+        Steady,
+        Probation,  ///< back, but not for long enough
+        Doubted,    ///< says nothing at the moment; keeps what it has
+        Witnessed,  ///< says nothing to us, but peers hear it
+        Restarting, ///< said that it would be away for a moment, or we were
+        Gone,
+    };
+    struct Standing {
+        bool there = false, steady = false;
+    };
+    struct Action {
+        enum class Kind { AskRouter, AskPeers, EndStream };
+        Kind kind;
+        NodeId router = 0;
+        auto operator<=>(const Action&) const = default;
+    };
+    /// What is known of a router when it begins to be watched.
+    struct Start {
+        bool has_stream = false;
+        bool was_online = false;             ///< its stream ended a moment ago
+        std::optional<TimePoint> hold_until; ///< it may be away until then
+    };
+
+    /// From now on these are watched, and no others.
+    void watch(TimePoint now, const std::map<NodeId, Start>& routers);
+
+    void on_stream_begin(TimePoint now, NodeId id);
+    void on_stream_end(TimePoint now, NodeId id);
+    /// An answer, or any other request of it.
+    void on_word(TimePoint now, NodeId id);
+    /// A peer reached it just now.
+    void on_witness(TimePoint now, NodeId id);
+    /// It ends, and will be back within kRestartHold.
+    void on_restart_announced(TimePoint now, NodeId id);
+    void on_timer(TimePoint now);
+    std::optional<TimePoint> next_timer() const { return due_; }
+
+    std::vector<Action> take_actions();
+    /// Whether anybody's chance to be chosen has changed since the last call.
+    bool take_changed() { return std::exchange(changed_, false); }
+    /// Who came back since the last call.
+    std::vector<NodeId> take_returned() { return std::exchange(returned_, {}); }
+    /// What a choice goes by.
+    std::optional<Standing> standing(NodeId id) const;
+    /// For people. Nothing for one that is not watched.
+    std::optional<State> state(TimePoint now, NodeId id) const;
+
+private:
+    struct Router {
+        bool has_stream = false, gone = false, witnessed = false;
+        TimePoint heard, asked, asked_peers;
+        std::optional<TimePoint> hold_until;
+        std::optional<TimePoint> steady_at; ///< the end of a probation that runs
+        TimePoint returned;
+        int falls = 0; ///< that are remembered
+    };
+    TimePoint next_of(const Router& router) const;
+    void hasten(TimePoint now, const Router& router);
+    void look_at(TimePoint now, NodeId id, Router& router);
+    void heard(TimePoint now, NodeId id, Router& router);
+
+    std::map<NodeId, Router> routers_;
+    std::optional<TimePoint> due_; ///< when on_timer() should come next
+    std::vector<Action> actions_;
+    std::vector<NodeId> returned_;
+    bool changed_ = false;
+};
+
+} // namespace tailrace

@@ -1,0 +1,165 @@
+// control/server/routes.cpp - the coordinator's part in routes: what the policy approves by itself, who is primary, and
+// whom to ask whether it is there. The rules themselves: routes/, tailnet/routes.cpp, policy/.
+#include "control/server/coordinator.hpp"
+
+#include "base/random.hpp"
+#include "control/routes/route_rules.hpp"
+
+#include <algorithm>
+
+namespace tailrace {
+
+namespace {
+
+constexpr std::size_t kMostQuestions = 16; // that wait for one slow stream
+
+} // namespace
+
+RouteWatch::Server Coordinator::route_watch_server() {
+    RouteWatch::Server server;
+    auto scheme = config_.server_url.find("://");
+    server.authority = scheme == std::string::npos ? config_.server_url : config_.server_url.substr(scheme + 3);
+    server.ask = [this](NodeId to, const wire::PingRequest& question) {
+        auto at = streams_.find(to);
+        if (at == streams_.end() || at->second->questions.size() >= kMostQuestions) return;
+        at->second->questions.push_back(MapComposer::question(question, at->second->viewer.compression));
+        at->second->wake.notify(); // at once: it is not news that others get too
+    };
+    server.peers_of = [this](NodeId router, std::size_t most) { return witnesses_of(router, most); };
+    server.address_of = [this](NodeId id) {
+        const NodePtr& node = tailnet_.node(id);
+        return node ? node->record.v4 : IpAddress{};
+    };
+    server.end_stream = [this](NodeId id) {
+        if (auto at = streams_.find(id); at != streams_.end()) end_stream(at->second);
+    };
+    server.returned = [this](NodeId id) {
+        tailnet_.on_router_back(WallTime::now(), id);
+        commit_later("a router is back");
+    };
+    server.changed = [this] { policy_is_stale(); };
+    return server;
+}
+
+void Coordinator::commit_later(const char* name) {
+    auto task = [](Coordinator* self) -> Task<void> { (void)co_await self->commit(); }; // it has logged
+    spawn(reactor_, name, task(this));
+}
+
+std::vector<NodeId> Coordinator::witnesses_of(NodeId router, std::size_t most) const {
+    std::vector<NodeId> found;
+    auto view = composer_.view_of(router);
+    const NodePtr& itself = tailnet_.node(router);
+    if (view->empty() || !itself) return found;
+    auto is_rival = [&](NodeId id) {
+        const NodePtr& node = tailnet_.node(id);
+        return !node ||
+               std::any_of(itself->record.approved_routes.begin(), itself->record.approved_routes.end(),
+                           [&](const IpPrefix& route) {
+                               return !route.is_default() && contains_route(node->record.approved_routes, route);
+                           });
+    };
+    auto count = static_cast<std::uint32_t>(view->size());
+    std::uint32_t start = random_below(count);
+    for (std::uint32_t i = 0; i < std::min<std::uint32_t>(count, 64) && found.size() < most; ++i) {
+        NodeId id = (*view)[(start + i) % count];
+        auto at = streams_.find(id);
+        if (id != router && at != streams_.end() && at->second->viewer.started && !is_rival(id)) found.push_back(id);
+    }
+    return found;
+}
+
+RouterStandings Coordinator::router_standings() const {
+    RouterStandings standings;
+    WallTime now = WallTime::now();
+    for (const auto& [id, node] : tailnet_.nodes()) {
+        if (node->record.approved_routes.empty()) continue;
+        RouterStanding& standing = standings[id];
+        auto watched = route_watch_.standing(id);
+        standing = watched ? RouterStanding{watched->there, watched->steady} : RouterStanding{node->report.online};
+        standing.online = standing.online && !node->record.expired(now);
+    }
+    return standings;
+}
+
+/// What follows from a policy that has just been compiled.
+void Coordinator::settle_routes() {
+    bool approved = approve_routes_by_policy();
+    bool moved = note_primaries();
+    if (approved || moved) commit_later("routes");
+
+    std::map<IpPrefix, std::vector<NodeId>> routers;
+    for (const TailnetNode& node : composer_.policy()->tailnet().nodes)
+        for (const IpPrefix& route : node.routes)
+            if (!is_exit_route(route)) routers[route].push_back(node.id);
+    std::map<NodeId, RouteHealth::Start> rivals;
+    for (const auto& [route, ids] : routers) {
+        if (ids.size() < 2) continue;
+        for (NodeId id : ids) {
+            const NodePtr& node = tailnet_.node(id);
+            if (!node || rivals.contains(id)) continue;
+            auto stream = streams_.find(id);
+            RouteHealth::Start& start = rivals[id];
+            start.has_stream = stream != streams_.end() && stream->second->viewer.started;
+            start.was_online = node->report.online;
+            if (start.was_online && !start.has_stream) start.hold_until = started_ + TailnetState::kRestartGrace;
+        }
+    }
+    route_watch_.tell([&rivals](RouteHealth& health, TimePoint now) { health.watch(now, rivals); });
+}
+
+bool Coordinator::approve_routes_by_policy() {
+    const auto& approvers = policy_->auto_approvers;
+    if (approvers.routes.empty() && approvers.exit_node.empty()) return false;
+    if (looked_at_under_ != policy_) { // an approval is looked at when a node or the policy has changed
+        looked_at_.clear();
+        looked_at_under_ = policy_;
+    }
+    std::vector<NodePtr> offering;
+    for (const auto& [id, node] : tailnet_.nodes())
+        if (!node->report.routable_ips.empty() && composer_.knows(id)) offering.push_back(node);
+    bool changed = false;
+    for (const NodePtr& node : offering) {
+        if (std::exchange(looked_at_[node->id()], node) == node) continue;
+        std::vector<IpPrefix> routes;
+        for (const IpPrefix& route : node->report.routable_ips)
+            if (!contains_route(node->record.approved_routes, route) &&
+                !contains_route(node->record.revoked_routes, route) &&
+                composer_.policy()->approves_route(node->id(), route))
+                routes.push_back(route);
+        if (routes.empty()) continue;
+        auto approved = tailnet_.approve_routes(WallTime::now(), node->id(), std::move(routes), Approval::Policy);
+        if (!approved) log::warn("a route that the policy approves is not approved", {{"error", approved.error()}});
+        changed = changed || approved;
+    }
+    return changed;
+}
+
+bool Coordinator::note_primaries() {
+    bool changed = false;
+    for (const TailnetNode& chosen : composer_.policy()->tailnet().nodes) {
+        const NodePtr& node = tailnet_.node(chosen.id);
+        if (!node) continue;
+        auto routes = chosen.primaries;
+        std::sort(routes.begin(), routes.end());
+        if (routes == node->record.primary_routes) continue;
+        for (const IpPrefix& route : routes)
+            if (!contains_route(node->record.primary_routes, route))
+                log::info("a route has another primary router",
+                          {{"route", route.text()}, {"router", node->record.given_name}});
+        tailnet_.set_primary_routes(chosen.id, std::move(routes));
+        changed = true;
+    }
+    return changed;
+}
+
+void Coordinator::on_answer(const MachineKey& machine, const std::string& token, const std::string& body) {
+    for (NodeId id : tailnet_.nodes_of_machine(machine)) route_watch_.on_answer(id, token, body);
+}
+
+Task<void> Coordinator::settled() {
+    while ((policy_stale_ || compiling_) && !stopping_)
+        (void)co_await policy_done_.wait_for(std::chrono::milliseconds{20}); // looks again anyway
+}
+
+} // namespace tailrace

@@ -1,0 +1,204 @@
+"""Two routers of one site, and who of them carries its route: approval, fail-over, and what does not move it.
+
+      control 203.0.113.1    relay 203.0.113.2    alice      r1        r2
+             |                      |               |         |         |
+    ---------+----------------------+---------------+---------+---------+---- the internet
+                                                              :         :
+                                                   10.7.0.0/24 behind both
+"""
+import signal
+import time
+
+from ..lab import Lab
+from ..tailrace import Agent, TailraceControl, TailraceRelay
+from ..wait import wait_for
+
+ROUTE, OTHER = "10.7.0.0/24", "10.8.0.0/16"
+POLICY = """{
+  "tagOwners": { "tag:router": ["ops@example.com"] },
+  "acls": [{ "action": "accept", "src": ["*"], "dst": ["*:*"] }],
+}
+"""
+STEERING = """{
+  "tagOwners": { "tag:router": ["ops@example.com"], "tag:east": ["ops@example.com"] },
+  "grants": [
+    { "src": ["*"], "dst": ["tag:router", "tag:east"], "ip": ["*"] },
+    { "src": ["alice@example.com"], "dst": ["10.7.0.0/24"], "ip": ["*"], "via": ["tag:east"] },
+  ],
+}
+"""
+APPROVING = POLICY.replace('"acls"', '"autoApprovers": { "routes": { "10.8.0.0/16": ["tag:router"] } },\n  "acls"')
+CUT_OFF = """table inet cut {
+  chain out { type filter hook output priority 0; ip daddr 203.0.113.1 drop; }
+  chain in { type filter hook input priority 0; ip saddr 203.0.113.1 drop; }
+}
+"""
+GONE_SECONDS = 5.0 # what we promise; other programs on the machine are given some more below
+NOISE_SECONDS = 5.0
+
+
+class Routers:
+    def __init__(self, lab: Lab, r1=Agent, r2=Agent, alice=Agent):
+        """Each is an Agent or a StockClient."""
+        self.lab = lab
+        internet = lab.internet()
+        self.internet = internet
+        control_host = lab.host("control", address="203.0.113.1")
+        self.relay = TailraceRelay(lab.host("relay", address="203.0.113.2"))
+        self.control = TailraceControl(control_host, self.relay.derp_map, policy=POLICY)
+        for user in ("ops@example.com", "alice@example.com"):
+            self.control.create_user(user)
+        self.moved = {} # seconds that each fail-over took
+        key = self.control.create_key("ops@example.com", tags=["tag:router"])
+        self.routers = {name: make(lab.host(name)) for name, make in (("r1", r1), ("r2", r2))}
+        for router in self.routers.values():
+            router.up(self.control.url, key, "--advertise-routes", ROUTE)
+        self.alice = alice(lab.host("alice"))
+        self.alice.up(self.control.url, self.control.create_key("alice@example.com"))
+        wait_for(lambda: self.alice.peer("r1") and self.alice.peer("r2"), 15, "alice knows both routers")
+
+    def routes(self, *node) -> dict:
+        """What control says of each route, by node and prefix."""
+        return {(one["name"], one["route"]): one for one in self.control.json("nodes", "routes", "list", *node)}
+
+    def carriers(self, route: str = ROUTE) -> list:
+        """The routers through which alice reaches the route."""
+        return [name for name in self.routers if route in (self.alice.peer(name).get("AllowedIPs") or [])]
+
+    def primary(self, route: str = ROUTE) -> list:
+        return [name for (name, prefix), one in self.routes().items() if prefix == route and one["primary"]]
+
+    def health(self, name: str) -> str:
+        return self.routes()[(name, ROUTE)]["health"]
+
+    def wait_for_carrier(self, name: str, why: str, timeout: float = 15) -> None:
+        wait_for(lambda: self.carriers() == [name], timeout, f"alice uses {name}: {why}")
+        assert self.primary() == [name]
+
+    def fails_over(self, how: str, to: str, cut) -> None:
+        start = time.monotonic()
+        cut()
+        wait_for(lambda: self.carriers() == [to], GONE_SECONDS + NOISE_SECONDS, f"alice uses {to} after {how}", interval=0.05)
+        self.moved[how] = time.monotonic() - start
+
+    def stays_for(self, seconds: float, name: str, why: str) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            assert self.carriers() == [name], why
+            time.sleep(0.3)
+
+
+def refuses(control: TailraceControl, *words) -> str:
+    done = control.cli("nodes", "routes", *words, check=False)
+    assert done.returncode != 0, f"{words} was accepted: {done.stdout}"
+    return done.stderr
+
+
+def approvals(net: Routers) -> None:
+    """By hand, by the policy, and what is refused."""
+    control = net.control
+    assert net.carriers() == [] and not net.routes()[("r1", ROUTE)]["approved"], "an offer alone gives nothing"
+    assert "the route is 10.7.0.0/24" in refuses(control, "approve", "r1", "10.7.0.9/24")
+    assert "is not a route" in refuses(control, "approve", "r1", "office")
+    assert 'no node "r9"' in refuses(control, "approve", "r9", ROUTE)
+    assert "own nodes have their addresses" in refuses(control, "approve", "r1", "100.64.0.0/24")
+    assert "is not approved" in refuses(control, "revoke", "r1", ROUTE)
+
+    assert "10.7.0.0/24 of r1 is approved" in control.cli("nodes", "routes", "approve", "r1", ROUTE).stdout
+    net.wait_for_carrier("r1", "it is the only one")
+    assert "10.7.0.0/24 of r2 is approved" in control.cli("nodes", "routes", "approve", "r2", "--all").stdout
+    wait_for(lambda: (net.health("r1"), net.health("r2")) == ("healthy", "healthy"), 10, "both are watched")
+    net.wait_for_carrier("r1", "it was there first")
+    table = control.cli("nodes", "routes", "list").stdout
+    assert [line.split() for line in table.splitlines()] == [
+        ["NODE", "ROUTE", "OFFERED", "APPROVED", "PRIMARY", "ROUTER"],
+        ["r1", ROUTE, "yes", "by", "hand", "yes", "healthy"], ["r2", ROUTE, "yes", "by", "hand", "no", "healthy"]]
+    assert ROUTE in control.cli("nodes", "list").stdout and f"Primary router of:  {ROUTE}" in control.cli("nodes", "show", "r1").stdout
+
+    control.cli("nodes", "routes", "approve", "r2", "::/0")
+    exits = net.routes("r2")
+    assert exits[("r2", "0.0.0.0/0")]["approved"] and exits[("r2", "::/0")]["approved"]
+    control.cli("nodes", "routes", "revoke", "r2", "0.0.0.0/0")
+
+    net.routers["r2"].cli("set", "--advertise-routes", f"{ROUTE},{OTHER}")
+    wait_for(lambda: ("r2", OTHER) in net.routes(), 10, "r2 offers another route")
+    assert net.carriers(OTHER) == []
+    control.set_policy(APPROVING)
+    wait_for(lambda: net.carriers(OTHER) == ["r2"], 10, "the policy approves it")
+    assert net.routes()[("r2", OTHER)]["decidedBy"] == "policy"
+    control.cli("nodes", "routes", "revoke", "r2", OTHER)
+    wait_for(lambda: net.carriers(OTHER) == [], 10, "it is revoked")
+    net.routers["r1"].cli("set", "--advertise-routes", f"{ROUTE},{OTHER}") # makes control look again
+    wait_for(lambda: net.carriers(OTHER) == ["r1"], 10, "the policy approves what is offered anew")
+    assert not net.routes()[("r2", OTHER)]["approved"], "and does not bring back what a person revoked"
+    control.set_policy(POLICY)
+    assert net.routes()[("r1", OTHER)]["approved"], "a policy that is withdrawn takes nothing away"
+    net.routers["r1"].cli("set", "--advertise-routes", ROUTE)
+    net.routers["r2"].cli("set", "--advertise-routes", ROUTE)
+    wait_for(lambda: net.carriers(OTHER) == [], 10, "nobody offers it any more")
+    assert net.routes()[("r1", OTHER)]["approved"], "but it stays approved"
+
+
+def failures(net: Routers) -> None:
+    """Each time the other one takes over, and keeps the route when the first is back."""
+    r1, r2 = net.routers["r1"], net.routers["r2"]
+    net.wait_for_carrier("r1", "before anything fails")
+
+    net.fails_over("kill -9", "r2", r1.program.kill)
+    r1.start()
+    wait_for(lambda: net.health("r1") in ("on probation", "healthy"), 30, "r1 is back")
+    net.stays_for(2, "r2", "nobody who comes back takes over")
+
+    net.fails_over("a pulled cable", "r1", lambda: r2.host.set_plugged(net.internet, "eth0", "down"))
+    r2.host.set_plugged(net.internet, "eth0", "up")
+    r2.host.ip(f"route replace default via {net.internet.gateway}")
+    wait_for(lambda: net.health("r2") in ("on probation", "healthy"), 60, "r2 is back")
+    net.stays_for(2, "r1", "nobody who comes back takes over")
+
+    r1.program.signal(signal.SIGTERM)
+    r1.program.wait(10)
+    net.stays_for(4, "r1", "an orderly restart is announced")
+    r1.start()
+    wait_for(lambda: net.health("r1") == "healthy" or net.health("r1") == "on probation", 20, "r1 is back")
+    net.stays_for(1, "r1", "it was away for a moment only")
+
+    r1.host.nft(CUT_OFF)
+    wait_for(lambda: net.health("r1") == "reached by peers", 15, "peers speak for r1, which control does not hear")
+    net.stays_for(8, "r1", "only control is cut off from it")
+    net.fails_over("silence on both ways", "r2", r1.program.kill)
+    r1.host.run(["nft", "delete", "table", "inet", "cut"])
+    r1.start()
+    wait_for(lambda: net.health("r1") in ("on probation", "healthy"), 60, "r1 is back")
+
+
+def restart_of_control(net: Routers) -> None:
+    net.wait_for_carrier("r2", "before control restarts")
+    net.control.program.kill()
+    net.control.start()
+    wait_for(lambda: {net.health("r1"), net.health("r2")} <= {"healthy", "on probation"}, 45, "both routers are back")
+    assert net.primary() == ["r2"], "it was r2 before control restarted"
+    net.stays_for(2, "r2", "the choice is stored")
+    net.control.cli("nodes", "routes", "revoke", "r2", ROUTE)
+    net.wait_for_carrier("r1", "r2 may no more")
+
+
+def steering(net: Routers) -> None:
+    """A grant with `via` leads its sources through the routers that it names, whoever is primary."""
+    net.control.cli("nodes", "routes", "approve", "r2", ROUTE)
+    net.wait_for_carrier("r1", "it kept the route while r2 was not approved")
+    net.control.cli("nodes", "tag", "r2", "tag:east")
+    net.control.set_policy(STEERING)
+    wait_for(lambda: net.carriers() == ["r2"], 10, "the grant leads alice through r2")
+    assert net.primary() == ["r1"]
+    net.control.set_policy(POLICY.replace('"tag:router": ', '"tag:east": ["ops@example.com"], "tag:router": '))
+    net.wait_for_carrier("r1", "without the grant she goes where everybody goes")
+
+
+def run(lab: Lab) -> Routers:
+    net = Routers(lab)
+    approvals(net)
+    failures(net)
+    restart_of_control(net)
+    steering(net)
+    print("seconds until the other router carried the route:", {how: round(took, 2) for how, took in net.moved.items()})
+    return net
