@@ -69,6 +69,8 @@ public:
     Result<std::vector<Link>> links();
     /// Sentences for the health report.
     std::vector<std::string> warnings() const;
+    /// Null while there is none.
+    PacketFilter* filter() { return filter_.get(); }
     /// JSON for `debug drops` and `debug filter`.
     std::string drops_json();
     /// JSON for `debug explain`: what the packet programs say, and which of `rules` have to do with it.

@@ -1,0 +1,110 @@
+#include "agent/engine/flow_watch.hpp"
+
+#include "agent/engine/packet_filter.hpp"
+#include "base/log.hpp"
+
+#include <algorithm>
+
+namespace tailrace {
+
+FlowWatch::FlowWatch(Reactor& reactor, Surroundings surroundings)
+    : reactor_(reactor), surroundings_(std::move(surroundings)) {}
+
+FlowWatch::~FlowWatch() {
+    *alive_ = false;
+}
+
+Result<std::shared_ptr<FlowWatcher>> FlowWatch::watch(FlowWatcher::Wants wants) {
+    forget_those_who_left();
+    if (watchers_.size() >= kMostWatchers)
+        return Error::make("{} others watch packets already; end one of them first", watchers_.size());
+    if (surroundings_.filter() == nullptr)
+        return Error::make("no packet filter is in force: run \"tailrace up\" first");
+    auto watcher = std::make_shared<FlowWatcher>(reactor_, wants);
+    watchers_.insert(watcher);
+    if (!running_) {
+        running_ = true;
+        spawn(reactor_, "watch of flows", run(alive_, this));
+    }
+    return watcher;
+}
+
+void FlowWatch::forget_those_who_left() {
+    std::erase_if(watchers_, [](const auto& watcher) { return watcher.use_count() == 1; });
+}
+
+bool FlowWatch::anybody(FlowWatcher::Wants wants) const {
+    return std::any_of(watchers_.begin(), watchers_.end(), [&](const auto& one) { return one->wants == wants; });
+}
+
+Task<void> FlowWatch::run(std::shared_ptr<bool> alive, FlowWatch* self) {
+    self->table_ = {};
+    self->begun_.reset();
+    self->reported_ = self->reactor_.now();
+    std::string trouble;
+    for (int looks = 0;; ++looks) {
+        self->forget_those_who_left();
+        PacketFilter* filter = self->surroundings_.filter();
+        if (self->watchers_.empty()) {
+            self->running_ = false;
+            if (filter != nullptr) (void)filter->watch({}, {}); // else the lease ends by itself
+            co_return;
+        }
+        if (filter != nullptr) {
+            Duration counts = self->anybody(FlowWatcher::Wants::Flows) ? Duration{kLease} : Duration{};
+            if (auto wanted = filter->watch(kLease, counts); wanted) {
+                trouble.clear();
+                self->look(*filter, looks % kLooksAReport == 0 && looks > 0);
+            } else if (wanted.error().message() != trouble) {
+                trouble = wanted.error().message();
+                log::warn("packets cannot be watched", {{"error", trouble}});
+            }
+        }
+        co_await self->reactor_.sleep(kLookEvery);
+        if (!*alive) co_return;
+    }
+}
+
+void FlowWatch::look(PacketFilter& filter, bool report) {
+    TimePoint now = reactor_.now();
+    WallTime wall = WallTime::now();
+    auto events = filter.packet_watch().take_events(kEventsALook);
+    auto tally = filter.packet_watch().tally();
+    if (!events || !tally) return;
+    if (!begun_) begun_ = *tally;
+    WatchTally since{tally->drops_not_sampled - begun_->drops_not_sampled, tally->events_lost - begun_->events_lost,
+                     tally->packets_uncounted - begun_->packets_uncounted};
+
+    std::vector<FilterRule> rules = surroundings_.rules();
+    FlowNames names{surroundings_.peer_name, [&](std::uint32_t rule) { return filter.index_of(rule); }, rules};
+    bool drops = anybody(FlowWatcher::Wants::Drops);
+    int near_rules = kNearRulesALook;
+    for (const PacketEvent& event : *events) {
+        table_.take_event(now, event);
+        if (!drops || event.kind != PacketEventKind::Dropped) continue;
+        Duration ago = now.time_since_epoch() - std::chrono::nanoseconds{event.time_ns};
+        tell(FlowWatcher::Wants::Drops, write_drop(wall.plus(-ago), event, names, near_rules-- > 0));
+    }
+    if (!report) return;
+    if (drops) tell(FlowWatcher::Wants::Drops, write_drop_tally(since));
+    if (!anybody(FlowWatcher::Wants::Flows)) return;
+    auto traffic = filter.packet_watch().take_traffic();
+    if (!traffic) return;
+    table_.take_traffic(now, now - reported_, *traffic);
+    reported_ = now;
+    tell(FlowWatcher::Wants::Flows, write_flows(wall, table_.rows(now, kShownFlows), table_.totals(), since, names));
+}
+
+void FlowWatch::tell(FlowWatcher::Wants wants, const std::string& line) {
+    for (const auto& watcher : watchers_) {
+        if (watcher->wants != wants) continue;
+        if (watcher->lines.size() >= FlowWatcher::kDepth) {
+            ++watcher->lost;
+            continue;
+        }
+        watcher->lines.push_back(line + "\n");
+        watcher->wake.notify();
+    }
+}
+
+} // namespace tailrace
