@@ -175,6 +175,8 @@ std::string Backend::metrics_text() {
     out.single("tailscaled_approved_routes", Type::Gauge,
                "Advertised routes that are approved, exit routes not counted.", approved);
     write_path_metrics(out);
+    out.single("tailrace_packet_watchers", Type::Gauge, "Clients that watch flows or drops now.",
+               flow_watch_.watchers());
     if (PacketFilter* filter = engine_.filter()) write_filter(out, *filter);
     return out.take();
 }

@@ -47,6 +47,9 @@ public:
     /// An error when too many watch. It ends when the caller gives its reference away, at the next line at the latest.
     Result<std::shared_ptr<FlowWatcher>> watch(FlowWatcher::Wants wants);
 
+    /// Who left is counted until the next look.
+    std::size_t watchers() const { return watchers_.size(); }
+
 private:
     static Task<void> run(std::shared_ptr<bool> alive, FlowWatch* self);
     void forget_those_who_left();

@@ -18,7 +18,7 @@ public:
     void family(std::string_view name, Type type, std::string_view help);
     template <std::unsigned_integral Value>
     void sample(Value value, Labels labels = {}) {
-        write_sample(std::uint64_t{value}, labels);
+        write_sample(static_cast<std::uint64_t>(value), labels);
     }
     void sample(double value, Labels labels = {});
     /// A family of one sample.
