@@ -75,7 +75,7 @@ def test_top_shows_who_moves_how_much_by_which_rule(lab, programs):
     assert "\x1b" not in plain.output(), "no terminal, no escape sequences"
     once = net.bob.cli("debug", "top", "--once").stdout
     assert "PEER" in once and once.count("RULE") == 1
-    assert watchers(net.bob) == 2
+    wait_for(lambda: watchers(net.bob) == 2, 10, "two clients watch")
     live.kill()
     plain.stop()
     wait_for(lambda: watchers(net.bob) == 0, 10, "the watch ends with the clients, killed or not")
