@@ -38,20 +38,30 @@ bool FlowWatch::anybody(FlowWatcher::Wants wants) const {
 }
 
 Task<void> FlowWatch::run(std::shared_ptr<bool> alive, FlowWatch* self) {
-    self->table_ = {};
     self->begun_.reset();
-    self->reported_ = self->reactor_.now();
+    self->counting_ = false;
     std::string trouble;
     for (int looks = 0;; ++looks) {
         self->forget_those_who_left();
         PacketFilter* filter = self->surroundings_.filter();
         if (self->watchers_.empty()) {
             self->running_ = false;
-            if (filter != nullptr) (void)filter->watch({}, {}); // else the lease ends by itself
+            self->table_ = {};
+            if (filter == nullptr) co_return;
+            (void)filter->watch({}, {}); // the lease ends by itself too
+            discard(*filter);
             co_return;
         }
         if (filter != nullptr) {
-            Duration counts = self->anybody(FlowWatcher::Wants::Flows) ? Duration{kLease} : Duration{};
+            bool flows = self->anybody(FlowWatcher::Wants::Flows);
+            if (!self->begun_ || (flows && !self->counting_)) {
+                discard(*filter);
+                self->table_ = {};
+                self->reported_ = self->reactor_.now();
+                looks = 0;
+            }
+            self->counting_ = flows;
+            Duration counts = flows ? Duration{kLease} : Duration{};
             if (auto wanted = filter->watch(kLease, counts); wanted) {
                 trouble.clear();
                 self->look(*filter, looks % kLooksAReport == 0 && looks > 0);
@@ -65,19 +75,31 @@ Task<void> FlowWatch::run(std::shared_ptr<bool> alive, FlowWatch* self) {
     }
 }
 
+void FlowWatch::discard(PacketFilter& filter) {
+    (void)filter.packet_watch().take_traffic(); // a failure shows at the next look
+    (void)filter.packet_watch().take_events(TR_EVENT_RING_BYTES / sizeof(tr_event));
+}
+
 void FlowWatch::look(PacketFilter& filter, bool report) {
     TimePoint now = reactor_.now();
     WallTime wall = WallTime::now();
     auto events = filter.packet_watch().take_events(kEventsALook);
     auto tally = filter.packet_watch().tally();
     if (!events || !tally) return;
-    if (!begun_) begun_ = *tally;
+    bool made_anew =
+        begun_ && (tally->drops_not_sampled < begun_->drops_not_sampled || tally->events_lost < begun_->events_lost ||
+                   tally->packets_uncounted < begun_->packets_uncounted);
+    if (!begun_ || made_anew) begun_ = *tally;
     WatchTally since{tally->drops_not_sampled - begun_->drops_not_sampled, tally->events_lost - begun_->events_lost,
                      tally->packets_uncounted - begun_->packets_uncounted};
 
-    std::vector<FilterRule> rules = surroundings_.rules();
-    FlowNames names{surroundings_.peer_name, [&](std::uint32_t rule) { return filter.index_of(rule); }, rules};
     bool drops = anybody(FlowWatcher::Wants::Drops);
+    bool any_drop = drops && std::any_of(events->begin(), events->end(), [](const PacketEvent& event) {
+                        return event.kind == PacketEventKind::Dropped;
+                    });
+    std::vector<FilterRule> rules; // a copy of thousands, so only when it is looked into
+    if (any_drop || (report && counting_)) rules = surroundings_.rules();
+    FlowNames names{surroundings_.peer_name, [&](std::uint32_t rule) { return filter.index_of(rule); }, rules};
     int near_rules = kNearRulesALook;
     for (const PacketEvent& event : *events) {
         table_.take_event(now, event);
@@ -87,7 +109,7 @@ void FlowWatch::look(PacketFilter& filter, bool report) {
     }
     if (!report) return;
     if (drops) tell(FlowWatcher::Wants::Drops, write_drop_tally(since));
-    if (!anybody(FlowWatcher::Wants::Flows)) return;
+    if (!counting_) return;
     auto traffic = filter.packet_watch().take_traffic();
     if (!traffic) return;
     table_.take_traffic(now, now - reported_, *traffic);

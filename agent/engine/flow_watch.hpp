@@ -54,6 +54,8 @@ private:
     static Task<void> run(std::shared_ptr<bool> alive, FlowWatch* self);
     void forget_those_who_left();
     bool anybody(FlowWatcher::Wants wants) const;
+    /// Forgets what was told before anybody wanted to know, by this watch or by an agent that died in one.
+    static void discard(PacketFilter& filter);
     void look(PacketFilter& filter, bool report);
     void tell(FlowWatcher::Wants wants, const std::string& line);
 
@@ -61,9 +63,10 @@ private:
     Surroundings surroundings_;
     std::set<std::shared_ptr<FlowWatcher>> watchers_;
     bool running_ = false;
+    bool counting_ = false; ///< what flows move is counted, since reported_
     FlowTable table_;
     TimePoint reported_{};
-    std::optional<WatchTally> begun_; ///< at the first look
+    std::optional<WatchTally> begun_; ///< what it was at the first look
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
