@@ -6,6 +6,18 @@
 #include <algorithm>
 
 namespace tailrace {
+namespace {
+
+void add_line(FlowWatcher& watcher, const std::string& line) {
+    if (watcher.lines.size() >= FlowWatcher::kDepth) {
+        ++watcher.lost;
+        return;
+    }
+    watcher.lines.push_back(line + "\n");
+    watcher.wake.notify();
+}
+
+} // namespace
 
 FlowWatch::FlowWatch(Reactor& reactor, Surroundings surroundings)
     : reactor_(reactor), surroundings_(std::move(surroundings)) {}
@@ -102,13 +114,18 @@ void FlowWatch::look(PacketFilter& filter, bool report) {
     FlowNames names{surroundings_.peer_name, [&](std::uint32_t rule) { return filter.index_of(rule); }, rules};
     int near_rules = kNearRulesALook;
     for (const PacketEvent& event : *events) {
-        table_.take_event(now, event);
+        if (counting_) table_.take_event(now, event);
         if (!drops || event.kind != PacketEventKind::Dropped) continue;
         Duration ago = now.time_since_epoch() - std::chrono::nanoseconds{event.time_ns};
         tell(FlowWatcher::Wants::Drops, write_drop(wall.plus(-ago), event, names, near_rules-- > 0));
     }
     if (!report) return;
-    if (drops) tell(FlowWatcher::Wants::Drops, write_drop_tally(since));
+    for (const auto& watcher : watchers_) {
+        if (watcher->wants != FlowWatcher::Wants::Drops) continue;
+        WatchTally for_this_one = since;
+        for_this_one.events_lost += watcher->lost;
+        add_line(*watcher, write_drop_tally(for_this_one));
+    }
     if (!counting_) return;
     auto traffic = filter.packet_watch().take_traffic();
     if (!traffic) return;
@@ -118,15 +135,8 @@ void FlowWatch::look(PacketFilter& filter, bool report) {
 }
 
 void FlowWatch::tell(FlowWatcher::Wants wants, const std::string& line) {
-    for (const auto& watcher : watchers_) {
-        if (watcher->wants != wants) continue;
-        if (watcher->lines.size() >= FlowWatcher::kDepth) {
-            ++watcher->lost;
-            continue;
-        }
-        watcher->lines.push_back(line + "\n");
-        watcher->wake.notify();
-    }
+    for (const auto& watcher : watchers_)
+        if (watcher->wants == wants) add_line(*watcher, line);
 }
 
 } // namespace tailrace
