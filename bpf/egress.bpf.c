@@ -95,7 +95,7 @@ int tr_egress(struct __sk_buff *skb)
     size = measure(skb, header_bytes);
     count_in(&tr_reasons, reason, &size);
     if (TR_UNLIKELY(live & TR_LIVE_WATCHED))
-        tell_packet(&packet, kind_of(&packet, true, reason != TR_OUT_PASS, fresh), true, reason, 0, &size);
+        tell_packet(skb, header_bytes, reason | TR_DONE_OUTBOUND | (fresh ? TR_DONE_FRESH : 0), 0);
     return reason == TR_OUT_PASS ? TC_ACT_OK : TC_ACT_SHOT;
 }
 

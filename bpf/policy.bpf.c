@@ -334,8 +334,7 @@ int tr_policy(struct __sk_buff *skb)
 
     count_in(&tr_reasons, reason, &size);
     if (TR_UNLIKELY(live & TR_LIVE_WATCHED))
-        tell_packet(&ask.packet, kind_of(&ask.packet, false, reason >= TR_DROP_NO_POLICY, false), false, reason,
-                    ask.rule, &size);
+        tell_packet(skb, header_bytes, reason, ask.rule);
     if (reason >= TR_DROP_NO_POLICY)
         return TC_ACT_SHOT;
     if (reason == TR_PASS_RULE)

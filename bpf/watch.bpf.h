@@ -74,30 +74,40 @@ TR_INLINE __u32 kind_of(const struct tr_packet *packet, bool outbound, bool drop
     return fresh && packet->ip_proto != IPPROTO_TCP ? TR_EVENT_TALK : TR_EVENT_NONE;
 }
 
-/* The packet is copied here only, so that on all other roads it stays in registers. */
-TR_INLINE void tell_packet(const struct tr_packet *packet, __u32 kind, bool outbound, __u32 reason, __u32 rule,
-                           const struct tr_counter *size)
+/* What was done with a packet, in one word: there are few arguments. */
+#define TR_DONE_FRESH 0x100    /* with the reason: a flow was remembered for it */
+#define TR_DONE_OUTBOUND 0x200 /* on its way to a peer */
+
+/* Reads the packet again, so that the way of one that nobody watches need not keep what it read of it. */
+static __attribute__((noinline)) int tell_packet(struct __sk_buff *skb, __u32 header_bytes, __u32 done, __u32 rule)
 {
+    __u32 reason = done & 0xff;
+    bool outbound = done & TR_DONE_OUTBOUND, drop = reason != TR_OUT_PASS && reason >= TR_DROP_NO_POLICY;
+    struct tr_counter size = measure(skb, header_bytes);
+    struct tr_packet packet = {};
+
+    if (skb->len > header_bytes)
+        read_packet(skb, header_bytes, &packet);
     struct tr_event event = {
         .flow =
             {
-                .remote = to_addr(outbound ? &packet->dst : &packet->src),
-                .local = to_addr(outbound ? &packet->src : &packet->dst),
-                .remote_port = outbound ? packet->dst_port : packet->src_port,
-                .local_port = outbound ? packet->src_port : packet->dst_port,
-                .ip_proto = packet->ip_proto,
-                .family = packet->family,
+                .remote = to_addr(outbound ? &packet.dst : &packet.src),
+                .local = to_addr(outbound ? &packet.src : &packet.dst),
+                .remote_port = outbound ? packet.dst_port : packet.src_port,
+                .local_port = outbound ? packet.src_port : packet.dst_port,
+                .ip_proto = packet.ip_proto,
+                .family = packet.family,
             },
         .rule = rule,
-        .packets = size->packets,
-        .bytes = size->bytes,
-        .kind = kind,
+        .packets = size.packets,
+        .bytes = size.bytes,
+        .kind = kind_of(&packet, outbound, drop, done & TR_DONE_FRESH),
         .reason = reason,
         .outbound = outbound,
-        .tcp_flags = packet->tcp_flags,
+        .tcp_flags = packet.tcp_flags,
     };
 
-    tell(&event);
+    return tell(&event);
 }
 
 /* What the memory for replies knows of a flow is the packet that we expect: from the peer to us. */
