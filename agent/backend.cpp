@@ -32,7 +32,8 @@ std::string new_profile_id() {
 Backend::Backend(Reactor& reactor, BackendOptions options, StateFile state)
     : reactor_(reactor), options_(options), store_(std::move(state)), machine_info_(read_hostinfo()),
       engine_(reactor, options.engine),
-      peer_api_(reactor, [this](const IpAddress& from) { return peer_api_caller(from); }), engine_wake_(reactor) {}
+      peer_api_(reactor, [this](const IpAddress& from) { return peer_api_caller(from); }),
+      flow_watch_(reactor, flow_surroundings()), engine_wake_(reactor) {}
 
 Backend::~Backend() {
     *alive_ = false;
@@ -167,10 +168,6 @@ std::string Backend::netmap_json() const {
     for (const auto& [id, user] : netmap_.users()) whole.user_profiles.push_back(user);
     whole.ssh_policy = netmap_.ssh_policy();
     return wire::write_map_response(whole);
-}
-
-std::string Backend::filter_json() const {
-    return json::write(netmap_.filter_rules());
 }
 
 void Backend::connect(ControlClient::Login how, std::string auth_key) {
@@ -687,6 +684,7 @@ void Backend::take_device_state(WireGuardState state) {
         if (peer.endpoint && peer.rx_bytes > known.received)
             paths_->book().on_data(device_read_, now, key, *peer.endpoint);
     }
+    path_traffic_.take(state, [this](const Endpoint& endpoint) { return paths_ && paths_->is_relayed(endpoint); });
     wireguard_ = std::move(state);
     device_read_ = now;
     auto is_gone = [&](const NodeKey& key) { return netmap_.find(key) == nullptr; };

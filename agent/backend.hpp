@@ -4,9 +4,11 @@
 #include "agent/coordination/hostinfo.hpp"
 #include "agent/engine/engine.hpp"
 #include "agent/exit_node/choice.hpp"
+#include "agent/engine/flow_watch.hpp"
 #include "agent/local/status.hpp"
 #include "agent/path/inner_ping.hpp"
 #include "agent/path/own_endpoints.hpp"
+#include "agent/path/path_traffic.hpp"
 #include "agent/path/paths.hpp"
 #include "agent/path/sleep_watch.hpp"
 #include "agent/peerapi/peer_api.hpp"
@@ -24,6 +26,8 @@
 #include <vector>
 
 namespace tailrace {
+
+class PrometheusText;
 
 struct BackendOptions {
     std::string state_dir;
@@ -69,11 +73,16 @@ public:
     std::vector<std::string> health();
     const Netmap& netmap() const { return netmap_; }
     std::string netmap_json() const;
-    std::string filter_json() const;
+    /// The rules in force, with what each let in.
+    std::string filter_json();
     /// How each peer is reached, or one.
     std::string paths_json(const std::optional<NodeKey>& only);
     std::string drops_json() { return engine_.drops_json(); }
     Result<std::string> explain_json(const PacketQuestion& question);
+    /// See FlowWatch::watch().
+    Result<std::shared_ptr<FlowWatcher>> watch_packets(FlowWatcher::Wants wants) { return flow_watch_.watch(wants); }
+    /// For Prometheus.
+    std::string metrics_text();
 
     Result<void> edit_prefs(Prefs wanted);
     Result<void> start_with(Prefs wanted, std::string auth_key);
@@ -154,6 +163,10 @@ private:
     Task<void> run_monitor();
     Task<void> run_nft_watch();
     Task<void> run_poll();
+    std::vector<FilterRule> policy_rules() const;
+    std::string peer_of(const IpAddress& address) const;
+    FlowWatch::Surroundings flow_surroundings();
+    void write_path_metrics(PrometheusText& out);
     PeerStatus peer_status(const wire::Node& node, bool is_self);
 
     Reactor& reactor_;
@@ -180,6 +193,8 @@ private:
     std::unique_ptr<Paths> paths_;
     std::unique_ptr<InnerPing> inner_ping_;
     PeerApi peer_api_;
+    FlowWatch flow_watch_;
+    PathTraffic path_traffic_;
     std::vector<Endpoint> endpoints_; ///< of our interfaces
     SleepWatch sleep_watch_;
     bool network_change_pending_ = false;

@@ -183,13 +183,6 @@ std::string Backend::paths_json(const std::optional<NodeKey>& only) {
     return out + "]}";
 }
 
-Result<std::string> Backend::explain_json(const PacketQuestion& question) {
-    std::vector<FilterRule> rules;
-    if (netmap_.has_filter())
-        for (const wire::FilterRule& rule : netmap_.filter_rules()) rules.push_back(to_policy(rule));
-    return engine_.explain_json(question, rules);
-}
-
 Task<Result<std::string>> Backend::netcheck() {
     if (!paths_) co_return Error::make("the tunnel is not up: run \"tailrace up\" first");
     auto alive = alive_;

@@ -220,12 +220,32 @@ int main(int argc, char** argv) {
         command = [timeout](LocalClient& client) { return wait_until_running(client, timeout); };
     });
 
+    std::string metrics_file;
+    auto* metrics_command = app.add_subcommand("metrics", "Metrics of tailraced, as Prometheus reads them");
+    metrics_command->require_subcommand(0, 1);
+    metrics_command->add_subcommand("print", "Print them");
+    metrics_command->add_subcommand("write", "Write them to a file, for a node exporter")
+        ->add_option("file", metrics_file, "path of the file, which is replaced")
+        ->required();
+    metrics_command->callback(
+        [&] { command = [&](LocalClient& client) { return cli::metrics(client, metrics_file); }; });
+
     auto* debug = app.add_subcommand("debug", "Look inside");
     debug->require_subcommand(1);
-    bool drops_json = false;
+    bool drops_json = false, drops_follow = false;
     auto* drops = debug->add_subcommand("drops", "Packets passed and dropped, by reason");
     drops->add_flag("--json", drops_json, "output in JSON format");
-    drops->callback([&] { command = [&](LocalClient& client) { return debug_drops(client, drops_json); }; });
+    drops->add_flag("--follow", drops_follow, "single drops as they happen, by whom and why (a sample when many)");
+    drops->callback([&] {
+        command = [&](LocalClient& client) {
+            return drops_follow ? debug_follow_drops(client, drops_json) : debug_drops(client, drops_json);
+        };
+    });
+    bool top_json = false, top_once = false;
+    auto* top = debug->add_subcommand("top", "The flows that move most, live");
+    top->add_flag("--json", top_json, "a JSON object a line, each second");
+    top->add_flag("--once", top_once, "what one second brings, then end");
+    top->callback([&] { command = [&](LocalClient& client) { return debug_top(client, top_json, top_once); }; });
     std::string explain_source, explain_destination;
     bool explain_json = false;
     auto* explain =

@@ -1,6 +1,7 @@
 // tailraced - the agent.
 #include "agent/backend.hpp"
 #include "agent/dataplane/other_schemas.hpp"
+#include "agent/local/metrics_server.hpp"
 #include "agent/local/server.hpp"
 #include "agent/version.hpp"
 #include "base/file.hpp"
@@ -75,7 +76,7 @@ int main(int argc, char** argv) {
     BackendOptions options;
     options.state_dir = "/var/lib/tailrace";
     std::string socket = "/run/tailrace/tailraced.sock", wireguard = "auto", steering = "auto", log_format = "auto",
-                log_level = "info";
+                log_level = "info", metrics_listen;
     bool version = false, no_port_mapping = false, no_fast_path = false;
     app.add_option("--state-dir", options.state_dir, "directory of the state, kept between starts")
         ->capture_default_str();
@@ -94,6 +95,8 @@ int main(int argc, char** argv) {
         ->capture_default_str();
     app.add_option("--log-format", log_format, "auto, text, json or journal")->capture_default_str();
     app.add_option("--log-level", log_level, "debug, info, warning or error")->capture_default_str();
+    app.add_option("--metrics-listen", metrics_listen,
+                   "serve metrics for Prometheus by HTTP at this ADDRESS:PORT, path /metrics; off when not given");
     // For tests only, and so not in the help: the same program as its own predecessor or successor in an upgrade of the
     // packet programs.
     app.add_option("--schema", options.engine.schema)->group("");
@@ -146,11 +149,21 @@ int main(int argc, char** argv) {
                 Error::make("{}: another tailraced answers there; stop it, or choose another --socket", socket));
         return fail(listener.error());
     }
+    std::optional<Listener> metrics_listener;
+    if (!metrics_listen.empty()) {
+        auto at = parse_metrics_address(metrics_listen);
+        if (!at) return fail(at.error().with("--metrics-listen"));
+        auto listening = Listener::tcp(reactor, *at);
+        if (!listening) return fail(listening.error().with("--metrics-listen {}", metrics_listen));
+        metrics_listener.emplace(std::move(*listening));
+    }
     auto backend = Backend::create(reactor, options);
     if (!backend) return fail(backend.error());
     LocalServer server{reactor, **backend};
     (*backend)->start();
     spawn(reactor, "local API", server.run(*listener));
+    MetricsServer metrics_server{reactor, **backend};
+    if (metrics_listener) spawn(reactor, "metrics", metrics_server.run(*metrics_listener));
     spawn(reactor, "signals", wait_for_end(reactor, **backend));
     notify_service_manager("READY=1");
     log::info("tailraced is ready", {{"version", kVersion}, {"socket", socket}, {"device", options.engine.device}});

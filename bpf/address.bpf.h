@@ -3,6 +3,15 @@
 #include "maps.bpf.h"
 #include "packet.bpf.h"
 
+/* One word says which table counts. It is read once a packet. */
+TR_INLINE __u32 read_live(void)
+{
+    __u32 zero = 0;
+    const volatile __u32 *live = bpf_map_lookup_elem(&tr_live, &zero);
+
+    return live ? *live : TR_TABLE_NONE;
+}
+
 TR_INLINE const struct tr_address *find_host(const struct tr_settings *settings, __u8 side, __u8 family,
                                              const struct tr_words *addr)
 {

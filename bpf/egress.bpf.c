@@ -39,7 +39,8 @@ TR_INLINE bool is_jailed(const struct tr_settings *settings, __u32 table, const 
     return peer && (peer->flags & TR_ADDRESS_JAILED);
 }
 
-TR_INLINE void remember(const struct tr_packet *packet, const struct tr_settings *settings, __u32 table)
+/* True: it was not known before. */
+TR_INLINE bool remember(const struct tr_packet *packet, const struct tr_settings *settings, __u32 table, bool watched)
 {
     __u16 lineage = settings ? settings->lineage : 0;
     struct tr_flow_place place;
@@ -49,15 +50,16 @@ TR_INLINE void remember(const struct tr_packet *packet, const struct tr_settings
         lineage = TR_LINEAGE_JAILED;
     reply = flow_key(&packet->dst, packet->dst_port, &packet->src, packet->src_port, packet, lineage);
     place = find_flow(&reply);
-    if (place.bucket && !place.known)
-        add_flow(&place, &reply);
+    if (!place.bucket || place.known)
+        return false;
+    add_flow(&place, &reply, watched);
+    return true;
 }
 
-TR_INLINE __u32 verdict_on(const struct __sk_buff *skb, const struct tr_packet *packet)
+TR_INLINE __u32 verdict_on(const struct __sk_buff *skb, const struct tr_packet *packet, __u32 live, bool *fresh)
 {
     const struct tr_settings *settings = 0;
-    const volatile __u32 *live;
-    __u32 zero = 0, table;
+    __u32 table = live & TR_LIVE_TABLE;
 
     if (is_multicast(packet))
         return TR_OUT_DROP_MULTICAST;
@@ -68,12 +70,10 @@ TR_INLINE __u32 verdict_on(const struct __sk_buff *skb, const struct tr_packet *
     if (packet->ip_proto == TR_IPPROTO_TSMP && (skb->mark & TR_MARK_MASK) != TR_MARK_BYPASS)
         return TR_OUT_DROP_TSMP;
 
-    live = bpf_map_lookup_elem(&tr_live, &zero);
-    table = live ? *live : TR_TABLE_NONE;
     if (table != TR_TABLE_NONE)
         settings = bpf_map_lookup_elem(&tr_settings, &table);
     if (needs_memory(packet, settings))
-        remember(packet, settings, table);
+        *fresh = remember(packet, settings, table, live & TR_LIVE_WATCHED);
     return TR_OUT_PASS;
 }
 
@@ -81,18 +81,21 @@ SEC("tc")
 int tr_egress(struct __sk_buff *skb)
 {
     __u32 header_bytes = l2_bytes; /* read once */
+    __u32 live = read_live(), reason;
     struct tr_packet packet = {};
     struct tr_counter size;
-    __u32 reason;
+    bool fresh = false;
 
     if (skb->len <= header_bytes)
         reason = TR_OUT_PASS;
     else if (read_packet(skb, header_bytes, &packet) != TR_READ_OK)
         reason = TR_OUT_DROP_MALFORMED;
     else
-        reason = verdict_on(skb, &packet);
+        reason = verdict_on(skb, &packet, live, &fresh);
     size = measure(skb, header_bytes);
     count_in(&tr_reasons, reason, &size);
+    if (TR_UNLIKELY(live & TR_LIVE_WATCHED))
+        tell_packet(skb, header_bytes, reason | TR_DONE_OUTBOUND | (fresh ? TR_DONE_FRESH : 0), 0);
     return reason == TR_OUT_PASS ? TC_ACT_OK : TC_ACT_SHOT;
 }
 

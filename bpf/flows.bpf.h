@@ -2,6 +2,7 @@
 #pragma once
 #include "maps.bpf.h"
 #include "packet.bpf.h"
+#include "watch.bpf.h"
 
 /* Set by the loader: number of buckets minus one, and what tr_secret holds. */
 const volatile __u32 flow_mask = 0;
@@ -46,15 +47,15 @@ TR_INLINE bool same_flow(const struct tr_flow_key *a, const struct tr_flow_key *
 /* Where the flow is or would be; marks it as used now. */
 struct tr_flow_place {
     struct tr_flow_bucket *bucket;
-    __u64 tag; /* that it has or would have */
-    __u32 way; /* that has this tag, TR_FLOW_WAYS for none. If the key is another one (see there) it is overwritten */
+    __u64 name; /* upper part of the tag that it has or would have */
+    __u32 way;  /* that has this name, TR_FLOW_WAYS for none. If the key is another one (see there) it is overwritten */
     bool known;
 };
 
 TR_INLINE struct tr_flow_place find_flow(const struct tr_flow_key *key)
 {
     struct tr_flow_place place = {.way = TR_FLOW_WAYS};
-    __u64 hash = flow_hash(key);
+    __u64 hash = flow_hash(key), tag;
     __u32 index = hash & flow_mask;
 
     place.bucket = bpf_map_lookup_elem(&tr_flows, &index);
@@ -62,7 +63,7 @@ TR_INLINE struct tr_flow_place find_flow(const struct tr_flow_key *key)
         return place;
     hash >>= TR_FLOW_STAMP_BITS;
     hash = hash ? hash : 1;
-    place.tag = hash << TR_FLOW_STAMP_BITS | flow_stamp();
+    place.name = hash << TR_FLOW_STAMP_BITS;
 #pragma unroll
     for (int way = 0; way < TR_FLOW_WAYS; ++way)
         if (place.bucket->tag[way] >> TR_FLOW_STAMP_BITS == hash)
@@ -70,8 +71,9 @@ TR_INLINE struct tr_flow_place find_flow(const struct tr_flow_key *key)
     if (place.way >= TR_FLOW_WAYS || !same_flow(&place.bucket->key[place.way], key))
         return place;
     place.known = true;
-    if (place.bucket->tag[place.way] != place.tag)
-        place.bucket->tag[place.way] = place.tag;
+    tag = place.name | flow_stamp();
+    if (place.bucket->tag[place.way] != tag)
+        place.bucket->tag[place.way] = tag;
     return place;
 }
 
@@ -84,19 +86,21 @@ TR_INLINE void count_flow(__u32 event)
 }
 
 /* Only for egress: nothing that a peer sends may push flows out. */
-TR_INLINE void add_flow(struct tr_flow_place *place, const struct tr_flow_key *key)
+TR_INLINE void add_flow(struct tr_flow_place *place, const struct tr_flow_key *key, bool watched)
 {
     const __u32 stamp_mask = (1 << TR_FLOW_STAMP_BITS) - 1;
     __u32 victim = 0, greatest = 0, age;
     volatile __u64 *tag;
+    __u64 own_tag;
 
     if (place->way < TR_FLOW_WAYS) {
         place->bucket->key[place->way] = *key;
         return;
     }
+    own_tag = place->name | flow_stamp();
 #pragma unroll
     for (int way = 0; way < TR_FLOW_WAYS; ++way) {
-        age = place->bucket->tag[way] ? (__u32)(place->tag - place->bucket->tag[way]) & stamp_mask : stamp_mask + 1;
+        age = place->bucket->tag[way] ? (__u32)(own_tag - place->bucket->tag[way]) & stamp_mask : stamp_mask + 1;
         if (age >= greatest) {
             greatest = age;
             victim = way;
@@ -104,8 +108,11 @@ TR_INLINE void add_flow(struct tr_flow_place *place, const struct tr_flow_key *k
     }
     tag = &place->bucket->tag[victim & (TR_FLOW_WAYS - 1)];
     count_flow(TR_FLOW_NEW);
-    if (*tag)
+    if (*tag) {
         count_flow(TR_FLOW_EVICTED);
+        if (TR_UNLIKELY(watched))
+            tell_evicted(&place->bucket->key[victim & (TR_FLOW_WAYS - 1)]);
+    }
     place->bucket->key[victim & (TR_FLOW_WAYS - 1)] = *key;
-    *tag = place->tag;
+    *tag = own_tag;
 }

@@ -7,6 +7,7 @@
 #include "shared/flow_map.h"
 #include "shared/policy_map.h"
 #include "shared/reasons.h"
+#include "shared/watch_map.h"
 
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
@@ -102,3 +103,31 @@ struct {
     __type(key, struct tr_frag_key);
     __type(value, __u32);
 } tr_frags SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct tr_watch);
+} tr_watch SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct tr_watch_tally);
+} tr_watch_tally SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_RINGBUF);
+    __uint(max_entries, TR_EVENT_RING_BYTES);
+} tr_events SEC(".maps");
+
+/* Memory is taken only for what it holds. */
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, TR_COUNTED_FLOWS);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, struct tr_flow_id);
+    __type(value, struct tr_flow_count);
+} tr_flow_counts SEC(".maps");

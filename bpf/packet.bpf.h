@@ -15,7 +15,7 @@
 /* Not in uapi under one name. */
 enum { TR_IPPROTO_FRAGMENT = 44, TR_IPPROTO_ICMPV6 = 58, TR_IPPROTO_TSMP = 99, TR_IPPROTO_SCTP = 132 };
 
-enum { TR_TCP_SYN = 0x02, TR_TCP_RST = 0x04, TR_TCP_ACK = 0x10 };
+enum { TR_TCP_FIN = 0x01, TR_TCP_SYN = 0x02, TR_TCP_RST = 0x04, TR_TCP_ACK = 0x10 };
 
 /* Later fragments that start before this many 8-byte blocks could rewrite a transport header. */
 #define TR_MIN_FRAGMENT_BLOCKS 10

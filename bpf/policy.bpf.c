@@ -7,6 +7,7 @@
 #include "maps.bpf.h"
 #include "packet.bpf.h"
 #include "shared/marks.h"
+#include "shared/question.h"
 #include <linux/pkt_cls.h>
 
 /* 0 on WireGuard and TUN devices. Test runs put an Ethernet header before the packet. */
@@ -305,15 +306,12 @@ TR_INLINE __u32 judge(struct tr_question *ask)
     return judge_other(ask);
 }
 
-/* The reason to pass or drop it. One word says which table counts, and it is read once. */
-TR_INLINE __u32 verdict_on(struct __sk_buff *skb, __u32 header_bytes, struct tr_question *ask)
+/* The reason to pass or drop it. */
+TR_INLINE __u32 verdict_on(struct __sk_buff *skb, __u32 header_bytes, __u32 live, struct tr_question *ask)
 {
-    const volatile __u32 *live;
-    __u32 zero = 0;
     int unreadable;
 
-    live = bpf_map_lookup_elem(&tr_live, &zero);
-    ask->table = live ? *live : TR_TABLE_NONE;
+    ask->table = live & TR_LIVE_TABLE;
     if (ask->table == TR_TABLE_NONE)
         return TR_DROP_NO_POLICY;
     ask->settings = bpf_map_lookup_elem(&tr_settings, &ask->table);
@@ -325,25 +323,18 @@ TR_INLINE __u32 verdict_on(struct __sk_buff *skb, __u32 header_bytes, struct tr_
     return unreadable != TR_READ_OK ? unreadable : judge(ask);
 }
 
-/* Of a question that the agent asks by a test run. */
-TR_INLINE int answer(struct __sk_buff *skb, __u32 reason, const struct tr_question *ask)
-{
-    skb->cb[TR_ANSWER_REASON] = reason;
-    skb->cb[TR_ANSWER_RULE] = ask->rule;
-    return reason >= TR_DROP_NO_POLICY ? TC_ACT_SHOT : TC_ACT_OK;
-}
-
 SEC("tc")
 int tr_policy(struct __sk_buff *skb)
 {
     __u32 header_bytes = l2_bytes; /* read once */
+    __u32 live = read_live();
     struct tr_question ask = {};
-    __u32 reason = verdict_on(skb, header_bytes, &ask);
+    __u32 reason = verdict_on(skb, header_bytes, live, &ask);
     struct tr_counter size = measure(skb, header_bytes);
 
-    if (skb->mark == TR_MARK_QUESTION)
-        return answer(skb, reason, &ask);
     count_in(&tr_reasons, reason, &size);
+    if (TR_UNLIKELY(live & TR_LIVE_WATCHED))
+        tell_packet(skb, header_bytes, reason, ask.rule);
     if (reason >= TR_DROP_NO_POLICY)
         return TC_ACT_SHOT;
     if (reason == TR_PASS_RULE)
@@ -352,6 +343,18 @@ int tr_policy(struct __sk_buff *skb)
         remember_first_fragment(&ask);
     skb->mark |= TR_MARK_PASSED;
     return TC_ACT_OK;
+}
+
+/* For test runs only: the same verdict, of which nothing is counted, marked or told. */
+SEC("tc")
+int tr_question(struct __sk_buff *skb)
+{
+    struct tr_question ask = {};
+    __u32 reason = verdict_on(skb, l2_bytes, read_live(), &ask);
+
+    skb->cb[TR_ANSWER_REASON] = reason;
+    skb->cb[TR_ANSWER_RULE] = ask.rule;
+    return reason >= TR_DROP_NO_POLICY ? TC_ACT_SHOT : TC_ACT_OK;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

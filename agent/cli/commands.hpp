@@ -54,6 +54,10 @@ Task<int> whois(LocalClient& client, std::string address, std::string protocol, 
 Task<int> version(LocalClient& client, bool daemon, bool json);
 
 Task<int> debug_drops(LocalClient& client, bool json);
+Task<int> debug_follow_drops(LocalClient& client, bool json); ///< until somebody ends it
+/// Flows and what they move, anew each second; `once`: what the first second brings.
+Task<int> debug_top(LocalClient& client, bool json, bool once);
+Task<int> metrics(LocalClient& client, std::string file); ///< "": prints them
 /// `source`: an address or a name; `destination`: one with ":PORT" and "/PROTO" as wanted.
 Task<int> debug_explain(LocalClient& client, std::string source, std::string destination, bool json);
 Task<int> debug_paths(LocalClient& client, std::string peer, bool json);
@@ -61,6 +65,9 @@ Task<int> debug_capture(LocalClient& client, bool json); ///< until somebody end
 /// What they print, from the agent's JSON.
 Result<std::string> explanation_text(std::string_view json);
 Result<std::string> paths_text(std::string_view json);
+Result<std::string> flows_text(std::string_view json, std::size_t most);
+Result<std::string> drop_text(std::string_view json); ///< "" for a line that says nothing
+std::string bytes_text(double bytes);                 ///< "1.5kB"
 Result<std::string> disco_frame_text(std::string_view line);
 Task<int> debug_json(LocalClient& client, std::string target); ///< pretty-prints what a GET gives
 Task<int> debug_localapi(LocalClient& client, std::string method, std::string target, std::string body);

@@ -88,16 +88,6 @@ Result<tr_counter> read_counter(int map, std::uint32_t index) {
     return sum(of_cpus);
 }
 
-constexpr struct {
-    const char* name;
-    bool passes;
-} kReasons[] = {
-#define X(symbol, name, passes) {name, passes != 0},
-    TR_REASONS(X)
-#undef X
-};
-static_assert(std::size(kReasons) == TR_REASON_COUNT);
-
 } // namespace
 
 Result<Dataplane> Dataplane::open(const std::string& device, const DataplaneOptions& options) {
@@ -138,7 +128,9 @@ Result<Dataplane> Dataplane::open(const std::string& device, const DataplaneOpti
     if (!maps) return maps.error();
     auto writer = TableWriter::create(std::move(*maps));
     if (!writer) return writer.error();
-    Dataplane out{std::move(*pins), std::move(*writer)};
+    auto packet_watch = PacketWatch::create(loaded->maps);
+    if (!packet_watch) return packet_watch.error();
+    Dataplane out{std::move(*pins), std::move(*writer), std::move(*packet_watch)};
     out.older_ = std::move(others.older);
     out.shares_flows_ = shares_flows;
     if (shares_flows)
@@ -151,6 +143,7 @@ Result<Dataplane> Dataplane::open(const std::string& device, const DataplaneOpti
     out.device_ = device;
     out.policy_ = std::move(*policy);
     out.egress_ = std::move(*egress);
+    out.question_ = std::move(loaded->question);
     out.reasons_ = std::move(loaded->maps.at("tr_reasons"));
     out.rule_hits_ = std::move(loaded->maps.at("tr_rule_hits"));
     out.wanted_method_ = options.attach;
@@ -217,7 +210,12 @@ Result<void> Dataplane::keep_attached() {
 }
 
 Result<PacketAnswer> Dataplane::ask(const PacketQuestion& question) const {
-    return ask_program(policy_.get(), question_packet(question));
+    return ask_program(question_.get(), question_packet(question));
+}
+
+Result<void> Dataplane::watch(Duration events, Duration counts) {
+    if (auto wanted = packet_watch_.want(events, counts); !wanted) return wanted.error();
+    return writer_.set_watched(events.count() > 0 || counts.count() > 0);
 }
 
 Result<std::vector<ReasonCount>> Dataplane::reasons() const {
@@ -225,7 +223,7 @@ Result<std::vector<ReasonCount>> Dataplane::reasons() const {
     for (std::uint32_t reason = 0; reason < TR_REASON_COUNT; ++reason) {
         auto counter = read_counter(reasons_.get(), reason);
         if (!counter) return counter.error();
-        out.push_back({kReasons[reason].name, kReasons[reason].passes, *counter});
+        out.push_back({std::string{reason_name(tr_reason(reason))}, reason_passes(tr_reason(reason)), *counter});
     }
     return out;
 }

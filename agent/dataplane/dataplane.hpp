@@ -2,6 +2,7 @@
 #pragma once
 #include "agent/dataplane/attachment.hpp"
 #include "agent/dataplane/bpffs.hpp"
+#include "agent/dataplane/packet_watch.hpp"
 #include "agent/dataplane/question.hpp"
 #include "agent/dataplane/table_writer.hpp"
 #include "base/result.hpp"
@@ -71,20 +72,27 @@ public:
 
     /// What the program in force says to such a packet. Counts nothing.
     Result<PacketAnswer> ask(const PacketQuestion& question) const;
+    /// Has the programs tell packet_watch() of packets, until so long from now: to be called again before that. Both
+    /// zero: no more, and packets pay nothing for it.
+    Result<void> watch(Duration events, Duration counts);
+    PacketWatch& packet_watch() { return packet_watch_; }
+    const PacketWatch& packet_watch() const { return packet_watch_; }
     Result<std::vector<ReasonCount>> reasons() const;
     /// By rule number (PolicyTables::rules); rules that never matched are left out. 0 stands for all without a counter.
     Result<std::map<std::uint32_t, tr_counter>> rule_hits() const;
 
 private:
-    Dataplane(PinDirectory pins, TableWriter writer) : pins_(std::move(pins)), writer_(std::move(writer)) {}
+    Dataplane(PinDirectory pins, TableWriter writer, PacketWatch packet_watch)
+        : pins_(std::move(pins)), writer_(std::move(writer)), packet_watch_(std::move(packet_watch)) {}
 
     bool is_turn_of_older(unsigned interface_index) const;
 
     PinDirectory pins_;
     TableWriter writer_;
+    PacketWatch packet_watch_;
     std::vector<PinDirectory> older_; ///< newest first
     std::string device_;
-    Fd policy_, egress_, reasons_, rule_hits_;
+    Fd policy_, egress_, question_, reasons_, rule_hits_;
     AttachMethod wanted_method_ = AttachMethod::Automatic;
     AttachMethod method_ = AttachMethod::Automatic;
     bool adopted_ = false;

@@ -77,7 +77,10 @@ Result<bool> share_flows(const PinDirectory& from, const PinDirectory& to, std::
         return false;
     if (!secret_map || secret_map->type != BPF_MAP_TYPE_ARRAY || secret_map->value_size != sizeof(tr_secret))
         return false;
-    for (const char* name : {"tr_secret", "tr_flows"}) {
+    auto event_map = map_info(from.get("tr_flow_events"));
+    if (!event_map || event_map->type != BPF_MAP_TYPE_PERCPU_ARRAY || event_map->max_entries != TR_FLOW_EVENT_COUNT)
+        return false;
+    for (const char* name : {"tr_secret", "tr_flows", "tr_flow_events"}) {
         Fd map = from.get(name);
         if (!map) return Error::from_errno(errno, "open {}", from.path_of(name));
         if (auto pinned = to.pin(map.get(), name); !pinned) return pinned.error();
@@ -93,7 +96,8 @@ std::optional<tr_settings> settings_in_force(const PinDirectory& pins) {
     if (!live_info || live_info->value_size != sizeof(std::uint32_t) || !info || info->value_size < kKnown)
         return std::nullopt;
     std::uint32_t zero = 0, table = TR_TABLE_NONE;
-    if (::bpf_map_lookup_elem(live.get(), &zero, &table) != 0 || table == TR_TABLE_NONE) return std::nullopt;
+    if (::bpf_map_lookup_elem(live.get(), &zero, &table) != 0 || (table &= TR_LIVE_TABLE) == TR_TABLE_NONE)
+        return std::nullopt;
     std::vector<std::byte> value(info->value_size);
     if (::bpf_map_lookup_elem(settings.get(), &table, value.data()) != 0) return std::nullopt;
     tr_settings out{};

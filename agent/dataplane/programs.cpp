@@ -110,7 +110,8 @@ Result<PacketPrograms> load_packet_programs(const ProgramOptions& options) {
     PacketPrograms out;
     out.policy = duplicate(::bpf_program__fd(policy->progs.tr_policy));
     out.egress = duplicate(::bpf_program__fd(egress->progs.tr_egress));
-    if (!out.policy || !out.egress) return Error::from_errno(errno, "keep the packet programs");
+    out.question = duplicate(::bpf_program__fd(policy->progs.tr_question));
+    if (!out.policy || !out.egress || !out.question) return Error::from_errno(errno, "keep the packet programs");
     bpf_object__for_each_map(map, policy->obj) {
         if (!is_our_map(map)) continue;
         Fd kept = duplicate(::bpf_map__fd(map));

@@ -19,6 +19,7 @@ struct ProgramOptions {
 
 struct PacketPrograms {
     Fd policy, egress;
+    Fd question; ///< the verdict of `policy` without its traces; attached to nothing
     std::map<std::string, Fd> maps;
 
     /// Own descriptors of the maps that hold policies.

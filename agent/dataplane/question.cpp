@@ -1,23 +1,16 @@
 #include "agent/dataplane/question.hpp"
 
-#include "bpf/shared/marks.h"
-#include "bpf/shared/reasons.h"
+#include "agent/dataplane/packet_event.hpp"
+#include "bpf/shared/question.h"
 
 #include <bpf/bpf.h>
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
 
 #include <cerrno>
-#include <iterator>
 
 namespace tailrace {
 namespace {
-
-constexpr const char* kReasonNames[] = {
-#define X(symbol, name, passes) name,
-    TR_REASONS(X)
-#undef X
-};
 
 // Long enough for every protocol's header, and for kernels that refuse test runs of short packets.
 constexpr std::size_t kTransportBytes = 40;
@@ -76,7 +69,6 @@ Bytes question_packet(const PacketQuestion& question) {
 
 Result<PacketAnswer> ask_program(int program, BytesView packet) {
     __sk_buff in{}, out{};
-    in.mark = TR_MARK_QUESTION;
     bpf_test_run_opts options{};
     options.sz = sizeof options;
     options.data_in = packet.data();
@@ -89,8 +81,9 @@ Result<PacketAnswer> ask_program(int program, BytesView packet) {
     if (::bpf_prog_test_run_opts(program, &options) != 0)
         return Error::from_errno(errno, "ask the packet program by a test run");
     std::uint32_t reason = out.cb[TR_ANSWER_REASON];
-    if (reason >= std::size(kReasonNames)) return Error::make("the packet program gave the unknown reason {}", reason);
-    return PacketAnswer{options.retval == TC_ACT_OK, kReasonNames[reason], out.cb[TR_ANSWER_RULE]};
+    if (reason >= TR_REASON_COUNT) return Error::make("the packet program gave the unknown reason {}", reason);
+    return PacketAnswer{options.retval == TC_ACT_OK, std::string{reason_name(tr_reason(reason))},
+                        out.cb[TR_ANSWER_RULE]};
 }
 
 } // namespace tailrace

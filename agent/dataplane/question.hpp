@@ -1,4 +1,4 @@
-// agent/dataplane/question.hpp - asks the loaded policy program what it would do with a packet.
+// agent/dataplane/question.hpp - asks what the policy program would do with a packet.
 #pragma once
 #include "base/bytes.hpp"
 #include "base/net.hpp"
@@ -25,8 +25,8 @@ struct PacketAnswer {
 /// An IP packet without link header. The sender's port is 1, which nobody talks from, so that no reply is meant.
 Bytes question_packet(const PacketQuestion& question);
 
-/// Runs the very program on `packet`, with a link header in front where the program was loaded for one.
-/// Nothing is counted. Fails without the privilege.
+/// Runs PacketPrograms::question, which judges as the policy program does, on `packet`, with a link header in front
+/// where it was loaded for one. Nothing is counted. Fails without the privilege.
 Result<PacketAnswer> ask_program(int program, BytesView packet);
 
 } // namespace tailrace

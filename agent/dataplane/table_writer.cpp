@@ -94,6 +94,10 @@ Result<TableWriter> TableWriter::create(TableMaps maps) {
     std::uint32_t zero = 0;
     if (::bpf_map_lookup_elem(writer.maps_.live.get(), &zero, &writer.live_) != 0)
         return Error::from_errno(errno, "read map tr_live");
+    if (writer.live_ & TR_LIVE_WATCHED) { // the agent before us died while it watched
+        writer.live_ &= ~TR_LIVE_WATCHED;
+        if (auto written = writer.write_live(writer.live_, false); !written) return written.error();
+    }
     if (writer.live_ >= TR_TABLES) return Error::make("map tr_live names table {}, which does not exist", writer.live_);
     if (writer.live_ != TR_TABLE_NONE &&
         ::bpf_map_lookup_elem(writer.maps_.settings.get(), &writer.live_, &writer.in_force_) != 0)
@@ -118,6 +122,20 @@ Result<TableWriter> TableWriter::create(TableMaps maps) {
     writer.grace_outer_ = Fd{::bpf_map_create(BPF_MAP_TYPE_ARRAY_OF_MAPS, "tr_grace", 4, 4, 1, &options)};
     if (!writer.grace_outer_) return Error::from_errno(errno, "create map tr_grace");
     return writer;
+}
+
+Result<void> TableWriter::write_live(std::uint32_t table, bool watched) {
+    std::uint32_t zero = 0, word = table | (watched ? TR_LIVE_WATCHED : 0);
+    if (::bpf_map_update_elem(maps_.live.get(), &zero, &word, BPF_ANY) != 0)
+        return Error::from_errno(errno, "write map tr_live");
+    return {};
+}
+
+Result<void> TableWriter::set_watched(bool watched) {
+    if (watched == watched_) return {};
+    if (auto written = write_live(live_, watched); !written) return written.error();
+    watched_ = watched;
+    return {};
 }
 
 Result<void> TableWriter::wait_for_readers() {
@@ -198,9 +216,7 @@ Result<CommitReport> TableWriter::commit(const PolicyTables& tables) {
         return Error::from_errno(errno, "write map tr_settings");
 
     std::atomic_thread_fence(std::memory_order_seq_cst); // all of it before the word that tells packets to read it
-    std::uint32_t zero = 0;
-    if (::bpf_map_update_elem(maps_.live.get(), &zero, &idle, BPF_ANY) != 0)
-        return Error::from_errno(errno, "switch to the new policy");
+    if (auto switched = write_live(idle, watched_); !switched) return switched.error().with("switch to the new policy");
     live_ = idle;
     in_force_ = settings;
     readers_may_linger_ = true;

@@ -44,6 +44,9 @@ public:
     /// Numbers commits on from a policy of other maps, whose flows count for ours as well. Before the first commit.
     void continue_from(const tr_settings& before) { in_force_ = before; }
 
+    /// Whether the programs tell of packets what PacketWatch wants to know; outlives commits, not this object.
+    Result<void> set_watched(bool watched);
+
     bool has_policy() const { return live_ != TR_TABLE_NONE; }
     std::uint32_t serial() const { return in_force_.serial; }
     /// What fits into these maps.
@@ -62,12 +65,15 @@ private:
     };
 
     explicit TableWriter(TableMaps maps) : maps_(std::move(maps)) {}
+    /// The word that packets read.
+    Result<void> write_live(std::uint32_t table, bool watched);
     Result<void> write(const PolicyTables& tables, std::uint32_t table, tr_settings& settings, CommitReport& report);
 
     TableMaps maps_;
     Sizes sizes_;
     std::array<Idle, TR_TABLES> present_;
     std::uint32_t live_ = TR_TABLE_NONE;
+    bool watched_ = false;
     tr_settings in_force_{};
     bool readers_may_linger_ = true;
     Fd grace_outer_, grace_inner_;

@@ -78,6 +78,8 @@ public:
     bool has_fast_path() const { return fast_path_ && fast_path_->in_force(); }
     /// Sentences for the health report.
     std::vector<std::string> warnings() const;
+    /// Null while there is none.
+    PacketFilter* filter() { return filter_.get(); }
     /// JSON for `debug drops` and `debug filter`.
     std::string drops_json();
     /// JSON for `debug explain`: what the packet programs say, and which of `rules` have to do with it.

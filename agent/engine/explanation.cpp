@@ -14,12 +14,6 @@ constexpr std::size_t kShownEntries = 6;
 constexpr std::pair<const char*, std::uint8_t> kProtocols[] = {{"tcp", 6},    {"udp", 17}, {"icmp", 1},
                                                                {"sctp", 132}, {"gre", 47}, {"ipv6-icmp", 58}};
 
-std::string protocol_name(int number) {
-    for (const auto& [name, known] : kProtocols)
-        if (known == number) return name;
-    return std::to_string(number);
-}
-
 bool has_ports(std::uint8_t protocol) {
     return protocol == 6 || protocol == 17 || protocol == 132;
 }
@@ -89,6 +83,12 @@ void append_member(std::string& out, const char* name, std::string_view text) {
 }
 
 } // namespace
+
+std::string protocol_name(int number) {
+    for (const auto& [name, known] : kProtocols)
+        if (known == number) return name;
+    return std::to_string(number);
+}
 
 Result<PacketQuestion> parse_question(std::string_view source, std::string_view destination, std::string_view port,
                                       std::string_view protocol) {

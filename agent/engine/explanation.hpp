@@ -14,6 +14,9 @@ namespace tailrace {
 Result<PacketQuestion> parse_question(std::string_view source, std::string_view destination, std::string_view port,
                                       std::string_view protocol);
 
+/// "tcp", or the number of a protocol without a name here.
+std::string protocol_name(int number);
+
 /// "100.64.0.7, 100.64.0.9 -> 100.64.0.1:22 (tcp)", shortened after a few entries.
 std::string rule_text(const FilterRule& rule);
 

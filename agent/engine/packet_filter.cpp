@@ -61,6 +61,7 @@ Task<Result<std::vector<std::string>>> PacketFilter::commit(FilterInput input) {
                {"entries", report->entries},
                {"us", std::chrono::duration_cast<std::chrono::microseconds>(report->took).count()}});
     rules_ = tables.rules;
+    in_force_ = {*report, input.rules.size(), tables.left_out.size()};
     if (auto older = dataplane_.older_schema()) {
         if (auto replaced = dataplane_.keep_attached(); !replaced) co_return replaced.error();
         log::info("packet programs of an older schema replaced",
@@ -97,6 +98,14 @@ Result<void> PacketFilter::move_ports(const std::vector<PortMove>& moves) {
 std::optional<std::size_t> PacketFilter::index_of(std::uint32_t rule) const {
     auto found = rules_.find(rule);
     return found == rules_.end() ? std::nullopt : std::optional<std::size_t>{found->second};
+}
+
+std::map<std::size_t, tr_counter> PacketFilter::rule_counters() const {
+    std::map<std::size_t, tr_counter> out;
+    if (auto hits = dataplane_.rule_hits())
+        for (const auto& [number, counter] : *hits)
+            if (auto index = index_of(number)) out[*index] = counter;
+    return out;
 }
 
 std::string PacketFilter::counters_json() const {

@@ -33,9 +33,21 @@ public:
     /// See Steering; nothing is moved before steer().
     Result<void> move_ports(const std::vector<PortMove>& moves);
     std::vector<PortMove> moved_ports() const { return steering_ ? steering_->moves() : std::vector<PortMove>{}; }
+    Result<std::vector<ReasonCount>> reasons() const { return dataplane_.reasons(); }
+    /// By where the rule stands in the filter in force. Counters go on when the rule is still there after a change.
+    std::map<std::size_t, tr_counter> rule_counters() const;
+    /// What the last commit did; all zero when an earlier agent's policy is still in force.
+    struct InForce {
+        CommitReport report;
+        std::size_t rules = 0, left_out = 0;
+    };
+    const InForce& in_force() const { return in_force_; }
     /// {"Reasons":[{"Reason","Passes","Packets","Bytes"}],"Rules":[...]}
     std::string counters_json() const;
     Result<PacketAnswer> ask(const PacketQuestion& question) const { return dataplane_.ask(question); }
+    /// See Dataplane::watch().
+    Result<void> watch(Duration events, Duration counts) { return dataplane_.watch(events, counts); }
+    PacketWatch& packet_watch() { return dataplane_.packet_watch(); }
     /// Where the rule of that number stands in the filter in force.
     std::optional<std::size_t> index_of(std::uint32_t rule) const;
 
@@ -49,6 +61,7 @@ private:
     Dataplane dataplane_;
     std::optional<Steering> steering_;
     TableNumbers numbers_;
+    InForce in_force_;
     std::map<std::uint32_t, std::size_t> rules_; ///< rule number -> index in the filter
 };
 

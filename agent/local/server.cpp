@@ -1,5 +1,6 @@
 #include "agent/local/server.hpp"
 #include "agent/engine/explanation.hpp"
+#include "agent/local/prometheus.hpp"
 #include "agent/version.hpp"
 #include "base/json/json.hpp"
 #include "base/log.hpp"
@@ -118,6 +119,25 @@ HttpResponse LocalServer::capture_disco() {
                 if (!written) co_return;
             }
             co_await capture->wake.wait();
+        }
+    };
+    return response;
+}
+
+HttpResponse LocalServer::watch_packets(FlowWatcher::Wants wants) {
+    auto watching = backend_.watch_packets(wants);
+    if (!watching) return HttpResponse::text(503, watching.error().message() + "\n");
+    HttpResponse response;
+    response.headers.add("Content-Type", "application/json");
+    response.stream = [watcher = *watching](BodyWriter& writer) -> Task<void> {
+        for (;;) {
+            while (!watcher->lines.empty()) {
+                std::string line = std::move(watcher->lines.front());
+                watcher->lines.pop_front();
+                auto written = co_await writer.write(std::move(line));
+                if (!written) co_return;
+            }
+            co_await watcher->wake.wait();
         }
     };
     return response;
@@ -256,6 +276,18 @@ Task<HttpResponse> LocalServer::route(HttpRequest request, bool write) {
             only = *key;
         }
         co_return HttpResponse::json(200, backend_.paths_json(only));
+    }
+    if (name == "usermetrics") {
+        if (!get) co_return HttpResponse::text(405, "want GET\n");
+        HttpResponse response;
+        response.headers.add("Content-Type", kPrometheusContentType);
+        response.body = backend_.metrics_text();
+        co_return response;
+    }
+    if (name == "debug-flows" || name == "debug-follow-drops") {
+        if (!write) co_return denied();
+        if (!get) co_return HttpResponse::text(405, "want GET\n");
+        co_return watch_packets(name == "debug-flows" ? FlowWatcher::Wants::Flows : FlowWatcher::Wants::Drops);
     }
     if (name == "debug-capture-disco") {
         if (!write) co_return denied();

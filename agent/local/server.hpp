@@ -24,6 +24,7 @@ private:
     bool may_write(uid_t uid) const;
     HttpResponse watch_bus(int mask);
     HttpResponse capture_disco();
+    HttpResponse watch_packets(FlowWatcher::Wants wants);
 
     Reactor& reactor_;
     Backend& backend_;

@@ -11,10 +11,3 @@
 #define TR_MARK_SUBNET_ROUTE 0x00040000u /* came from the tailnet, may be forwarded and masqueraded */
 #define TR_MARK_BYPASS 0x00080000u       /* the agent's own packets */
 #define TR_MARK_PASSED 0x00100000u       /* the policy program let it in; only that program sets it */
-
-/* Not a packet's mark but a question's: a test run of the policy program with exactly this one is judged and not
- * counted. It gets no TR_MARK_PASSED, so a packet that carried this mark would stop at the backstop. The answer is left
- * in cb[]. */
-#define TR_MARK_QUESTION 0x7a015e00u
-#define TR_ANSWER_REASON 0 /* enum tr_reason */
-#define TR_ANSWER_RULE 1   /* rule number, 0: none */

@@ -12,7 +12,10 @@
 #include "base.h"
 #include "hash.h"
 
-/* tr_live: array of one. 0 before the first commit (everything is dropped), else TR_TABLE_A or TR_TABLE_B. */
+/* tr_live: array of one, read once a packet. In TR_LIVE_TABLE 0 before the first commit (everything is dropped), else
+ * TR_TABLE_A or TR_TABLE_B. TR_LIVE_WATCHED: somebody watches packets, see watch_map.h. */
+#define TR_LIVE_TABLE 3u
+#define TR_LIVE_WATCHED 4u
 #define TR_TABLE_NONE 0
 #define TR_TABLE_A 1
 #define TR_TABLE_B 2

@@ -240,5 +240,23 @@ TEST_F(MoreVerdicts, APortRangeTheWrongWayRound) {
     EXPECT_DROP(in(a_to_r.tcp(82, kSyn)), "no-rule");
 }
 
+TEST_F(MoreVerdicts, CountersOfRulesCountSegmentsAndGoOnThroughChangesOfThePolicy) {
+    FilterInput input = receiver();
+    commit(input);
+    auto start = rule_counts();
+    Packet ssh = Packet{kA, kR}.tcp(22, kSyn);
+    in(ssh.bytes(), 5);
+    EXPECT_EQ(rule_counts()[0] - start[0], 5u);
+    for (int flips = 0; flips < 3; ++flips) {
+        input.rules.insert(input.rules.begin(), rule({kB}, {{kR, {std::uint16_t(100 + flips), 200}}}));
+        commit(input);
+        std::uint64_t new_rule = rule_counts()[0];
+        in(ssh);
+        EXPECT_EQ(rule_counts()[input.rules.size() - receiver().rules.size()] - start[0], 6u + std::uint64_t(flips))
+            << "the same rule further down";
+        EXPECT_EQ(rule_counts()[0], new_rule) << "a new rule has a counter of its own";
+    }
+}
+
 } // namespace
 } // namespace tailrace::test

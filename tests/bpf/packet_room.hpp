@@ -67,6 +67,7 @@ protected:
 
     void commit(const FilterInput& input, const TableLimits& limits = {});
     Result<CommitReport> try_commit(const PolicyTables& tables) { return writer_->commit(tables); }
+    void set_watched(bool watched) { ASSERT_TRUE(writer_->set_watched(watched)); }
     /// What the programs remember between packets, none of it and how many flows.
     void forget();
     std::size_t flows_remembered() const;

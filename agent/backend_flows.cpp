@@ -1,0 +1,53 @@
+// What the backend tells of packets: who they belong to, the rules that let them in, and how much.
+#include "agent/backend.hpp"
+#include "agent/engine/packet_filter.hpp"
+#include "base/json/json.hpp"
+
+namespace tailrace {
+
+std::vector<FilterRule> Backend::policy_rules() const {
+    std::vector<FilterRule> rules;
+    if (netmap_.has_filter())
+        for (const wire::FilterRule& rule : netmap_.filter_rules()) rules.push_back(to_policy(rule));
+    return rules;
+}
+
+FlowWatch::Surroundings Backend::flow_surroundings() {
+    return {[this] { return engine_.filter(); }, [this](const IpAddress& address) { return peer_of(address); },
+            [this] { return policy_rules(); }};
+}
+
+/// The machine with this address, else the one that routes to it.
+std::string Backend::peer_of(const IpAddress& address) const {
+    const wire::Node* owner = netmap_.owner_of(address);
+    int most_bits = -1;
+    if (owner == nullptr)
+        for (const auto& [id, node] : netmap_.peers())
+            for (const IpPrefix& route : node.routes_to())
+                if (route.bits() > most_bits && route.contains(address)) {
+                    most_bits = route.bits();
+                    owner = &node;
+                }
+    return owner == nullptr ? "" : owner->name.substr(0, owner->name.find('.'));
+}
+
+Result<std::string> Backend::explain_json(const PacketQuestion& question) {
+    return engine_.explain_json(question, policy_rules());
+}
+
+std::string Backend::filter_json() {
+    std::map<std::size_t, tr_counter> counters;
+    if (PacketFilter* filter = engine_.filter()) counters = filter->rule_counters();
+    std::string out;
+    std::size_t index = 0;
+    for (const wire::FilterRule& rule : netmap_.filter_rules()) {
+        std::string text = json::write(rule);
+        const tr_counter& counter = counters[index++];
+        text.pop_back(); // the closing brace
+        out += fmt::format("{}{}{}\"Packets\":{},\"Bytes\":{}}}", out.empty() ? "" : ",", text,
+                           text.size() > 1 ? "," : "", counter.packets, counter.bytes);
+    }
+    return "[" + out + "]";
+}
+
+} // namespace tailrace
