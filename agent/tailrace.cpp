@@ -1,5 +1,6 @@
 // tailrace - the command line of the agent.
 #include "agent/cli/commands.hpp"
+#include "base/cli/docs.hpp"
 #include "base/io/reactor.hpp"
 #include "base/text.hpp"
 
@@ -259,6 +260,10 @@ int main(int argc, char** argv) {
         command = [&](LocalClient& client) { return debug_localapi(client, api_method, api_target, api_body); };
     });
 
+    if (wants_command_docs(argc, argv)) {
+        fmt::print("{}\n", command_docs(app));
+        return 0;
+    }
     if (std::string twice = repeated_flag(arguments); !twice.empty()) {
         fmt::print(stderr, "flag provided multiple times: {}\n", twice);
         return 2;

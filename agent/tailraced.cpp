@@ -3,6 +3,7 @@
 #include "agent/dataplane/other_schemas.hpp"
 #include "agent/local/server.hpp"
 #include "agent/version.hpp"
+#include "base/cli/docs.hpp"
 #include "base/file.hpp"
 #include "base/io/reactor.hpp"
 #include "base/log.hpp"
@@ -95,6 +96,10 @@ int main(int argc, char** argv) {
     // packet programs.
     app.add_option("--schema", options.engine.schema)->group("");
     app.add_flag("--version", version, "print the version");
+    if (wants_command_docs(argc, argv)) {
+        fmt::print("{}\n", command_docs(app));
+        return 0;
+    }
     try {
         app.parse(argc, argv);
     } catch (const CLI::CallForHelp& help) {
