@@ -32,7 +32,8 @@ std::string new_profile_id() {
 Backend::Backend(Reactor& reactor, BackendOptions options, StateFile state)
     : reactor_(reactor), options_(options), store_(std::move(state)), machine_info_(read_hostinfo()),
       engine_(reactor, options.engine),
-      peer_api_(reactor, [this](const IpAddress& from) { return peer_api_caller(from); }), engine_wake_(reactor) {}
+      peer_api_(reactor, [this](const IpAddress& from) { return peer_api_caller(from); }), engine_wake_(reactor),
+      engine_went_down_(reactor) {}
 
 Backend::~Backend() {
     *alive_ = false;
@@ -493,17 +494,17 @@ void Backend::announce_disco_key(const WireGuardPeerState& peer) {
 Task<void> Backend::run_engine() {
     auto alive = alive_;
     Backoff backoff;
-    bool known_down = false;
     for (;;) {
         co_await engine_wake_.wait();
         if (!*alive) co_return;
         bool has_key = prefs_.config && prefs_.config->has_node_key() && !prefs_.logged_out;
         Result<void> outcome;
         if (!prefs_.want_running || !has_key) {
-            if (!known_down) {
+            if (!engine_down_) {
                 outcome = co_await engine_.down();
                 if (!*alive) co_return;
-                known_down = static_cast<bool>(outcome);
+                engine_down_ = static_cast<bool>(outcome);
+                engine_went_down_.notify();
                 inner_ping_.reset();
                 peer_api_.set_addresses({});
                 if (paths_) paths_->set_port_mapping({});
@@ -511,7 +512,7 @@ Task<void> Backend::run_engine() {
             engine_up_ = false;
         } else if (netmap_.has_self() && (netmap_.self().machine_authorized || !netmap_from_control_) &&
                    !netmap_.self_expired(WallTime::now())) {
-            known_down = false;
+            engine_down_ = false;
             ensure_paths();
             EngineConfig config = engine_config();
             if (paths_) {

@@ -1,5 +1,6 @@
 // tailrace - the command line of the agent.
 #include "agent/cli/commands.hpp"
+#include "agent/config/config.hpp"
 #include "base/cli/docs.hpp"
 #include "base/io/reactor.hpp"
 #include "base/text.hpp"
@@ -203,6 +204,14 @@ int main(int argc, char** argv) {
         }
         command = [timeout](LocalClient& client) { return wait_until_running(client, timeout); };
     });
+
+    std::string config_file = kAgentConfigFile;
+    auto* config_command = app.add_subcommand("config", "The configuration file of tailraced");
+    config_command->require_subcommand(1);
+    auto* config_check =
+        config_command->add_subcommand("check", "Say what a configuration file declares, or what is wrong with it");
+    config_check->add_option("file", config_file, "the file, /etc/tailrace/tailraced.yaml if none is named");
+    config_check->callback([&] { command = [&](LocalClient&) { return config_check_command(config_file); }; });
 
     auto* debug = app.add_subcommand("debug", "Look inside");
     debug->require_subcommand(1);

@@ -64,6 +64,7 @@ Result<std::string> paths_text(std::string_view json);
 Result<std::string> disco_frame_text(std::string_view line);
 Task<int> debug_json(LocalClient& client, std::string target); ///< pretty-prints what a GET gives
 Task<int> debug_localapi(LocalClient& client, std::string method, std::string target, std::string body);
+Task<int> config_check_command(std::string file); ///< needs no agent
 Task<int> wait_until_running(LocalClient& client, Duration timeout);
 
 int fail(std::string_view message);
