@@ -205,6 +205,18 @@ int main(int argc, char** argv) {
         command = [timeout](LocalClient& client) { return wait_until_running(client, timeout); };
     });
 
+    bool doctor_json = false;
+    auto* doctor_command =
+        app.add_subcommand("doctor", "Look for what is wrong with this machine, and say how it is cured");
+    doctor_command->add_flag("--json", doctor_json, "output in JSON format");
+    doctor_command->callback([&] { command = [&](LocalClient& client) { return doctor(client, doctor_json); }; });
+    std::string report_file;
+    auto* report_command =
+        app.add_subcommand("bugreport", "Collect what helps somebody else to find a fault, without secrets");
+    report_command->add_option("--output,-o", report_file,
+                               "the file to write, - for standard output; a name with the time if none is given");
+    report_command->callback([&] { command = [&](LocalClient& client) { return bugreport(client, report_file); }; });
+
     std::string config_file = kAgentConfigFile;
     auto* config_command = app.add_subcommand("config", "The configuration file of tailraced");
     config_command->require_subcommand(1);

@@ -3,6 +3,7 @@
 #include "agent/cli/format.hpp"
 #include "agent/cli/local_client.hpp"
 #include "agent/cli/pref_flags.hpp"
+#include "agent/doctor/examine.hpp"
 
 #include <chrono>
 #include <string>
@@ -64,6 +65,10 @@ Result<std::string> paths_text(std::string_view json);
 Result<std::string> disco_frame_text(std::string_view line);
 Task<int> debug_json(LocalClient& client, std::string target); ///< pretty-prints what a GET gives
 Task<int> debug_localapi(LocalClient& client, std::string method, std::string target, std::string body);
+Task<int> doctor(LocalClient& client, bool json); ///< 0: all is well, 1: warnings, 2: errors; needs no agent
+Task<std::vector<Finding>> doctor_findings(LocalClient& client);
+/// Into a file, "-" for standard output, or one with the time in its name. Needs no agent.
+Task<int> bugreport(LocalClient& client, std::string output);
 Task<int> config_check_command(std::string file); ///< needs no agent
 Task<int> wait_until_running(LocalClient& client, Duration timeout);
 
