@@ -62,38 +62,43 @@ void ask_for_bpf(DoctorFacts& facts) {
     facts.tcx = answer(asked == 0);
 }
 
-/// Loaded, built in, or there to be loaded.
-Answer has_module(const std::string& name, const std::string& kernel) {
-    if (::access(("/sys/module/" + name).c_str(), F_OK) == 0) return Answer::Yes;
-
-    for (const char* list : {"modules.builtin", "modules.dep"}) {
-        auto text = read_file("/lib/modules/" + kernel + "/" + list, 16 << 20);
-        if (!text) continue;
-
-        if (text->find("/" + name + ".ko") != std::string::npos) return Answer::Yes;
-    }
-
-    return Answer::No;
-}
-
-/// In a network namespace that ends with the child: this machine's tables are not touched.
-void ask_for_nftables(DoctorFacts& facts) {
-    if (!facts.is_root) return;
+/// Runs `look` in a network namespace that ends with it, so that this machine's is not touched, and gives what it gives
+/// (0 to 99); nothing when that cannot be had.
+template <typename Look>
+std::optional<int> in_an_empty_network(Look look) {
+    constexpr int kNoNamespace = 100;
     pid_t child = ::fork();
-    if (child < 0) return;
-    if (child == 0) {
-        if (::unshare(CLONE_NEWNET) != 0) ::_exit(100);
-        auto made = Backstop::create("probe0", 1);
-        if (!made) ::_exit(101);
-        auto held = made->ensure();
-        ::_exit(held ? static_cast<int>(held->hold) : 101);
-    }
+    if (child < 0) return std::nullopt;
+    if (child == 0) ::_exit(::unshare(CLONE_NEWNET) == 0 ? look() : kNoNamespace);
     int status = 0;
     while (::waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
-    if (!WIFEXITED(status) || WEXITSTATUS(status) == 100) return;
-    facts.nftables = answer(WEXITSTATUS(status) != 101);
-    if (WEXITSTATUS(status) != 101)
-        facts.backstop_hold = std::string{text(static_cast<BackstopHold>(WEXITSTATUS(status)))};
+    if (!WIFEXITED(status) || WEXITSTATUS(status) >= kNoNamespace) return std::nullopt;
+    return WEXITSTATUS(status);
+}
+
+/// Made for real where we may. Otherwise it is known only when it is loaded.
+Answer has_wireguard(bool is_root) {
+    if (::access("/sys/module/wireguard", F_OK) == 0) return Answer::Yes;
+    if (!is_root) return Answer::Unknown;
+    auto made = in_an_empty_network([] {
+        auto links = Links::open();
+        return links && links->create("probe0", "wireguard") ? 1 : 0;
+    });
+    return made ? answer(*made == 1) : Answer::Unknown;
+}
+
+void ask_for_nftables(DoctorFacts& facts) {
+    constexpr int kNone = 99;
+    if (!facts.is_root) return;
+    auto hold = in_an_empty_network([] {
+        auto made = Backstop::create("probe0", 1);
+        if (!made) return kNone;
+        auto held = made->ensure();
+        return held ? static_cast<int>(held->hold) : kNone;
+    });
+    if (!hold) return;
+    facts.nftables = answer(*hold != kNone);
+    if (*hold != kNone) facts.backstop_hold = std::string{text(static_cast<BackstopHold>(*hold))};
 }
 
 void ask_for_interfaces(DoctorFacts& facts) {
@@ -141,7 +146,7 @@ DoctorFacts gather_facts(const std::string& device, const std::string& config_fi
     utsname system{};
     if (::uname(&system) == 0) facts.kernel = system.release;
     ask_for_bpf(facts);
-    facts.wireguard_module = has_module("wireguard", facts.kernel);
+    facts.wireguard_module = has_wireguard(facts.is_root);
     facts.wireguard_go = answer(!cli::find_program("wireguard-go").empty());
     ask_for_nftables(facts);
     facts.policy_routing = answer(::access("/proc/sys/net/ipv4/ip_forward", F_OK) != 0 || Router::create(device));
