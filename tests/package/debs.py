@@ -1,4 +1,5 @@
 """The packages that scripts/package has built, and their predecessors: the same with a lower version and another default."""
+import os
 import pathlib
 import shutil
 import subprocess
@@ -7,7 +8,7 @@ import pytest
 
 from lab.lab import PROJECT
 
-BUILT = PROJECT / "build-package"
+BUILT = pathlib.Path(os.environ.get("TAILRACE_PACKAGES", PROJECT / "build-package"))
 NAMES = ("tailrace", "tailrace-control", "tailrace-relay")
 
 
