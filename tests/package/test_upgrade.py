@@ -14,9 +14,9 @@ step() { echo; echo "== $1"; }
 devices() { ip -j link show tailrace0 | busybox grep -o '"ifindex":[0-9]*'; }
 export DEBIAN_FRONTEND=noninteractive
 systemctl start systemd-journald
-dpkg -i DEBS/*_old.deb >/root/dpkg.log 2>&1
+dpkg -i /root/debs/*_old.deb >/root/dpkg.log 2>&1
 step installed; systemctl is-active tailraced.service tailraced.socket; systemctl is-active tailrace-control || true
-cp CONTROL /etc/tailrace/control.yaml
+cp /root/control.yaml /etc/tailrace/control.yaml
 systemctl start tailrace-control
 tailrace-control users create alice
 tailrace-control keys create --user alice --reusable >/root/key
@@ -32,10 +32,10 @@ for secret in $(cat /root/key) $(grep -o 'privkey:[0-9a-f]*' /var/lib/tailrace/t
     $(wg show tailrace0 private-key); do
     if busybox grep -qF -- "$secret" /root/report; then echo "LEAKED $secret"; fi
 done
-step doctor; tailrace doctor --json >/root/doctor; echo "status $?" || true
+step doctor; status=0; tailrace doctor --json >/root/doctor || status=$?; echo "status $status"
 step upgraded; pid=$(systemctl show -P MainPID tailraced)
 (while [ ! -e /root/enough ]; do ip link show tailrace0 >/dev/null 2>&1 || echo gone; busybox sleep 0.02; done >/root/watched) &
-dpkg --force-confold -i $(ls DEBS/*.deb | busybox grep -v _old) >>/root/dpkg.log 2>&1
+dpkg --force-confold -i $(ls /root/debs/*.deb | busybox grep -v _old) >>/root/dpkg.log 2>&1
 tailrace wait --timeout 30s; devices; touch /root/enough; wait; cat /root/watched
 [ "$pid" != "$(systemctl show -P MainPID tailraced)" ] && echo restarted
 dpkg-query -W tailrace; cat /etc/tailrace/tailraced.yaml
@@ -45,7 +45,7 @@ systemctl start tailraced; tailrace wait --timeout 30s; ip -br link show tailrac
 systemctl stop tailraced.socket tailraced; ip link show tailrace0 2>&1 || true; nft list tables
 sed -i '/on-stop/d' /etc/tailrace/tailraced.yaml; systemctl start tailraced; tailrace wait --timeout 30s
 step watchdog; systemctl show -P WatchdogUSec tailraced; journalctl -u tailraced --no-pager | busybox grep -ci watchdog || true
-step removed; dpkg -r tailrace >>/root/dpkg.log 2>&1; ip link show tailrace0 2>&1 || true; nft list tables; ls /sys/fs/bpf
+step removed; dpkg -r tailrace >>/root/dpkg.log 2>&1; ip link show tailrace0 2>&1 || true; nft list tables; busybox find /sys/fs/bpf -type f
 step purged; dpkg -P tailrace tailrace-control tailrace-relay >>/root/dpkg.log 2>&1; ls /etc/tailrace /var/lib/tailrace 2>&1 || true
 step end
 """
@@ -59,15 +59,19 @@ UNIT = """[Unit]
 DefaultDependencies=no
 [Service]
 Type=oneshot
-ExecStart=/bin/sh -c "/bin/sh /root/story >/root/told 2>&1 || journalctl --no-pager -n 60 >>/root/told"
+ExecStart=/bin/sh -c "/bin/sh /root/story >/root/told 2>&1 || (journalctl --no-pager -u tailraced -u tailrace-control -n 30; busybox tail -25 /root/dpkg.log) >>/root/told"
 ExecStopPost=/bin/systemctl exit
 """
 INIT = """
 mkdir -p /run/systemd/system /root
-cp {folder}/story /root/story
+# Services are started, as on a real machine; and no index of all man pages is made for each of ours.
+rm -f /usr/sbin/policy-rc.d /var/lib/man-db/auto-update
+# Nothing new can be renamed to a directory on this overlay, which has no extended attributes: dpkg finds them made.
+cd / && for deb in {folder}/debs/*; do dpkg-deb --fsys-tarfile $deb | tar t | busybox grep '/$' | xargs mkdir -p; done
+cp -r {folder}/story {folder}/debs {folder}/control.yaml /root/ # systemd empties /tmp
 cp {folder}/story.service /run/systemd/system/
 unshare --pid --fork --mount --mount-proc env container=other /lib/systemd/systemd --system --unit=story.service --show-status=false >/dev/null
-cat /root/told; echo; busybox tail -5 /root/dpkg.log
+cat /root/told
 """
 
 
@@ -79,7 +83,7 @@ def test_traffic_goes_on_over_an_upgrade_and_ends_with_a_removal(tmp_path):
     for deb in debs:
         (folder / deb.name).write_bytes(deb.read_bytes())
     (tmp_path / "control.yaml").write_text(CONTROL)
-    (tmp_path / "story").write_text(STORY.replace("DEBS", str(folder)).replace("CONTROL", str(tmp_path / "control.yaml")))
+    (tmp_path / "story").write_text(STORY)
     (tmp_path / "story.service").write_text(UNIT)
     (tmp_path / "init").write_text(INIT.format(folder=tmp_path))
     done = subprocess.run([PROJECT / "scripts/uml", "--timeout", "400", "--", "sh", tmp_path / "init"], capture_output=True, text=True,
