@@ -33,7 +33,7 @@ Backend::Backend(Reactor& reactor, BackendOptions options, StateFile state)
     : reactor_(reactor), options_(options), store_(std::move(state)), machine_info_(read_hostinfo()),
       engine_(reactor, options.engine),
       peer_api_(reactor, [this](const IpAddress& from) { return peer_api_caller(from); }),
-      flow_watch_(reactor, flow_surroundings()), engine_wake_(reactor) {}
+      flow_watch_(reactor, flow_surroundings()), engine_wake_(reactor), engine_went_down_(reactor) {}
 
 Backend::~Backend() {
     *alive_ = false;
@@ -496,21 +496,22 @@ void Backend::announce_disco_key(const WireGuardPeerState& peer) {
 Task<void> Backend::run_engine() {
     auto alive = alive_;
     Backoff backoff;
-    bool known_down = false, was_closed = false;
+    bool was_closed = false;
     for (;;) {
         co_await engine_wake_.wait();
         if (!*alive) co_return;
-        if (std::exchange(was_closed, is_closed(prefs_)) != is_closed(prefs_)) known_down = false;
+        if (std::exchange(was_closed, is_closed(prefs_)) != is_closed(prefs_)) engine_down_ = false;
         bool has_key = prefs_.config && prefs_.config->has_node_key() && !prefs_.logged_out;
         Result<void> outcome;
         if (!prefs_.want_running || !has_key) {
             if (is_closed(prefs_)) outcome = close_past_tunnel(prefs_);
-            if (!known_down) {
+            if (!engine_down_) {
                 std::optional<std::vector<IpPrefix>> closed_but_for;
                 if (is_closed(prefs_)) closed_but_for = kept_out_of_tunnel(prefs_, host_networks());
                 outcome = co_await engine_.down(std::move(closed_but_for));
                 if (!*alive) co_return;
-                known_down = static_cast<bool>(outcome);
+                engine_down_ = static_cast<bool>(outcome);
+                engine_went_down_.notify();
                 inner_ping_.reset();
                 peer_api_.set_addresses({});
                 if (paths_) paths_->set_port_mapping({});
@@ -518,7 +519,7 @@ Task<void> Backend::run_engine() {
             engine_up_ = false;
         } else if (netmap_.has_self() && (netmap_.self().machine_authorized || !netmap_from_control_) &&
                    !netmap_.self_expired(WallTime::now())) {
-            known_down = false;
+            engine_down_ = false;
             ensure_paths();
             follow_exit_node();
             EngineConfig config = engine_config();

@@ -3,8 +3,8 @@
 #include "agent/coordination/control_client.hpp"
 #include "agent/coordination/hostinfo.hpp"
 #include "agent/engine/engine.hpp"
-#include "agent/exit_node/choice.hpp"
 #include "agent/engine/flow_watch.hpp"
+#include "agent/exit_node/choice.hpp"
 #include "agent/local/status.hpp"
 #include "agent/path/inner_ping.hpp"
 #include "agent/path/own_endpoints.hpp"
@@ -66,6 +66,10 @@ public:
     void stop();
     /// Before the process ends: relayed peers go where they can do without us.
     void park();
+    /// Takes back everything that is in the kernel, and keeps the preferences for the next start.
+    Task<Result<void>> take_down();
+    /// What is wrong with the configuration file, for health; "" for nothing.
+    void set_config_trouble(std::string text) { config_trouble_ = std::move(text); }
 
     BackendState state() const { return state_; }
     const Prefs& prefs() const { return prefs_; }
@@ -178,7 +182,7 @@ private:
     NlPrivateKey lock_key_;
     wire::Hostinfo machine_info_;
     BackendState state_ = BackendState::NoState;
-    std::string auth_url_, login_trouble_, control_trouble_, engine_trouble_, monitor_trouble_;
+    std::string config_trouble_, auth_url_, login_trouble_, control_trouble_, engine_trouble_, monitor_trouble_;
     bool in_map_poll_ = false;
     TimePoint control_lost_{};
 
@@ -202,6 +206,8 @@ private:
     TimePoint device_read_{};
     std::string way_out_; ///< as it was last
     Event engine_wake_;
+    bool engine_down_ = false; ///< there is nothing of ours in the kernel
+    Event engine_went_down_;
     bool engine_up_ = false; ///< what is in the kernel is as we want it
     int exit_node_home_ = 0; ///< our home relay's region when `auto:any` chose
     std::string suggested_exit_node_;

@@ -31,6 +31,7 @@ bool source_matches(std::string_view source, const IpAddress& address) {
 
 std::vector<std::string> Backend::health() {
     std::vector<std::string> out;
+    if (!config_trouble_.empty()) out.push_back("The configuration is not in force: " + config_trouble_);
     if (!login_trouble_.empty()) out.push_back("You are logged out. The last login error was: " + login_trouble_);
     if (prefs_.want_running && !control_trouble_.empty() && !in_map_poll_ &&
         reactor_.now() - control_lost_ > kControlMayBeAway)

@@ -1,6 +1,8 @@
 // tailrace - the command line of the agent.
 #include "agent/cli/commands.hpp"
 #include "agent/cli/exit_node.hpp"
+#include "agent/config/config.hpp"
+#include "base/cli/docs.hpp"
 #include "base/io/reactor.hpp"
 #include "base/text.hpp"
 
@@ -229,6 +231,25 @@ int main(int argc, char** argv) {
         ->required();
     metrics_command->callback(
         [&] { command = [&](LocalClient& client) { return cli::metrics(client, metrics_file); }; });
+    bool doctor_json = false;
+    auto* doctor_command =
+        app.add_subcommand("doctor", "Look for what is wrong with this machine, and say how it is cured");
+    doctor_command->add_flag("--json", doctor_json, "output in JSON format");
+    doctor_command->callback([&] { command = [&](LocalClient& client) { return doctor(client, doctor_json); }; });
+    std::string report_file;
+    auto* report_command =
+        app.add_subcommand("bugreport", "Collect what helps somebody else to find a fault, without secrets");
+    report_command->add_option("--output,-o", report_file,
+                               "the file to write, - for standard output; a name with the time if none is given");
+    report_command->callback([&] { command = [&](LocalClient& client) { return bugreport(client, report_file); }; });
+
+    std::string config_file = kAgentConfigFile;
+    auto* config_command = app.add_subcommand("config", "The configuration file of tailraced");
+    config_command->require_subcommand(1);
+    auto* config_check =
+        config_command->add_subcommand("check", "Say what a configuration file declares, or what is wrong with it");
+    config_check->add_option("file", config_file, "the file, /etc/tailrace/tailraced.yaml if none is named");
+    config_check->callback([&] { command = [&](LocalClient&) { return config_check_command(config_file); }; });
 
     auto* debug = app.add_subcommand("debug", "Look inside");
     debug->require_subcommand(1);
@@ -307,6 +328,10 @@ int main(int argc, char** argv) {
         command = [&](LocalClient& client) { return debug_localapi(client, api_method, api_target, api_body); };
     });
 
+    if (wants_command_docs(argc, argv)) {
+        fmt::print("{}\n", command_docs(app));
+        return 0;
+    }
     if (std::string twice = repeated_flag(arguments); !twice.empty()) {
         fmt::print(stderr, "flag provided multiple times: {}\n", twice);
         return 2;

@@ -1,15 +1,17 @@
 // tailraced - the agent.
 #include "agent/backend.hpp"
+#include "agent/command_line.hpp"
+#include "agent/config/follow.hpp"
 #include "agent/dataplane/other_schemas.hpp"
 #include "agent/local/metrics_server.hpp"
 #include "agent/local/server.hpp"
 #include "agent/version.hpp"
 #include "base/file.hpp"
 #include "base/io/reactor.hpp"
+#include "base/io/socket.hpp"
+#include "base/io/watchdog.hpp"
 #include "base/log.hpp"
 #include "base/service.hpp"
-
-#include <CLI/CLI.hpp>
 
 #include <cerrno>
 #include <csignal>
@@ -54,13 +56,26 @@ Result<void> check_port(const EngineOptions& options) {
     return {};
 }
 
-Task<void> wait_for_end(Reactor& reactor, Backend& backend) {
-    int signal = co_await reactor.wait_for_signal();
-    log::info("stopping; traffic stays as it is", {{"signal", signal}});
+Task<void> follow_signals(Reactor& reactor, Backend& backend, ConfigFollower& config) {
+    int signal = 0;
+    for (;;) {
+        signal = co_await reactor.wait_for_signal();
+        if (signal != SIGHUP) break;
+        notify_service_manager(reloading_state());
+        config.reload();
+        notify_service_manager("READY=1");
+    }
     notify_service_manager("STOPPING=1");
-    backend.park();
-    co_await backend.announce_restart();
-    backend.stop();
+    if (config.on_stop() == OnStop::Down) {
+        log::info("stopping; traffic ends", {{"signal", signal}});
+        if (auto down = co_await backend.take_down(); !down)
+            log::error("not everything was taken back; \"tailraced --cleanup\" tries again", {{"error", down.error()}});
+    } else {
+        log::info("stopping; traffic stays as it is", {{"signal", signal}});
+        backend.park();
+        co_await backend.announce_restart();
+        backend.stop();
+    }
     reactor.stop();
 }
 
@@ -69,68 +84,61 @@ int fail(const Error& error) {
     return 1;
 }
 
+/// What `systemctl stop` leaves in the kernel goes: for the removal of the package, and for who wants a clean slate.
+int clean_up(const DaemonOptions& daemon, const EngineOptions& options) {
+    Reactor reactor;
+    Result<void> outcome;
+    auto body = [](Reactor& loop, EngineOptions engine_options, std::string socket, Result<void>& out) -> Task<void> {
+        if (auto answered = co_await dial_unix(loop, socket))
+            out = Error::make("a tailraced answers at {}: stop it first, or run \"tailrace down\"", socket);
+        else
+            out = co_await Engine{loop, std::move(engine_options)}.down(std::nullopt);
+        loop.stop();
+    };
+    spawn(reactor, "clean up", body(reactor, options, daemon.socket, outcome));
+    reactor.run();
+    return outcome ? 0 : fail(outcome.error().with("--cleanup"));
+}
+
+/// From the service manager, which keeps it over restarts, or one of our own.
+Result<Listener> listen(Reactor& reactor, const std::string& socket) {
+    if (auto inherited = take_inherited_sockets(); !inherited.empty())
+        return Listener::adopt(reactor, std::move(inherited.front()));
+    if (auto slash = socket.rfind('/'); slash != std::string::npos && slash > 0)
+        if (auto made = make_directories(socket.substr(0, slash), 0755); !made) return made.error();
+    auto listener = Listener::unix_socket(reactor, socket, 0666);
+    if (!listener && listener.error().code() == EADDRINUSE)
+        return Error::make("{}: another tailraced answers there; stop it, or choose another --socket", socket);
+    return listener;
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
-    CLI::App app{"The agent of a tailnet node: WireGuard in the kernel, policy in eBPF.", "tailraced"};
-    BackendOptions options;
-    options.state_dir = "/var/lib/tailrace";
-    std::string socket = "/run/tailrace/tailraced.sock", wireguard = "auto", steering = "auto", log_format = "auto",
-                log_level = "info", metrics_listen;
-    bool version = false, no_port_mapping = false, no_fast_path = false;
-    app.add_option("--state-dir", options.state_dir, "directory of the state, kept between starts")
-        ->capture_default_str();
-    app.add_option("--socket", socket, "path of the socket for tailrace")->capture_default_str();
-    app.add_option("--device", options.engine.device, "name of the WireGuard device")->capture_default_str();
-    app.add_option("--port", options.engine.port, "UDP port for WireGuard and path discovery")->capture_default_str();
-    app.add_flag("--no-port-mapping", no_port_mapping,
-                 "do not ask the gateway to forward the port (NAT-PMP, PCP, UPnP)");
-    app.add_flag("--no-fast-path", no_fast_path,
-                 "forwarded flows always take the host's whole way, none is kept in a flow table of nftables");
-    app.add_option("--wireguard", wireguard, "auto, kernel, or uapi (a userspace implementation)")
-        ->capture_default_str();
-    app.add_option(
-           "--steering", steering,
-           "how path discovery hears on WireGuard's port: auto (a packet program), or socket (raw sockets, slower)")
-        ->capture_default_str();
-    app.add_option("--log-format", log_format, "auto, text, json or journal")->capture_default_str();
-    app.add_option("--log-level", log_level, "debug, info, warning or error")->capture_default_str();
-    app.add_option("--metrics-listen", metrics_listen,
-                   "serve metrics for Prometheus by HTTP at this ADDRESS:PORT, path /metrics; off when not given");
-    // For tests only, and so not in the help: the same program as its own predecessor or successor in an upgrade of the
-    // packet programs.
-    app.add_option("--schema", options.engine.schema)->group("");
-    app.add_flag("--version", version, "print the version");
-    try {
-        app.parse(argc, argv);
-    } catch (const CLI::CallForHelp& help) {
-        return app.exit(help);
-    } catch (const CLI::ParseError& error) {
-        fmt::print(stderr, "tailraced: {}\n", error.what());
-        return 2;
-    }
-    if (version) {
+    ParsedCommandLine parsed = parse_command_line(argc, argv);
+    if (!parsed.line) return parsed.exit_status;
+    CommandLine& line = *parsed.line;
+    if (line.version) {
         fmt::print("{}\n", kVersion);
         return 0;
     }
-    auto format = log::parse_format(log_format);
-    auto level = log::parse_level(log_level);
-    if (!format || !level) return fail(format ? level.error() : format.error());
-    log::set_format(*format);
-    log::set_level(*level);
-    auto choice = parse_wireguard_choice(wireguard);
+    const DaemonOptions& daemon = line.config.daemon;
+    log::set_format(daemon.log_format);
+    log::set_level(daemon.log_level);
+    BackendOptions options;
+    options.state_dir = daemon.state_dir;
+    options.port_mapping = daemon.port_mapping;
+    options.engine.device = daemon.device;
+    options.engine.port = daemon.port;
+    if (line.schema) options.engine.schema = *line.schema;
+    auto choice = parse_wireguard_choice(daemon.wireguard);
     if (!choice) return fail(choice.error().with("--wireguard"));
     options.engine.wireguard = *choice;
-    if (steering != "auto" && steering != "socket")
-        return fail(Error::make("--steering \"{}\": want auto or socket", steering));
-    if (steering == "socket") options.engine.steering = SteeringChoice::Socket;
-    options.port_mapping = !no_port_mapping;
-    options.engine.fast_path = !no_fast_path;
-    if (options.engine.device.empty() || options.engine.device.size() >= IFNAMSIZ)
-        return fail(Error::make("--device \"{}\": an interface name has 1 to {} characters", options.engine.device,
-                                IFNAMSIZ - 1));
+    if (daemon.steering == "socket") options.engine.steering = SteeringChoice::Socket;
+    options.engine.fast_path = daemon.fast_path;
 
     if (auto allowed = check_privileges(); !allowed) return fail(allowed.error());
+    if (line.cleanup) return clean_up(daemon, options.engine);
     if (auto newest = refuse_newer_schema(kBpffs, options.engine.device, options.engine.schema); !newest) {
         (void)fail(newest.error());
         return kExitStartAnother;
@@ -139,34 +147,30 @@ int main(int argc, char** argv) {
 
     ::umask(022);
     Reactor reactor;
-    reactor.catch_signals({SIGTERM, SIGINT});
-    if (auto slash = socket.rfind('/'); slash != std::string::npos && slash > 0)
-        if (auto made = make_directories(socket.substr(0, slash), 0755); !made) return fail(made.error());
-    auto listener = Listener::unix_socket(reactor, socket, 0666);
-    if (!listener) {
-        if (listener.error().code() == EADDRINUSE)
-            return fail(
-                Error::make("{}: another tailraced answers there; stop it, or choose another --socket", socket));
-        return fail(listener.error());
-    }
+    reactor.catch_signals({SIGTERM, SIGINT, SIGHUP});
+    auto listener = listen(reactor, daemon.socket);
+    if (!listener) return fail(listener.error());
     std::optional<Listener> metrics_listener;
-    if (!metrics_listen.empty()) {
-        auto at = parse_metrics_address(metrics_listen);
-        if (!at) return fail(at.error().with("--metrics-listen"));
-        auto listening = Listener::tcp(reactor, *at);
-        if (!listening) return fail(listening.error().with("--metrics-listen {}", metrics_listen));
+    if (daemon.metrics_listen) {
+        auto listening = Listener::tcp(reactor, *daemon.metrics_listen);
+        if (!listening) return fail(listening.error().with("metrics-listen {}", daemon.metrics_listen->text()));
         metrics_listener.emplace(std::move(*listening));
     }
     auto backend = Backend::create(reactor, options);
     if (!backend) return fail(backend.error());
     LocalServer server{reactor, **backend};
+    auto read = [argc, argv] { return reread_config(argc, argv); };
+    ConfigFollower config{line.config_file, line.config, read, **backend, server};
     (*backend)->start();
+    config.apply();
     spawn(reactor, "local API", server.run(*listener));
     MetricsServer metrics_server{reactor, **backend};
     if (metrics_listener) spawn(reactor, "metrics", metrics_server.run(*metrics_listener));
-    spawn(reactor, "signals", wait_for_end(reactor, **backend));
+    spawn(reactor, "signals", follow_signals(reactor, **backend, config));
+    feed_watchdog(reactor);
     notify_service_manager("READY=1");
-    log::info("tailraced is ready", {{"version", kVersion}, {"socket", socket}, {"device", options.engine.device}});
+    log::info("tailraced is ready",
+              {{"version", kVersion}, {"socket", daemon.socket}, {"device", options.engine.device}});
     reactor.run();
     return 0;
 }

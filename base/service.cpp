@@ -2,13 +2,17 @@
 
 #include "base/text.hpp"
 
+#include <fmt/format.h>
+
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdlib>
+#include <ctime>
 #include <string>
 
 namespace tailrace {
@@ -26,6 +30,21 @@ void notify_service_manager(std::string_view state) {
     auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size());
     (void)::sendto(socket.get(), state.data(), state.size(), MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&to),
                    length); // nobody to tell that nobody listens
+}
+
+std::string reloading_state() {
+    timespec now{};
+    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    return fmt::format("RELOADING=1\nMONOTONIC_USEC={}", now.tv_sec * 1'000'000LL + now.tv_nsec / 1000);
+}
+
+std::optional<Duration> watchdog_interval() {
+    const char* process = std::getenv("WATCHDOG_PID");
+    const char* microseconds = std::getenv("WATCHDOG_USEC");
+    auto meant = parse_number<pid_t>(process != nullptr ? process : "");
+    auto every = parse_number<std::int64_t>(microseconds != nullptr ? microseconds : "");
+    if (!every || *every <= 0 || (process != nullptr && (!meant || *meant != ::getpid()))) return std::nullopt;
+    return std::chrono::microseconds{*every};
 }
 
 std::vector<Fd> take_inherited_sockets() {

@@ -1,4 +1,5 @@
 // relay/main.cpp - the command line of tailrace-relay. Flags stand above the file.
+#include "base/cli/docs.hpp"
 #include "relay/server/serve.hpp"
 
 #include <CLI/CLI.hpp>
@@ -46,7 +47,8 @@ int main(int argc, char** argv) {
     }
 
     CLI::App app{
-        "A DERP relay with STUN: passes sealed packets between machines that cannot reach each other directly."};
+        "A DERP relay with STUN: passes sealed packets between machines that cannot reach each other directly.",
+        "tailrace-relay"};
     app.set_version_flag("--version", TAILRACE_VERSION);
     app.add_option("--config", file, "YAML file; flags stand above it");
     flag(app, "--listen", config.listen, parse_listen, "where clients connect: HOST:PORT or :PORT (:443)");
@@ -75,6 +77,10 @@ int main(int argc, char** argv) {
         "URLs of the other relays of the region");
     app.add_option("--cores", config.cores, "threads; 0: one for each CPU")->check(CLI::Range(0, 256));
     flag(app, "--log-level", config.log_level, log::parse_level, "debug, info, warning or error");
+    if (wants_command_docs(argc, argv)) {
+        std::puts(command_docs(app).c_str());
+        return 0;
+    }
     CLI11_PARSE(app, argc, argv);
 
     if (auto good = check_config(config); !good)

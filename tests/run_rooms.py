@@ -22,11 +22,11 @@ BUILD = PROJECT / os.environ.get("BUILD_DIR", "build")
 # Pure code is tested in a build of its own, by clang and under its sanitizers; programs run as they are shipped.
 SANITIZED = PROJECT / "build-sanitized"
 RESULTS = BUILD / "test-results"
-ROOMS = ["bpf", "vm", "uml", "netns", "interop", "unit", "sim", "fuzz"] # in the order in which their suites start
+ROOMS = ["bpf", "vm", "uml", "netns", "interop", "package", "unit", "sim", "fuzz"] # in the order in which their suites start
 SANITIZED_ROOMS = {"unit", "sim", "fuzz"}
-PYTEST_ROOMS = {"netns", "uml", "vm", "interop"}
+PYTEST_ROOMS = {"netns", "uml", "vm", "interop", "package"}
 FUZZ_SECONDS = 20
-SUITE_TIMEOUT = {"unit": 600, "sim": 300, "bpf": 600, "fuzz": 120, "netns": 600, "uml": 900, "vm": 600, "interop": 900}
+SUITE_TIMEOUT = {"unit": 600, "sim": 300, "bpf": 600, "fuzz": 120, "netns": 600, "uml": 900, "vm": 600, "interop": 900, "package": 900}
 CORES = os.cpu_count() or 1
 
 
@@ -233,6 +233,12 @@ def start_kernel_build() -> subprocess.Popen:
         return subprocess.Popen(["nice", PROJECT / "tests/uml/build-kernel"], stdout=log, stderr=subprocess.STDOUT, preexec_fn=die_with_parent)
 
 
+def start_package_build() -> subprocess.Popen:
+    """Gives way to the rooms, and has nothing to do when the packages of these sources are there."""
+    with open(RESULTS / "build-package.log", "w", encoding="utf-8") as log:
+        return subprocess.Popen(["nice", "-n", "19", PROJECT / "scripts/package"], stdout=log, stderr=subprocess.STDOUT, preexec_fn=die_with_parent)
+
+
 def main() -> int:
     # A fresh clone finds what another clone on this machine has compiled already.
     os.environ.update(CCACHE_BASEDIR=str(PROJECT), CCACHE_NOHASHDIR="1")
@@ -243,10 +249,12 @@ def main() -> int:
 
     RESULTS.mkdir(parents=True, exist_ok=True)
     preparations = []
-    if "uml" in rooms:
-        preparations.append(Preparation("the build of the user-mode Linux kernel", {"uml"}, start_kernel_build(), RESULTS / "build-kernel.log"))
+    if {"uml", "package"} & set(rooms):
+        preparations.append(Preparation("the build of the user-mode Linux kernel", {"uml", "package"}, start_kernel_build(), RESULTS / "build-kernel.log"))
     if set(rooms) - SANITIZED_ROOMS:
         run(PROJECT / "scripts/build")
+    if "package" in rooms:
+        preparations.append(Preparation("the build of the packages", {"package"}, start_package_build(), RESULTS / "build-package.log"))
     suites = [suite for room in rooms if room not in SANITIZED_ROOMS for suite in suites_of(room)]
     if SANITIZED_ROOMS & set(rooms):
         preparations.append(Preparation("the build with sanitizers", SANITIZED_ROOMS, start_sanitized_build(), RESULTS / "build-sanitized.log"))

@@ -3,6 +3,7 @@
 #include "agent/cli/format.hpp"
 #include "agent/cli/local_client.hpp"
 #include "agent/cli/pref_flags.hpp"
+#include "agent/doctor/examine.hpp"
 
 #include <chrono>
 #include <string>
@@ -73,6 +74,11 @@ Task<int> debug_json(LocalClient& client, std::string target); ///< pretty-print
 Task<int> debug_localapi(LocalClient& client, std::string method, std::string target, std::string body);
 /// A 4via6 route for a site and an IPv4 prefix, or the other way.
 Result<std::string> via_text(const std::vector<std::string>& words);
+Task<int> doctor(LocalClient& client, bool json); ///< 0: all is well, 1: warnings, 2: errors; needs no agent
+Task<std::vector<Finding>> doctor_findings(LocalClient& client);
+/// Into a file, "-" for standard output, or one with the time in its name. Needs no agent.
+Task<int> bugreport(LocalClient& client, std::string output);
+Task<int> config_check_command(std::string file); ///< needs no agent
 Task<int> wait_until_running(LocalClient& client, Duration timeout);
 
 int fail(std::string_view message);

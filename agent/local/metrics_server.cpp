@@ -4,13 +4,6 @@
 
 namespace tailrace {
 
-Result<Endpoint> parse_metrics_address(std::string_view text) {
-    auto at = Endpoint::parse(text);
-    if (!at || !at->valid() || at->port == 0 || at->address.is_unspecified() || at->address.is_multicast())
-        return Error::make("\"{}\": want one address and a port, like 127.0.0.1:9442 or [::1]:9442", text);
-    return at;
-}
-
 Task<void> MetricsServer::run(Listener& listener) {
     for (;;) {
         auto stream = co_await listener.accept();

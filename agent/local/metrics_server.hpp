@@ -4,12 +4,7 @@
 #include "base/io/http1.hpp"
 #include "base/io/socket.hpp"
 
-#include <string_view>
-
 namespace tailrace {
-
-/// The address must be named: metrics are for whom they were meant for, not for every network that this host is in.
-Result<Endpoint> parse_metrics_address(std::string_view text);
 
 class MetricsServer {
 public:

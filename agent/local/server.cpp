@@ -87,6 +87,17 @@ Task<HttpResponse> LocalServer::handle(HttpRequest request, uid_t uid) {
     co_return response;
 }
 
+Result<void> LocalServer::check_lock(const Prefs& wanted) const {
+    if (prefs_file_.empty()) return {};
+    Prefs same = wanted;
+    same.config = backend_.prefs().config;
+    same.logged_out = backend_.prefs().logged_out;
+    if (same == backend_.prefs()) return {};
+    return Error::make("the settings of this node are declared in {0}: change them there, then \"systemctl reload "
+                       "tailraced\"; or let the command line change them with \"locked: false\" in {0}",
+                       prefs_file_);
+}
+
 HttpResponse LocalServer::watch_bus(int mask) {
     HttpResponse response;
     response.headers.add("Content-Type", "application/json");
@@ -160,7 +171,8 @@ Task<HttpResponse> LocalServer::route(HttpRequest request, bool write) {
         if (method == "PATCH") {
             if (!write) co_return denied();
             auto wanted = apply_masked_prefs(backend_.prefs(), request.body);
-            Result<void> done = wanted ? backend_.edit_prefs(*wanted) : Result<void>{wanted.error()};
+            Result<void> done = wanted ? check_lock(*wanted) : Result<void>{wanted.error()};
+            if (done) done = backend_.edit_prefs(*wanted);
             if (!done) co_return HttpResponse::json(400, error_object("Error", done.error().message()));
         } else if (!get) {
             co_return HttpResponse::text(405, "unsupported method\n");
@@ -190,6 +202,7 @@ Task<HttpResponse> LocalServer::route(HttpRequest request, bool write) {
         }
         if (const auto* text = value->get_object().if_contains("AuthKey"); text != nullptr && text->is_string())
             key = text->get_string().c_str();
+        if (auto free = check_lock(wanted); !free) co_return HttpResponse::text(403, free.error().message() + "\n");
         auto started = backend_.start_with(std::move(wanted), std::move(key));
         if (!started) co_return HttpResponse::text(500, started.error().message() + "\n");
         co_return bare(204);

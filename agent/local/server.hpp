@@ -15,6 +15,8 @@ public:
 
     /// Serves until the listener is closed.
     Task<void> run(Listener& listener);
+    /// From now on changes of preferences are refused with a sentence that names `file`; "" allows them.
+    void lock_prefs(std::string file) { prefs_file_ = std::move(file); }
     /// One request of the user `uid`. For tests and the fuzzer too.
     Task<HttpResponse> handle(HttpRequest request, uid_t uid);
 
@@ -25,9 +27,11 @@ private:
     HttpResponse watch_bus(int mask);
     HttpResponse capture_disco();
     HttpResponse watch_packets(FlowWatcher::Wants wants);
+    Result<void> check_lock(const Prefs& wanted) const;
 
     Reactor& reactor_;
     Backend& backend_;
+    std::string prefs_file_; ///< empty: preferences are not locked
 };
 
 /// Why a request is refused before anybody looks at its path, or "": browsers must not get in.

@@ -23,6 +23,8 @@ public:
     static Result<Listener> tcp(Reactor& reactor, const Endpoint& at);
     /// Replaces the file of a dead server, refuses (EADDRINUSE) when a live one answers. `mode` is the file's.
     static Result<Listener> unix_socket(Reactor& reactor, const std::string& path, mode_t mode);
+    /// One that is listening already, such as the service manager gives; its file is not ours.
+    static Listener adopt(Reactor& reactor, Fd socket) { return Listener{reactor, std::move(socket), ""}; }
     Listener(Listener&&) noexcept = default;
     Listener& operator=(Listener&&) = delete;
     ~Listener();

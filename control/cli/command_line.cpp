@@ -1,5 +1,6 @@
 #include "control/cli/command_line.hpp"
 
+#include "base/cli/docs.hpp"
 #include "base/file.hpp"
 #include "base/io/http.hpp"
 #include "base/json/json.hpp"
@@ -315,6 +316,10 @@ int run_command_line(int argc, char** argv, const ServeFunction& serve) {
     server->fallthrough();
     server->add_option("--config", words.config, "the configuration file (YAML)");
     server->callback([&serving] { serving = true; });
+    if (wants_command_docs(argc, argv)) {
+        fmt::print("{}\n", command_docs(app));
+        return 0;
+    }
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& problem) {

@@ -1,57 +1,12 @@
-// control/config/config.cpp - reads YAML by yaml-cpp, which throws: the throwing stays in this file.
 #include "control/config/config.hpp"
 
 #include "base/file.hpp"
 #include "base/text.hpp"
-
-#include <yaml-cpp/yaml.h>
-
-#include <functional>
-#include <map>
+#include "base/yaml/reader.hpp"
 
 namespace tailrace {
 
 namespace {
-
-/// A complaint about one place of the file, thrown to the one place that catches.
-struct BadConfig {
-    int line; // from 0, as yaml-cpp counts; -1 for none
-    std::string what;
-};
-
-std::string scalar(const YAML::Node& node, const std::string& key) {
-    if (node.IsNull()) return "";
-    if (!node.IsScalar()) throw BadConfig{node.Mark().line, fmt::format("{} wants a single value", key)};
-    return node.Scalar();
-}
-
-template <typename T>
-T checked(Result<T> result, const YAML::Node& node, const std::string& key) {
-    if (!result) throw BadConfig{node.Mark().line, fmt::format("{}: {}", key, result.error().message())};
-    return std::move(*result);
-}
-
-using Handler = std::function<void(const YAML::Node&)>;
-
-void read_map(const YAML::Node& map, const std::string& within, const std::map<std::string, Handler>& handlers) {
-    if (map.IsNull()) return;
-    if (!map.IsMap()) throw BadConfig{map.Mark().line, fmt::format("{} wants \"key: value\" lines", within)};
-    std::map<std::string, int> seen;
-    for (const auto& entry : map) {
-        const std::string key = scalar(entry.first, "a key");
-        auto handler = handlers.find(key);
-        if (handler == handlers.end()) {
-            std::vector<std::string> known;
-            for (const auto& [name, unused] : handlers) known.push_back(name);
-            throw BadConfig{entry.first.Mark().line,
-                            fmt::format("unknown key \"{}\" (known here: {})", key, join(known, ", "))};
-        }
-        if (auto [at, fresh] = seen.emplace(key, entry.first.Mark().line); !fresh)
-            throw BadConfig{entry.first.Mark().line,
-                            fmt::format("\"{}\" is already set in line {}", key, at->second + 1)};
-        handler->second(entry.second);
-    }
-}
 
 Result<std::string> check_server_url(std::string url) {
     while (!url.empty() && url.back() == '/') url.pop_back();
@@ -97,75 +52,32 @@ Result<int> check_port(std::string_view text) {
     return *port;
 }
 
-void read_all(const YAML::Node& root, ControlConfig& config) {
-    read_map(
-        root, "the file",
-        {
-            {"server_url",
-             [&](const YAML::Node& n) {
-                 config.server_url = checked(check_server_url(scalar(n, "server_url")), n, "server_url");
-             }},
-            {"listen",
-             [&](const YAML::Node& n) {
-                 config.listen = checked(ListenAddress::parse_listen(scalar(n, "listen")), n, "listen");
-             }},
+yaml::Handlers handlers(ControlConfig& config) {
+    using namespace yaml;
+    auto prefix_in = [](IpPrefix within) {
+        return [within](const std::string& text) { return check_prefix(text, within); };
+    };
+    return {{"server_url", parsed_into(config.server_url, check_server_url)},
+            {"listen", parsed_into(config.listen, ListenAddress::parse_listen)},
             {"listen_tls",
-             [&](const YAML::Node& n) {
-                 config.listen_tls = checked(ListenAddress::parse_listen(scalar(n, "listen_tls")), n, "listen_tls");
+             [&config](const YAML::Node& n, const std::string& key) {
+                 config.listen_tls = checked(ListenAddress::parse_listen(scalar(n, key)), n, key);
                  config.listen_tls_is_default = false;
              }},
-            {"metrics_listen",
-             [&](const YAML::Node& n) {
-                 config.metrics_listen =
-                     checked(ListenAddress::parse_listen(scalar(n, "metrics_listen")), n, "metrics_listen");
-             }},
-            {"tls_certificate", [&](const YAML::Node& n) { config.tls_certificate = scalar(n, "tls_certificate"); }},
-            {"tls_key", [&](const YAML::Node& n) { config.tls_key = scalar(n, "tls_key"); }},
-            {"state_dir", [&](const YAML::Node& n) { config.state_dir = scalar(n, "state_dir"); }},
-            {"socket", [&](const YAML::Node& n) { config.socket = scalar(n, "socket"); }},
-            {"base_domain",
-             [&](const YAML::Node& n) {
-                 config.base_domain = checked(check_domain(scalar(n, "base_domain")), n, "base_domain");
-             }},
-            {"prefixes",
-             [&](const YAML::Node& prefixes) {
-                 read_map(prefixes, "prefixes",
-                          {{"v4",
-                            [&](const YAML::Node& n) {
-                                config.prefix_v4 = checked(check_prefix(scalar(n, "v4"), cgnat_prefix()), n, "v4");
-                            }},
-                           {"v6", [&](const YAML::Node& n) {
-                                config.prefix_v6 =
-                                    checked(check_prefix(scalar(n, "v6"), tailscale_ula_prefix()), n, "v6");
-                            }}});
-             }},
-            {"relay",
-             [&](const YAML::Node& n) {
-                 config.embedded_relay = checked(check_relay(scalar(n, "relay")), n, "relay");
-             }},
-            {"relay_stun_port",
-             [&](const YAML::Node& n) {
-                 config.relay_stun_port = checked(check_port(scalar(n, "relay_stun_port")), n, "relay_stun_port");
-             }},
-            {"derp_map_file", [&](const YAML::Node& n) { config.derp_map_file = scalar(n, "derp_map_file"); }},
-            {"policy_file", [&](const YAML::Node& n) { config.policy_file = scalar(n, "policy_file"); }},
-            {"ephemeral_timeout",
-             [&](const YAML::Node& n) {
-                 config.ephemeral_timeout =
-                     checked(parse_duration(scalar(n, "ephemeral_timeout")), n, "ephemeral_timeout");
-             }},
-            {"log",
-             [&](const YAML::Node& log_node) {
-                 read_map(log_node, "log",
-                          {{"level",
-                            [&](const YAML::Node& n) {
-                                config.log_level = checked(log::parse_level(scalar(n, "level")), n, "level");
-                            }},
-                           {"format", [&](const YAML::Node& n) {
-                                config.log_format = checked(log::parse_format(scalar(n, "format")), n, "format");
-                            }}});
-             }},
-        });
+            {"metrics_listen", parsed_into(config.metrics_listen, ListenAddress::parse_listen)},
+            {"tls_certificate", text_into(config.tls_certificate)},
+            {"tls_key", text_into(config.tls_key)},
+            {"state_dir", text_into(config.state_dir)},
+            {"socket", text_into(config.socket)},
+            {"base_domain", parsed_into(config.base_domain, check_domain)},
+            {"prefixes", map_of({{"v4", parsed_into(config.prefix_v4, prefix_in(cgnat_prefix()))},
+                                 {"v6", parsed_into(config.prefix_v6, prefix_in(tailscale_ula_prefix()))}})},
+            {"relay", parsed_into(config.embedded_relay, check_relay)},
+            {"relay_stun_port", parsed_into(config.relay_stun_port, check_port)},
+            {"derp_map_file", text_into(config.derp_map_file)},
+            {"policy_file", text_into(config.policy_file)},
+            {"ephemeral_timeout", parsed_into(config.ephemeral_timeout, parse_duration)},
+            {"log", log_into(config.log_level, config.log_format)}};
 }
 
 } // namespace
@@ -206,17 +118,9 @@ ControlConfig default_config() {
     return config;
 }
 
-Result<ControlConfig> parse_config(std::string_view yaml, const std::string& name) {
+Result<ControlConfig> parse_config(std::string_view text, const std::string& name) {
     ControlConfig config = default_config();
-    try {
-        read_all(YAML::Load(std::string{yaml}), config);
-    } catch (const BadConfig& bad) {
-        return Error::make("{}:{}: {}", name, bad.line + 1, bad.what);
-    } catch (const YAML::Exception& bad) {
-        return Error::make("{}:{}: {}", name, bad.mark.line + 1, bad.msg);
-    } catch (const std::exception& bad) {
-        return Error::make("{}: {}", name, bad.what());
-    }
+    if (auto done = yaml::read(text, name, handlers(config)); !done) return done.error();
     if (config.tls_certificate.empty() != config.tls_key.empty())
         return Error::make("{}: tls_certificate and tls_key go together: set both or neither", name);
     if (!config.listen.enabled && !config.listen_tls.enabled)

@@ -46,7 +46,7 @@ struct ControlConfig {
 };
 
 /// `name` is for messages: "control.yaml:3: unknown key \"lsiten\"".
-Result<ControlConfig> parse_config(std::string_view yaml, const std::string& name);
+Result<ControlConfig> parse_config(std::string_view text, const std::string& name);
 Result<ControlConfig> load_config(const std::string& path);
 /// Everything as if the file were empty.
 ControlConfig default_config();

@@ -3,6 +3,7 @@
 #include "base/file.hpp"
 #include "base/io/http1.hpp"
 #include "base/io/socket.hpp"
+#include "base/io/watchdog.hpp"
 #include "base/service.hpp"
 #include "control/admin/admin_api.hpp"
 #include "control/server/coordinator.hpp"
@@ -178,7 +179,9 @@ Task<void> Server::run_until_signal() {
     for (;;) {
         int signal = co_await reactor_.wait_for_signal();
         if (signal != SIGHUP) break;
+        notify_service_manager(reloading_state());
         coordinator_->reload_policy_file();
+        notify_service_manager("READY=1");
     }
     notify_service_manager("STOPPING=1");
     for (auto& listener : listeners_) listener->close();
@@ -252,6 +255,7 @@ Result<void> run(const std::string& config_file) {
     if (auto listening = server.listen(); !listening) return listening;
     spawn(reactor, "signals", server.run_until_signal());
     log::info("ready", {{"url", server.tailnet().settings().server_url}, {"nodes", nodes}});
+    feed_watchdog(reactor);
     notify_service_manager("READY=1");
     reactor.run();
     return {};

@@ -1,141 +1,67 @@
-// relay/config/config.cpp - reads YAML by yaml-cpp, which throws: the throwing stays in this file.
 #include "relay/config/config.hpp"
 
 #include "base/file.hpp"
 #include "base/io/http.hpp"
 #include "base/text.hpp"
-
-#include <yaml-cpp/yaml.h>
-
-#include <functional>
-#include <map>
+#include "base/yaml/reader.hpp"
 
 namespace tailrace::relay {
 namespace {
 
-/// A complaint about one place of the file, thrown to the one place that catches.
-struct BadConfig {
-    int line; // from 0, as yaml-cpp counts
-    std::string what;
-};
-
-std::string scalar(const YAML::Node& node, const std::string& key) {
-    if (node.IsNull()) return "";
-    if (!node.IsScalar()) throw BadConfig{node.Mark().line, fmt::format("{} wants a single value", key)};
-    return node.Scalar();
+yaml::Handler mesh(RelayConfig& config) {
+    return yaml::map_of({{"key_file", yaml::text_into(config.mesh_key_file)},
+                         {"with", [&config](const YAML::Node& list, const std::string& key) {
+                              if (!list.IsSequence())
+                                  throw yaml::BadConfig{list.Mark().line, "with wants a list of URLs"};
+                              for (const auto& item : list)
+                                  config.mesh_with.push_back(
+                                      yaml::checked(parse_mesh_peer(yaml::scalar(item, key)), item, key));
+                          }}});
 }
 
-template <typename T>
-T checked(Result<T> result, const YAML::Node& node, const std::string& key) {
-    if (!result) throw BadConfig{node.Mark().line, fmt::format("{}: {}", key, result.error().message())};
-    return std::move(*result);
+yaml::Handler verify(RelayConfig& config) {
+    auto url = [](const std::string& text) -> Result<std::string> {
+        auto parsed = Url::parse(text);
+        if (!parsed) return parsed.error();
+        return text;
+    };
+    return yaml::map_of({{"control_url", yaml::parsed_into(config.verify_url, url)},
+                         {"key_file", yaml::text_into(config.verify_key_file)},
+                         {"fail_open", yaml::parsed_into(config.verify_fail_open, yaml::parse_bool)}});
 }
 
-using Handler = std::function<void(const YAML::Node& value, const std::string& key)>;
-
-void read_map(const YAML::Node& map, const std::string& within, const std::map<std::string, Handler>& handlers) {
-    if (map.IsNull()) return;
-    if (!map.IsMap()) throw BadConfig{map.Mark().line, fmt::format("{} wants \"key: value\" lines", within)};
-    std::map<std::string, int> seen;
-    for (const auto& entry : map) {
-        const std::string key = scalar(entry.first, "a key");
-        auto handler = handlers.find(key);
-        if (handler == handlers.end()) {
-            std::vector<std::string> known;
-            for (const auto& [name, unused] : handlers) known.push_back(name);
-            throw BadConfig{entry.first.Mark().line,
-                            fmt::format("unknown key \"{}\" (known here: {})", key, join(known, ", "))};
-        }
-        if (auto [at, fresh] = seen.emplace(key, entry.first.Mark().line); !fresh)
-            throw BadConfig{entry.first.Mark().line,
-                            fmt::format("\"{}\" is already set in line {}", key, at->second + 1)};
-        handler->second(entry.second, key);
-    }
-}
-
-Result<bool> parse_bool(std::string_view text) {
-    if (text == "true" || text == "yes" || text == "on") return true;
-    if (text == "false" || text == "no" || text == "off") return false;
-    return Error::make("\"{}\" is neither true nor false", text);
-}
-
-template <typename T>
-Result<T> parse_between(std::string_view text, T least, T most) {
-    auto number = parse_number<T>(text);
-    if (!number || *number < least || *number > most)
-        return Error::make("\"{}\" is not a whole number from {} to {}", text, least, most);
-    return number;
-}
-
-// Handlers that put a value where it belongs.
-Handler text_into(std::string& into) {
-    return [&into](const YAML::Node& n, const std::string& key) { into = scalar(n, key); };
-}
-template <typename T, typename Parse>
-Handler parsed_into(T& into, Parse parse) {
-    return
-        [&into, parse](const YAML::Node& n, const std::string& key) { into = checked(parse(scalar(n, key)), n, key); };
-}
-
-void read_mesh(const YAML::Node& node, RelayConfig& config) {
-    read_map(node, "mesh",
-             {{"key_file", text_into(config.mesh_key_file)},
-              {"with", [&](const YAML::Node& list, const std::string& key) {
-                   if (!list.IsSequence()) throw BadConfig{list.Mark().line, "with wants a list of URLs"};
-                   for (const auto& item : list)
-                       config.mesh_with.push_back(checked(parse_mesh_peer(scalar(item, key)), item, key));
-               }}});
-}
-
-void read_verify(const YAML::Node& node, RelayConfig& config) {
-    read_map(node, "verify_clients",
-             {{"control_url", parsed_into(config.verify_url,
-                                          [](const std::string& text) -> Result<std::string> {
-                                              auto url = Url::parse(text);
-                                              if (!url) return url.error();
-                                              return text;
-                                          })},
-              {"key_file", text_into(config.verify_key_file)},
-              {"fail_open", parsed_into(config.verify_fail_open, parse_bool)}});
-}
-
-void read_rate(const YAML::Node& node, RelayConfig& config) {
-    constexpr double kMost = 1e12;
+yaml::Handler rate(RelayConfig& config) {
     auto bytes = [](const std::string& text) -> Result<double> {
-        auto number = parse_between<std::int64_t>(text, 1, static_cast<std::int64_t>(kMost));
+        constexpr std::int64_t kMost = 1'000'000'000'000;
+        auto number = yaml::parse_between<std::int64_t>(text, 1, kMost);
         if (!number) return number.error();
         return static_cast<double>(*number);
     };
-    read_map(node, "rate_limit",
-             {{"bytes_per_second", parsed_into(config.rate_bytes_per_second, bytes)},
-              {"burst_bytes", parsed_into(config.rate_burst_bytes, bytes)}});
+    return yaml::map_of({{"bytes_per_second", yaml::parsed_into(config.rate_bytes_per_second, bytes)},
+                         {"burst_bytes", yaml::parsed_into(config.rate_burst_bytes, bytes)}});
 }
 
-void read_all(const YAML::Node& root, RelayConfig& config) {
+yaml::Handlers handlers(RelayConfig& config) {
+    using namespace yaml;
     auto between = [](int least, int most) {
         return [least, most](const std::string& text) { return parse_between(text, least, most); };
     };
-    read_map(root, "the file",
-             {{"listen", parsed_into(config.listen, parse_listen)},
-              {"listen_http", parsed_into(config.listen_http, parse_listen)},
-              {"metrics_listen", parsed_into(config.metrics_listen, parse_listen)},
-              {"stun_port", parsed_into(config.stun_port, between(-1, 65535))},
-              {"hostname", text_into(config.hostname)},
-              {"cert_mode", parsed_into(config.cert_mode, parse_cert_mode)},
-              {"tls_certificate", text_into(config.tls_certificate)},
-              {"tls_key", text_into(config.tls_key)},
-              {"state_dir", text_into(config.state_dir)},
-              {"verify_clients", [&](const YAML::Node& n, const std::string&) { read_verify(n, config); }},
-              {"mesh", [&](const YAML::Node& n, const std::string&) { read_mesh(n, config); }},
-              {"rate_limit", [&](const YAML::Node& n, const std::string&) { read_rate(n, config); }},
-              {"write_timeout", parsed_into(config.write_timeout, parse_duration)},
-              {"drain", parsed_into(config.drain, parse_duration)},
-              {"cores", parsed_into(config.cores, between(0, 256))},
-              {"log", [&](const YAML::Node& log_node, const std::string&) {
-                   read_map(log_node, "log",
-                            {{"level", parsed_into(config.log_level, log::parse_level)},
-                             {"format", parsed_into(config.log_format, log::parse_format)}});
-               }}});
+    return {{"listen", parsed_into(config.listen, parse_listen)},
+            {"listen_http", parsed_into(config.listen_http, parse_listen)},
+            {"metrics_listen", parsed_into(config.metrics_listen, parse_listen)},
+            {"stun_port", parsed_into(config.stun_port, between(-1, 65535))},
+            {"hostname", text_into(config.hostname)},
+            {"cert_mode", parsed_into(config.cert_mode, parse_cert_mode)},
+            {"tls_certificate", text_into(config.tls_certificate)},
+            {"tls_key", text_into(config.tls_key)},
+            {"state_dir", text_into(config.state_dir)},
+            {"verify_clients", verify(config)},
+            {"mesh", mesh(config)},
+            {"rate_limit", rate(config)},
+            {"write_timeout", parsed_into(config.write_timeout, parse_duration)},
+            {"drain", parsed_into(config.drain, parse_duration)},
+            {"cores", parsed_into(config.cores, between(0, 256))},
+            {"log", log_into(config.log_level, config.log_format)}};
 }
 
 } // namespace
@@ -212,17 +138,9 @@ Result<void> check_config(const RelayConfig& config) {
     return {};
 }
 
-Result<RelayConfig> parse_config(std::string_view yaml, const std::string& name) {
+Result<RelayConfig> parse_config(std::string_view text, const std::string& name) {
     RelayConfig config = default_config();
-    try {
-        read_all(YAML::Load(std::string{yaml}), config);
-    } catch (const BadConfig& bad) {
-        return Error::make("{}:{}: {}", name, bad.line + 1, bad.what);
-    } catch (const YAML::Exception& bad) {
-        return Error::make("{}:{}: {}", name, bad.mark.line + 1, bad.msg);
-    } catch (const std::exception& bad) {
-        return Error::make("{}: {}", name, bad.what());
-    }
+    if (auto done = yaml::read(text, name, handlers(config)); !done) return done.error();
     return config;
 }
 

@@ -53,7 +53,7 @@ constexpr double kLeastBurstBytes = 65568;
 
 RelayConfig default_config();
 /// `name` is for messages: "relay.yaml:3: unknown key \"lsiten\"".
-Result<RelayConfig> parse_config(std::string_view yaml, const std::string& name);
+Result<RelayConfig> parse_config(std::string_view text, const std::string& name);
 Result<RelayConfig> load_config(const std::string& path);
 /// What no single value is wrong with, but all together.
 Result<void> check_config(const RelayConfig& config);

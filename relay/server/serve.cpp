@@ -2,6 +2,7 @@
 #include "relay/server/serve.hpp"
 
 #include "base/file.hpp"
+#include "base/io/watchdog.hpp"
 #include "base/service.hpp"
 #include "relay/core/core.hpp"
 #include "relay/net/certificate.hpp"
@@ -202,6 +203,7 @@ void Relay::run() {
     if (!config_.mesh_with.empty()) mesh_ = std::make_unique<MeshDialer>(reactor_, shared_, config_.mesh_with);
     spawn(reactor_, "signals", follow_signals());
     log::info("ready", {{"cores", shared_.cores.size()}, {"key", shared_.settings.public_key.short_text()}});
+    feed_watchdog(reactor_);
     notify_service_manager("READY=1");
     reactor_.run();
     stop_cores();
@@ -211,7 +213,9 @@ Task<void> Relay::follow_signals() {
     for (;;) {
         int signal = co_await reactor_.wait_for_signal();
         if (signal != SIGHUP) break;
+        notify_service_manager(reloading_state());
         reload();
+        notify_service_manager("READY=1");
     }
     notify_service_manager("STOPPING=1");
     co_await drain();

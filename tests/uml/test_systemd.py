@@ -13,6 +13,7 @@ from lab.lab import PROJECT
 from lab.tailrace import TAILRACE, TAILRACE_CONTROL, TAILRACED
 
 UNITS = pathlib.Path("/run/systemd/system")
+SOURCES = {"tailraced": "tailrace.tailraced.service", "tailrace-control": "tailrace-control.service"}
 CONFIG = """
 server_url: http://127.0.0.1:8080
 listen: 127.0.0.1:8080
@@ -43,7 +44,7 @@ step end
 def test_the_units_work_in_their_sandboxes(programs, tmp_path):
     UNITS.mkdir(parents=True, exist_ok=True)
     for unit in ("tailraced", "tailrace-control"):
-        (UNITS / f"{unit}.service").write_bytes((PROJECT / f"debian/{unit}.service").read_bytes())
+        (UNITS / f"{unit}.service").write_bytes((PROJECT / f"debian/{SOURCES[unit]}").read_bytes())
     for program, place in ((TAILRACED, "/usr/sbin"), (TAILRACE, "/usr/bin"), (TAILRACE_CONTROL, "/usr/bin")):
         subprocess.run(["cp", program, place], check=True)
     subprocess.run(["useradd", "--system", "tailrace-control"], check=True)

@@ -1,3 +1,4 @@
+#include "agent/config/config.hpp"
 #include "agent/local/metrics_server.hpp"
 #include "agent/local/prometheus.hpp"
 #include "agent/path/path_traffic.hpp"

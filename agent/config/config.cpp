@@ -1,0 +1,150 @@
+#include "agent/config/config.hpp"
+
+#include "base/file.hpp"
+#include "base/yaml/reader.hpp"
+
+#include <net/if.h>
+
+namespace tailrace {
+namespace {
+
+using yaml::checked;
+using yaml::parsed_into;
+using yaml::scalar;
+using yaml::text_into;
+
+auto one_of(std::vector<std::string> allowed) {
+    return [allowed](const std::string& text) -> Result<std::string> {
+        for (const std::string& good : allowed)
+            if (text == good) return text;
+        return Error::make("\"{}\" is none of {}", text, join(allowed, ", "));
+    };
+}
+
+Result<std::string> device_name(const std::string& text) {
+    if (text.empty() || text.size() >= IFNAMSIZ || text.find('/') != std::string::npos)
+        return Error::make("\"{}\": an interface name has 1 to {} characters, and no slash", text, IFNAMSIZ - 1);
+    return text;
+}
+
+/// One of the settings that are flags of `up` and `set` too. Its value is tried at once, so that the line is known.
+yaml::Handler pref_handler(const cli::PrefFlag& flag, AgentConfig& config) {
+    return [&flag, &config](const YAML::Node& node, const std::string& key) {
+        std::string text = join(yaml::scalars(node, key), ",");
+        if (flag.kind == cli::PrefFlag::Kind::Bool)
+            text = checked(yaml::parse_bool(text), node, key) ? "true" : "false";
+        if (key == "exit-node" && !text.empty()) {
+            auto address = IpAddress::parse(text);
+            if (!address || !address->valid())
+                throw yaml::BadConfig{node.Mark().line,
+                                      "exit-node wants an address here, such as 100.64.0.7: names may move"};
+        }
+        Prefs scratch;
+        if (auto assigned = flag.assign(scratch, text); !assigned)
+            throw yaml::BadConfig{node.Mark().line, fmt::format("{}: {}", key, assigned.error().message())};
+        config.given[key] = text;
+        config.declares_prefs = true;
+    };
+}
+
+yaml::Handlers handlers(AgentConfig& config) {
+    DaemonOptions& daemon = config.daemon;
+    auto port = [](const std::string& text) { return yaml::parse_between<std::uint16_t>(text, 0, 65535); };
+    yaml::Handlers all = {
+        {"state-dir", text_into(daemon.state_dir)},
+        {"socket", text_into(daemon.socket)},
+        {"device", parsed_into(daemon.device, device_name)},
+        {"port", parsed_into(daemon.port, port)},
+        {"wireguard", parsed_into(daemon.wireguard, one_of({"auto", "kernel", "uapi"}))},
+        {"steering", parsed_into(daemon.steering, one_of({"auto", "socket"}))},
+        {"port-mapping", parsed_into(daemon.port_mapping, yaml::parse_bool)},
+        {"fast-path", parsed_into(daemon.fast_path, yaml::parse_bool)},
+        {"metrics-listen", parsed_into(daemon.metrics_listen, parse_metrics_address)},
+        {"on-stop", parsed_into(daemon.on_stop, parse_on_stop)},
+        {"log", yaml::log_into(daemon.log_level, daemon.log_format)},
+        {"enabled",
+         [&config](const YAML::Node& node, const std::string& key) {
+             config.enabled = checked(yaml::parse_bool(scalar(node, key)), node, key);
+             config.declares_prefs = true;
+         }},
+        {"locked", parsed_into(config.locked, yaml::parse_bool)},
+        {"auth-key-file",
+         [&config](const YAML::Node& node, const std::string& key) {
+             config.auth_key_file = scalar(node, key);
+             if (!config.auth_key_file.starts_with('/'))
+                 throw yaml::BadConfig{node.Mark().line, "auth-key-file wants a path that begins with a slash: the key "
+                                                         "itself has no place in a file that others read"};
+             config.declares_prefs = true;
+         }},
+    };
+    for (const cli::PrefFlag& flag : cli::pref_flags()) all[flag.name] = pref_handler(flag, config);
+    return all;
+}
+
+} // namespace
+
+Result<OnStop> parse_on_stop(std::string_view text) {
+    if (text == "keep") return OnStop::Keep;
+    if (text == "down") return OnStop::Down;
+    return Error::make("\"{}\" is neither keep nor down", text);
+}
+
+Result<Endpoint> parse_metrics_address(std::string_view text) {
+    auto at = Endpoint::parse(text);
+    if (!at || !at->valid() || at->port == 0 || at->address.is_unspecified() || at->address.is_multicast())
+        return Error::make("\"{}\": want one address and a port, like 127.0.0.1:9442 or [::1]:9442", text);
+    return at;
+}
+
+Result<AgentConfig> parse_agent_config(std::string_view text, const std::string& name) {
+    AgentConfig config;
+    if (auto read = yaml::read(text, name, handlers(config)); !read) return read.error();
+    auto prefs = declared_prefs(config, Prefs{});
+    if (!prefs) return prefs.error().with("{}", name);
+    if (auto good = check_prefs(*prefs); !good) return good.error().with("{}", name);
+    if (config.declares_prefs && config.locked && config.enabled && prefs->control_url.empty())
+        return Error::make("{}: login-server is missing: which coordination server shall this node join?", name);
+    return config;
+}
+
+Result<AgentConfig> load_agent_config(const std::string& path) {
+    auto text = read_file(path, 1 << 20);
+    if (!text) return text.error().with("configuration");
+    return parse_agent_config(*text, path);
+}
+
+Result<Prefs> declared_prefs(const AgentConfig& config, const Prefs& current) {
+    Prefs start = current;
+    if (config.locked) {
+        start = Prefs{};
+        start.control_url = current.control_url;
+        start.logged_out = current.logged_out;
+        start.profile_name = current.profile_name;
+        start.auto_update = current.auto_update;
+        start.config = current.config;
+    }
+    auto wanted = cli::prefs_of_set(config.given, start);
+    if (!wanted) return wanted.error();
+    wanted->want_running = config.enabled;
+    return wanted;
+}
+
+std::vector<std::string> changed_options(const DaemonOptions& before, const DaemonOptions& after) {
+    std::vector<std::string> names;
+    auto note = [&](const char* name, bool same) {
+        if (!same) names.emplace_back(name);
+    };
+    note("state-dir", before.state_dir == after.state_dir);
+    note("socket", before.socket == after.socket);
+    note("device", before.device == after.device);
+    note("port", before.port == after.port);
+    note("wireguard", before.wireguard == after.wireguard);
+    note("steering", before.steering == after.steering);
+    note("port-mapping", before.port_mapping == after.port_mapping);
+    note("fast-path", before.fast_path == after.fast_path);
+    note("metrics-listen", before.metrics_listen == after.metrics_listen);
+    note("log.format", before.log_format == after.log_format);
+    return names;
+}
+
+} // namespace tailrace

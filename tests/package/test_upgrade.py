@@ -1,0 +1,107 @@
+"""The packages on a machine with systemd and WireGuard of its own (user-mode Linux): traffic goes on over an upgrade, a stop
+leaves it, and a removal takes it down.
+"""
+import subprocess
+
+
+from lab.lab import PROJECT
+
+from .debs import built, predecessor
+
+STORY = """
+set -eu
+step() { echo; echo "== $1"; }
+devices() { ip -j link show tailrace0 | busybox grep -o '"ifindex":[0-9]*'; }
+export DEBIAN_FRONTEND=noninteractive
+systemctl start systemd-journald
+dpkg -i /root/debs/*_old.deb >/root/dpkg.log 2>&1
+step installed; systemctl is-active tailraced.service tailraced.socket; systemctl is-active tailrace-control || true
+cp /root/control.yaml /etc/tailrace/control.yaml
+systemctl start tailrace-control
+tailrace-control users create alice
+tailrace-control keys create --user alice --reusable >/root/key
+step declared
+printf 'login-server: http://127.0.0.1:8080\\nauth-key-file: /root/key\\nhostname: gw1\\n' >/etc/tailrace/tailraced.yaml
+systemctl reload tailraced; tailrace wait --timeout 30s; tailrace status; devices; nft list tables
+step locked; tailrace set --hostname other 2>&1 || true
+step wrong; echo 'hostnmae: x' >>/etc/tailrace/tailraced.yaml; systemctl reload tailraced; busybox sleep 1; tailrace status | tail -3 || true
+sed -i '/hostnmae/d' /etc/tailrace/tailraced.yaml; systemctl reload tailraced
+step report; tailrace bugreport --output - >/root/report 2>&1; wc -c </root/report
+for secret in $(cat /root/key) $(grep -o 'privkey:[0-9a-f]*' /var/lib/tailrace/tailraced.state) \\
+    $(busybox grep -o '"[A-Za-z0-9+/=]*"' /var/lib/tailrace/tailraced.state | busybox tr -d '"' | busybox grep -E '.{40}') \\
+    $(wg show tailrace0 private-key); do
+    if busybox grep -qF -- "$secret" /root/report; then echo "LEAKED $secret"; fi
+done
+step doctor; status=0; tailrace doctor --json >/root/doctor || status=$?; echo "status $status"
+step upgraded; pid=$(systemctl show -P MainPID tailraced)
+(while [ ! -e /root/enough ]; do ip link show tailrace0 >/dev/null 2>&1 || echo gone; busybox sleep 0.02; done >/root/watched) &
+dpkg --force-confold -i $(ls /root/debs/*.deb | busybox grep -v _old) >>/root/dpkg.log 2>&1
+tailrace wait --timeout 30s; devices; touch /root/enough; wait; cat /root/watched
+[ "$pid" != "$(systemctl show -P MainPID tailraced)" ] && echo restarted
+dpkg-query -W tailrace; cat /etc/tailrace/tailraced.yaml
+step stopped; systemctl stop tailraced tailraced.socket; devices; systemctl start tailraced.socket; tailrace wait --timeout 30s; devices
+step down; systemctl stop tailraced tailraced.socket; echo 'on-stop: down' >>/etc/tailrace/tailraced.yaml
+systemctl start tailraced; tailrace wait --timeout 30s; ip -br link show tailrace0
+systemctl stop tailraced.socket tailraced; ip link show tailrace0 2>&1 || true; nft list tables
+sed -i '/on-stop/d' /etc/tailrace/tailraced.yaml; systemctl start tailraced; tailrace wait --timeout 30s
+step watchdog; systemctl show -P WatchdogUSec tailraced; journalctl -u tailraced --no-pager | busybox grep -ci watchdog || true
+step removed; dpkg -r tailrace >>/root/dpkg.log 2>&1; ip link show tailrace0 2>&1 || true; nft list tables; busybox find /sys/fs/bpf -type f
+step purged; dpkg -P tailrace tailrace-control tailrace-relay >>/root/dpkg.log 2>&1; ls /etc/tailrace /var/lib/tailrace 2>&1 || true
+step end
+"""
+CONTROL = """
+server_url: http://127.0.0.1:8080
+listen: 127.0.0.1:8080
+listen_tls: ""
+metrics_listen: ""
+"""
+UNIT = """[Unit]
+DefaultDependencies=no
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c "/bin/sh /root/story >/root/told 2>&1 || (journalctl --no-pager -u tailraced -u tailrace-control -n 30; busybox tail -25 /root/dpkg.log) >>/root/told"
+ExecStopPost=/bin/systemctl exit
+"""
+INIT = """
+mkdir -p /run/systemd/system /root
+# Services are started, as on a real machine; and no index of all man pages is made for each of ours.
+rm -f /usr/sbin/policy-rc.d /var/lib/man-db/auto-update
+# Nothing new can be renamed to a directory on this overlay, which has no extended attributes: dpkg finds them made.
+cd / && for deb in {folder}/debs/*; do dpkg-deb --fsys-tarfile $deb | tar t | busybox grep '/$' | xargs mkdir -p; done
+cp -r {folder}/story {folder}/debs {folder}/control.yaml /root/ # systemd empties /tmp
+cp {folder}/story.service /run/systemd/system/
+unshare --pid --fork --mount --mount-proc env container=other /lib/systemd/systemd --system --unit=story.service --show-status=false >/dev/null
+cat /root/told
+"""
+
+
+def test_traffic_goes_on_over_an_upgrade_and_ends_with_a_removal(tmp_path):
+    debs = list(built().values())
+    debs += [predecessor(deb, tmp_path) for deb in debs]
+    folder = tmp_path / "debs"
+    folder.mkdir()
+    for deb in debs:
+        (folder / deb.name).write_bytes(deb.read_bytes())
+    (tmp_path / "control.yaml").write_text(CONTROL)
+    (tmp_path / "story").write_text(STORY)
+    (tmp_path / "story.service").write_text(UNIT)
+    (tmp_path / "init").write_text(INIT.format(folder=tmp_path))
+    done = subprocess.run([PROJECT / "scripts/uml", "--timeout", "400", "--", "sh", tmp_path / "init"], capture_output=True, text=True,
+                          errors="replace", timeout=900)
+    told = done.stdout + done.stderr
+    steps = {name: text for name, _, text in (part.partition("\n") for part in told.split("\n== "))}
+    assert "end" in steps, told
+    assert steps["installed"].split()[:3] == ["active", "active", "inactive"], told
+    assert "100.64.0.1" in steps["declared"] and "gw1" in steps["declared"] and "tailrace-tailrace0" in steps["declared"], told
+    index = next(word for word in steps["declared"].split() if word.startswith('"ifindex"'))
+    assert "are declared in /etc/tailrace/tailraced.yaml" in steps["locked"], told
+    assert "unknown key" in steps["wrong"] and "hostnmae" in steps["wrong"], told
+    assert int(steps["report"].split()[0]) > 5000 and "LEAKED" not in told, told
+    assert "status" in steps["doctor"], told
+    assert index in steps["upgraded"].split() and "gone" not in steps["upgraded"] and "restarted" in steps["upgraded"], told
+    assert "0.0.9" not in steps["upgraded"] and "hostname: gw1" in steps["upgraded"], told
+    assert steps["stopped"].split() == [index, index], told
+    assert "does not exist" in steps["down"] and "tailrace-tailrace0" not in steps["down"], told
+    assert steps["watchdog"].split() == ["1min", "0"], told
+    assert "does not exist" in steps["removed"] and "tailrace" not in steps["removed"].split("does not exist")[1], told
+    assert "tailraced.yaml" not in steps["purged"], told

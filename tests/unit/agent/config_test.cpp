@@ -1,0 +1,106 @@
+#include "agent/config/config.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace tailrace {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+std::string complaint(const std::string& text) {
+    auto config = parse_agent_config(text, "tailraced.yaml");
+    return config ? "" : config.error().message();
+}
+
+TEST(AgentConfig, AnEmptyFileDeclaresNothing) {
+    auto config = parse_agent_config("# nothing\n", "tailraced.yaml");
+    ASSERT_TRUE(config) << config.error().message();
+    EXPECT_FALSE(config->declares_prefs);
+    EXPECT_EQ(config->daemon, DaemonOptions{});
+}
+
+TEST(AgentConfig, OptionsOfTheDaemonAloneLeaveThePreferencesToTheCommandLine) {
+    auto config =
+        parse_agent_config("port: 0\ndevice: tail1\non-stop: down\nport-mapping: no\nlog:\n  level: debug\n", "f");
+    ASSERT_TRUE(config) << config.error().message();
+    EXPECT_FALSE(config->declares_prefs);
+    EXPECT_EQ(config->daemon.port, 0);
+    EXPECT_EQ(config->daemon.device, "tail1");
+    EXPECT_EQ(config->daemon.on_stop, OnStop::Down);
+    EXPECT_FALSE(config->daemon.port_mapping);
+    EXPECT_EQ(config->daemon.log_level, log::Level::Debug);
+    EXPECT_THAT(changed_options(DaemonOptions{}, config->daemon), ElementsAre("device", "port", "port-mapping"));
+}
+
+TEST(AgentConfig, EveryFlagOfUpAndSetIsAKey) {
+    for (const cli::PrefFlag& flag : cli::pref_flags()) {
+        std::string value = flag.kind == cli::PrefFlag::Kind::Bool       ? "true"
+                            : std::string{flag.name} == "netfilter-mode" ? "off"
+                                                                         : "";
+        std::string text = std::string{flag.name} == "login-server" ? "" : "login-server: https://control.example\n";
+        text +=
+            fmt::format("{}: {}\n", flag.name, std::string{flag.name} == "login-server" ? "https://a.example" : value);
+        auto config = parse_agent_config(text, "f");
+        ASSERT_TRUE(config) << flag.name << ": " << config.error().message();
+        EXPECT_TRUE(config->given.contains(flag.name));
+    }
+}
+
+TEST(AgentConfig, WhatIsNotNamedHasItsDefaultWhenLocked) {
+    auto config = parse_agent_config(R"(
+login-server: https://control.example.com/
+hostname: gw1
+accept-routes: yes
+advertise-tags: [web, tag:db]
+advertise-routes:
+  - 10.0.0.0/8
+  - 192.168.0.0/24
+)",
+                                     "f");
+    ASSERT_TRUE(config) << config.error().message();
+    Prefs current;
+    current.shields_up = true;
+    current.config.emplace();
+    current.config->node_id = "n1";
+    auto prefs = declared_prefs(*config, current);
+    ASSERT_TRUE(prefs);
+    EXPECT_EQ(prefs->control_url, "https://control.example.com");
+    EXPECT_TRUE(prefs->want_running);
+    EXPECT_TRUE(prefs->route_all);
+    EXPECT_FALSE(prefs->shields_up);
+    EXPECT_EQ(prefs->config->node_id, "n1");
+    EXPECT_THAT(prefs->tags(), ElementsAre("tag:web", "tag:db"));
+    EXPECT_EQ(prefs->routes().size(), 2u);
+}
+
+TEST(AgentConfig, WhatIsNotNamedStaysWhenUnlocked) {
+    auto config = parse_agent_config("locked: false\nhostname: gw1\nenabled: false\n", "f");
+    ASSERT_TRUE(config) << config.error().message();
+    Prefs current;
+    current.shields_up = true;
+    current.want_running = true;
+    auto prefs = declared_prefs(*config, current);
+    ASSERT_TRUE(prefs);
+    EXPECT_TRUE(prefs->shields_up);
+    EXPECT_EQ(prefs->hostname, "gw1");
+    EXPECT_FALSE(prefs->want_running);
+}
+
+TEST(AgentConfig, ComplaintsNameTheLine) {
+    EXPECT_THAT(complaint("hostname: a\nhostnmae: b\n"), HasSubstr("tailraced.yaml:2: unknown key \"hostnmae\""));
+    EXPECT_THAT(complaint("\nadvertise-routes: [10.0.0.0/8, 10.1.2.3/8]\n"),
+                HasSubstr("tailraced.yaml:2: advertise-routes: 10.1.2.3/8 has non-address bits set"));
+    EXPECT_THAT(complaint("port: 65536\n"), HasSubstr("tailraced.yaml:1: port: "));
+    EXPECT_THAT(complaint("accept-dns: maybe\n"), HasSubstr("tailraced.yaml:1: accept-dns: \"maybe\""));
+    EXPECT_THAT(complaint("auth-key-file: tskey-auth-x\n"), HasSubstr("tailraced.yaml:1: auth-key-file wants a path"));
+    EXPECT_THAT(complaint("exit-node: gw\n"), HasSubstr("tailraced.yaml:1: exit-node wants an address"));
+    EXPECT_THAT(complaint("hostname: gw1\n"), HasSubstr("login-server is missing"));
+    EXPECT_THAT(complaint("login-server: https://a.example\nexit-node: 100.64.0.1\nadvertise-exit-node: true\n"),
+                HasSubstr("Cannot advertise an exit node and use an exit node"));
+    EXPECT_THAT(complaint("a: [\n"), HasSubstr("tailraced.yaml:"));
+}
+
+} // namespace
+} // namespace tailrace
