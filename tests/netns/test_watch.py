@@ -2,6 +2,7 @@
 import json
 import re
 
+from lab.lab import PROJECT
 from lab.scenarios.paths import Net
 from lab.tailrace import AGENT_SOCKET, TAILRACE
 from lab.traffic import WebServer, fetch, ping, tcp_opens
@@ -148,6 +149,9 @@ def test_metrics_are_what_prometheus_reads(lab, programs):
     assert now["tailrace_filter_generation"] >= 1 and now["tailrace_flow_table_capacity"] > 0
     assert now["tailrace_packet_events_lost_total"] == 0
     names = {key.split("{")[0] for key in now}
+    dashboard = json.loads((PROJECT / "debian/examples/grafana-dashboard.json").read_text())
+    drawn = {name for panel in dashboard["panels"] for target in panel.get("targets", []) for name in re.findall(r"tail(?:race|scaled)_\w+", target["expr"])}
+    assert len(drawn) > 10 and drawn <= names, f"the dashboard draws what there is not: {drawn - names}"
     assert {"tailscaled_health_messages", "tailscaled_advertised_routes", "tailscaled_approved_routes", "tailscaled_home_derp_region_id"} <= names
     assert parse_prometheus(bob.cli("metrics").stdout)["kinds"] == parse_prometheus(bob.cli("metrics", "print").stdout)["kinds"]
     path = net.hosts["bob"].directory / "metrics.prom"
