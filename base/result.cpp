@@ -1,5 +1,6 @@
 #include "base/result.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 namespace tailrace {
@@ -13,5 +14,5 @@ std::string Error::errno_text(int code) {
 
 fmt::format_context::iterator fmt::formatter<tailrace::Error>::format(const tailrace::Error& error,
                                                                       format_context& context) const {
-    return fmt::format_to(context.out(), "{}", error.message());
+    return std::copy(error.message().begin(), error.message().end(), context.out());
 }
