@@ -132,13 +132,7 @@ Result<void> FastPath::remove() {
     interfaces_.clear();
     device_index_ = 0;
     if (!std::exchange(in_force_, false)) return {};
-    std::vector<NetlinkMessage> batch;
-    batch.push_back(batch_edge(nftnl_batch_begin));
-    batch.push_back(table_message(NFT_MSG_DELTABLE, NLM_F_ACK, table_, 0));
-    batch.push_back(batch_edge(nftnl_batch_end));
-    auto removed = socket_.transaction(batch);
-    if (!removed && removed.error().code() != ENOENT) return removed.error().with("remove nftables table {}", table_);
-    return {};
+    return nft::remove_table(socket_, table_);
 }
 
 } // namespace tailrace

@@ -253,13 +253,7 @@ Result<void> Forwarding::make_table(const ForwardingConfig& wanted) {
 }
 
 Result<void> Forwarding::remove_table() {
-    std::vector<NetlinkMessage> batch;
-    batch.push_back(batch_edge(nftnl_batch_begin));
-    batch.push_back(table_message(NFT_MSG_DELTABLE, NLM_F_ACK, table_, 0));
-    batch.push_back(batch_edge(nftnl_batch_end));
-    auto removed = socket_.transaction(batch);
-    if (!removed && removed.error().code() != ENOENT) return removed.error().with("remove nftables table {}", table_);
-    return {};
+    return nft::remove_table(socket_, table_);
 }
 
 Result<void> Forwarding::open_filters(const ForwardingConfig& wanted) {

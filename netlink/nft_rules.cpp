@@ -47,6 +47,16 @@ NetlinkMessage table_message(int message, int flags, const std::string& name, st
                  [&](nlmsghdr* header) { nftnl_table_nlmsg_build_payload(header, table.get()); });
 }
 
+Result<void> remove_table(NetlinkSocket& socket, const std::string& name) {
+    std::vector<NetlinkMessage> batch;
+    batch.push_back(batch_edge(nftnl_batch_begin));
+    batch.push_back(table_message(NFT_MSG_DELTABLE, NLM_F_ACK, name, 0));
+    batch.push_back(batch_edge(nftnl_batch_end));
+    auto removed = socket.transaction(batch);
+    if (!removed && removed.error().code() != ENOENT) return removed.error().with("remove nftables table {}", name);
+    return {};
+}
+
 NetlinkMessage chain_message(const std::string& table, const PlannedChain& planned) {
     Chain chain{nftnl_chain_alloc()};
     nftnl_chain_set_str(chain.get(), NFTNL_CHAIN_TABLE, table.c_str());

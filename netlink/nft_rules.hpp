@@ -46,6 +46,9 @@ NetlinkMessage batch_edge(nlmsghdr* (*edge)(char*, std::uint32_t));
 /// NFT_MSG_NEWTABLE, NFT_MSG_DELTABLE or NFT_MSG_GETTABLE of family inet.
 NetlinkMessage table_message(int message, int flags, const std::string& name, std::uint32_t table_flags);
 
+/// Of family inet. None there is success.
+Result<void> remove_table(NetlinkSocket& socket, const std::string& name);
+
 /// Where a base chain hangs.
 struct Hook {
     const char* type = "filter";

@@ -117,41 +117,33 @@ HttpResponse LocalServer::watch_bus(int mask) {
     return response;
 }
 
-HttpResponse LocalServer::capture_disco() {
+/// Lines as they come, until the client leaves. `from` has `lines` and an event `wake`.
+template <typename From>
+HttpResponse stream_lines(std::shared_ptr<From> from) {
     HttpResponse response;
     response.headers.add("Content-Type", "application/json");
-    auto capture = backend_.capture_disco();
-    response.stream = [capture](BodyWriter& writer) -> Task<void> {
+    response.stream = [from](BodyWriter& writer) -> Task<void> {
         for (;;) {
-            while (!capture->lines.empty()) {
-                std::string line = std::move(capture->lines.front());
-                capture->lines.pop_front();
+            while (!from->lines.empty()) {
+                std::string line = std::move(from->lines.front());
+                from->lines.pop_front();
                 auto written = co_await writer.write(std::move(line));
                 if (!written) co_return;
             }
-            co_await capture->wake.wait();
+            co_await from->wake.wait();
         }
     };
     return response;
 }
 
+HttpResponse LocalServer::capture_disco() {
+    return stream_lines(backend_.capture_disco());
+}
+
 HttpResponse LocalServer::watch_packets(FlowWatcher::Wants wants) {
     auto watching = backend_.watch_packets(wants);
     if (!watching) return HttpResponse::text(503, watching.error().message() + "\n");
-    HttpResponse response;
-    response.headers.add("Content-Type", "application/json");
-    response.stream = [watcher = *watching](BodyWriter& writer) -> Task<void> {
-        for (;;) {
-            while (!watcher->lines.empty()) {
-                std::string line = std::move(watcher->lines.front());
-                watcher->lines.pop_front();
-                auto written = co_await writer.write(std::move(line));
-                if (!written) co_return;
-            }
-            co_await watcher->wake.wait();
-        }
-    };
-    return response;
+    return stream_lines(*watching);
 }
 
 Task<HttpResponse> LocalServer::route(HttpRequest request, bool write) {
