@@ -65,6 +65,7 @@ Result<std::optional<Link>> Links::find(const std::string& name) {
         if (found && found->empty()) return std::optional<Link>{};
         auto complete = found ? add_addresses(*found, found->front().index) : Result<void>{found.error()};
         if (complete) return std::optional<Link>{std::move(found->front())};
+        if (complete.error().code() == ENODEV) return std::optional<Link>{};
         if (complete.error().code() != EINTR || attempt == 10) return complete.error().with("find {}", name);
     }
 }
@@ -86,13 +87,10 @@ Result<Link> Links::create(const std::string& name, const std::string& kind) {
 }
 
 Result<void> Links::remove(const std::string& name) {
-    auto link = find(name);
-    if (!link) return link.error();
-    if (!*link) return {};
+    if (name.empty() || name.size() >= IFNAMSIZ) return {};
     NetlinkMessage drop{RTM_DELLINK, 0};
-    ifinfomsg header{};
-    header.ifi_index = (*link)->index;
-    drop.header(header);
+    drop.header(ifinfomsg{});
+    drop.put_text(IFLA_IFNAME, name);
     auto dropped = socket_.request(drop);
     if (!dropped && dropped.error().code() != ENODEV) return dropped.error().with("remove link {}", name);
     return {};

@@ -17,6 +17,7 @@ namespace tailrace {
 namespace {
 
 constexpr std::size_t kAnswerLimitBytes = 64 << 20;
+constexpr int kEndLimitMs = 5000;
 
 void wipe(std::string& text) {
     sodium_memzero(text.data(), text.size());
@@ -231,12 +232,19 @@ Result<void> UapiWireGuard::apply(const WireGuardChanges& changes) {
 }
 
 Result<void> UapiWireGuard::remove() {
-    // wireguard-go ends when its socket file goes, and takes the link with it; the link may also be gone already.
-    if (::unlink(socket_path(name_).c_str()) != 0 && errno != ENOENT)
-        return Error::from_errno(errno, "remove {}", socket_path(name_));
+    // wireguard-go ends when its link goes, and takes its socket's file away at its end. Who starts the next before
+    // that would lose the new one's file.
     auto links = Links::open();
     if (!links) return links.error();
-    return links->remove(name_);
+    if (auto removed = links->remove(name_); !removed) return removed.error();
+    const std::string path = socket_path(name_);
+    for (int waited = 0; waited < kEndLimitMs && ::access(path.c_str(), F_OK) == 0; waited += 10) {
+        if (auto alive = connect(name_); !alive && alive.error().code() == ECONNREFUSED)
+            break; // left by one that was killed
+        ::usleep(10000);
+    }
+    if (::unlink(path.c_str()) != 0 && errno != ENOENT) return Error::from_errno(errno, "remove {}", path);
+    return {};
 }
 
 } // namespace tailrace
