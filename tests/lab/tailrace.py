@@ -188,11 +188,15 @@ class Agent:
     def detach_packet_programs(self) -> None:
         """As somebody with too many rights might: the links are pinned and stay, and lead nowhere."""
         ours = {program for _, program in self.packet_programs()}
-        for link in json.loads(self.host.run("bpftool -j link show").stdout or "[]"):
-            if link.get("prog_id") in ours:
-                self.host.run(["bpftool", "link", "detach", "id", link["id"]])
-        self.host.run(f"tc qdisc del dev {self.device} clsact", check=False)
-        assert not self.packet_programs(), "nothing judges packets now"
+        links = [link["id"] for link in json.loads(self.host.run("bpftool -j link show").stdout or "[]") if link.get("prog_id") in ours]
+        for link in links:
+            self.host.run(["bpftool", "link", "detach", "id", link])
+        if not links: # before Linux 6.6: filters of a qdisc
+            self.host.run(f"tc qdisc del dev {self.device} clsact")
+        # Judged by these links: a living agent may have put others in their place by now.
+        for link in links:
+            left = self.host.run(["bpftool", "-j", "link", "show", "id", link], check=False)
+            assert left.returncode != 0 or json.loads(left.stdout).get("ifindex", 0) == 0, f"link {link} leads nowhere"
 
     def device_kind(self) -> str:
         """Who encrypts: "kernel WireGuard" or "wireguard-go"."""
