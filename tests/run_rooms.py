@@ -92,17 +92,18 @@ class Suite:
             os.nice(19)
 
     def ended(self) -> bool:
-        if self._process.poll() is not None:
-            return True
         if time.monotonic() - self._started > SUITE_TIMEOUT[self.room]:
             os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            return True
-        return False
+        pid, status, used = os.wait4(self._process.pid, os.WNOHANG)
+        if pid == 0:
+            return False
+        self._status = os.waitstatus_to_exitcode(status)
+        self._cpu_seconds = used.ru_utime + used.ru_stime # with those of all whom it waited for
+        return True
 
     def judge(self) -> Outcome:
         seconds = time.monotonic() - self._started
-        status = self._process.returncode
+        status = self._status
         outcome = Outcome()
         if self.junit is not None:
             try:
@@ -117,7 +118,7 @@ class Suite:
             outcome.notes.append(f"FAILED  {self.name} {why}")
         if outcome.failed:
             sys.stdout.write("".join(f"    {line}\n" for line in self.log.read_text(errors="replace").splitlines()[-150:]))
-        say(f"{self.name}: {outcome.passed} passed, {outcome.failed} failed, {outcome.skipped} skipped, {seconds:.1f} s")
+        say(f"{self.name}: {outcome.passed} passed, {outcome.failed} failed, {outcome.skipped} skipped, {seconds:.1f} s, CPU {self._cpu_seconds:.1f} s")
         return outcome
 
 
