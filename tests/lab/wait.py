@@ -1,5 +1,9 @@
 """Waiting for something to become true, bounded in time."""
+import os
 import time
+
+# Processors that are emulated take many times as long, and beside other tests longer still.
+PATIENCE = 4 if os.environ.get("TAILRACE_ROOM") == "vm" else 1
 
 
 class NotInTime(AssertionError):
@@ -8,6 +12,7 @@ class NotInTime(AssertionError):
 
 def wait_for(condition, timeout: float, what: str, interval: float = 0.05):
     """Calls condition until it returns something true and returns that. Says what it waited for when time is over."""
+    timeout *= PATIENCE
     deadline = time.monotonic() + timeout
     last_error = None
     while True:

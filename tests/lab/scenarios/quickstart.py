@@ -7,7 +7,7 @@
 from ..lab import Lab
 from ..tailrace import Agent, TailraceControl, TailraceRelay
 from ..traffic import WebServer, fetch, tcp_opens
-from ..wait import wait_for
+from ..wait import PATIENCE, wait_for
 
 OPS, ALICE, BOB = "ops@example.com", "alice@example.com", "bob@example.com"
 FIRST_POLICY = """{
@@ -83,7 +83,7 @@ class Tailnet:
 
 def transfers(host, url: str, timeout: float = 5):
     """(bytes, seconds) of a transfer that is complete, else None."""
-    got = fetch(host, url, timeout)
+    got = fetch(host, url, timeout * PATIENCE)
     return got if got and got[0] == PAYLOAD_BYTES else None
 
 
