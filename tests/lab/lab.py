@@ -52,6 +52,12 @@ table inet miniupnpd {
 NAT_RULES = {"easy": EASY_NAT, "hard": HARD_NAT, "port-mapped": PORT_MAPPED_NAT}
 
 
+def new_bridge(name: str) -> str:
+    """With a hardware address that stays: else it is the lowest of its ports' addresses, and hosts that asked for it before
+    the last port came send to nobody for a while."""
+    return f"link add {name} address 02:{os.urandom(5).hex(':')} type bridge"
+
+
 class Link:
     """A bridge that hosts are plugged into, with an address range."""
 
@@ -215,7 +221,7 @@ class Lab:
         if self._internet is None:
             switch = self._new_host("internet")
             gateway = str(list(ipaddress.ip_network(INTERNET).hosts())[-1])
-            switch.ip("link add br0 type bridge", f"address add {gateway}/24 dev br0", "link set br0 up")
+            switch.ip(new_bridge("br0"), f"address add {gateway}/24 dev br0", "link set br0 up")
             switch.sysctl("net.ipv4.ip_forward", 1)
             switch.ip(f"address add {ipaddress.ip_network(INTERNET6)[0xffff]}/64 dev br0 nodad")
             self._internet = Link(self, switch, "br0", INTERNET, gateway)
@@ -243,7 +249,7 @@ class Lab:
     def lan(self, host: Host, prefix: str) -> Link:
         """A network behind a host, on its device lan0. The host is its gateway, if it forwards."""
         inside = str(list(ipaddress.ip_network(prefix).hosts())[0])
-        host.ip("link add lan0 type bridge", f"address add {inside}/24 dev lan0", "link set lan0 up")
+        host.ip(new_bridge("lan0"), f"address add {inside}/24 dev lan0", "link set lan0 up")
         return Link(self, host, "lan0", prefix, inside)
 
     # -- a lab that stays when we go
