@@ -18,6 +18,7 @@ namespace {
 
 constexpr auto kLookEvery = std::chrono::seconds{1}; // at the device's counters and endpoints; see PathBook::on_data
 constexpr auto kLookIdleEvery = std::chrono::seconds{10}; // where nobody talks in a large tailnet
+constexpr auto kTidyEvery = std::chrono::seconds{10};
 constexpr std::size_t kSmallTailnet = 64;
 constexpr auto kLookCloser = std::chrono::milliseconds{200}; // while a path is contested
 constexpr auto kSettle = std::chrono::milliseconds{250};     // until the events of one change are all there
@@ -351,9 +352,12 @@ EngineConfig Backend::engine_config() {
         for (const IpPrefix& prefix : facts.allowed_ips) fingerprint += prefix.text() + ",";
         for (const std::string& cap : facts.caps) fingerprint += cap + ";";
     }
-    if (fingerprint != last_filter_) {
+    std::array<std::byte, 32> digest{};
+    crypto_generichash(reinterpret_cast<unsigned char*>(digest.data()), digest.size(), as_uchars(as_bytes(fingerprint)),
+                       fingerprint.size(), nullptr, 0);
+    if (digest != last_filter_) {
         ++filter_version_;
-        last_filter_ = std::move(fingerprint);
+        last_filter_ = digest;
     }
     config.filter_version = filter_version_;
     return config;
@@ -536,7 +540,6 @@ Task<void> Backend::run_engine() {
             outcome = co_await engine_.reconcile(std::move(config));
             if (!*alive) co_return;
             if (paths_) paths_->carry_out();
-            memory_to_give_back_ = true;
             if (outcome) {
                 std::vector<IpAddress> own;
                 for (const IpPrefix& prefix : netmap_.self().addresses) own.push_back(prefix.address());
@@ -701,6 +704,13 @@ bool Backend::must_read_device() const {
     return small || !paths_ || paths_->anybody_active() || reactor_.now() - device_read_ >= kLookIdleEvery;
 }
 
+/// A network map, what is asked for on the socket, and the device as text are megabytes that come and go.
+void Backend::give_memory_back() {
+    if (reactor_.now() - memory_given_back_ < kTidyEvery) return;
+    memory_given_back_ = reactor_.now();
+    ::malloc_trim(0);
+}
+
 Task<void> Backend::run_poll() {
     auto alive = alive_;
     for (;;) {
@@ -708,7 +718,7 @@ Task<void> Backend::run_poll() {
         co_await reactor_.sleep(contested ? Duration{kLookCloser} : Duration{kLookEvery});
         if (!*alive) co_return;
         look_for_sleep();
-        if (std::exchange(memory_to_give_back_, false)) ::malloc_trim(0);
+        give_memory_back();
         if (!engine_up_ || !engine_.has_device()) continue;
         if (std::exchange(firewall_touched_, false)) wake_engine();
         if (must_read_device()) {
@@ -973,7 +983,6 @@ void Backend::on_map_frame(wire::MapResponse frame) {
     }
     if (changes->any()) {
         netmap_from_control_ = true;
-        memory_to_give_back_ = true;
         save_netmap_soon();
         if (prefs_.config && netmap_.has_self() && prefs_.config->node_id != netmap_.self().stable_id) {
             prefs_.config->node_id = netmap_.self().stable_id;

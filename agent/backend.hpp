@@ -144,6 +144,7 @@ private:
     std::string way_out();
     void look_for_sleep();
     bool must_read_device() const;
+    void give_memory_back();
     std::vector<HostNetwork> host_networks();
     ExitNodeQuestion exit_node_question() const;
     /// The preferences follow who the exit node is, by address or by `auto:any`.
@@ -189,7 +190,7 @@ private:
     Netmap netmap_;
     bool netmap_from_control_ = false; ///< else from the cache
     std::uint64_t filter_version_ = 1;
-    std::string last_filter_;
+    std::array<std::byte, 32> last_filter_{}; ///< digest of what the filter is made of
     std::unique_ptr<ControlClient> control_;
 
     DiscoPrivateKey disco_key_ = DiscoPrivateKey::generate();
@@ -202,7 +203,7 @@ private:
     std::vector<Endpoint> endpoints_; ///< of our interfaces
     SleepWatch sleep_watch_;
     bool network_change_pending_ = false;
-    bool memory_to_give_back_ = false; ///< a network map was taken in or put in force: most of what that needed is free
+    TimePoint memory_given_back_{};
     TimePoint device_read_{};
     std::string way_out_; ///< as it was last
     Event engine_wake_;

@@ -16,6 +16,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <malloc.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -145,6 +146,9 @@ int main(int argc, char** argv) {
     }
     if (auto free = check_port(options.engine); !free) return fail(free.error());
 
+    // One heap for all threads, and what is large beside it for good, so that what has been freed can be given back.
+    (void)::mallopt(M_ARENA_MAX, 1);
+    (void)::mallopt(M_MMAP_THRESHOLD, 128 * 1024);
     ::umask(022);
     Reactor reactor;
     reactor.catch_signals({SIGTERM, SIGINT, SIGHUP});

@@ -107,7 +107,7 @@ void NetlinkMessage::wipe() {
 }
 
 NetlinkSocket::NetlinkSocket(Fd fd, std::uint32_t port_id)
-    : fd_(std::move(fd)), port_id_(port_id), buffer_(kReceiveBytes) {}
+    : fd_(std::move(fd)), port_id_(port_id), buffer_(std::make_unique_for_overwrite<std::byte[]>(kReceiveBytes)) {}
 
 Result<NetlinkSocket> NetlinkSocket::open(int protocol) {
     Fd fd{::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol)};
@@ -133,7 +133,8 @@ Result<NetlinkSocket> NetlinkSocket::open(int protocol) {
 }
 
 void NetlinkSocket::wipe() {
-    sodium_memzero(buffer_.data(), buffer_.size());
+    sodium_memzero(buffer_.get(), used_);
+    used_ = 0;
 }
 
 void NetlinkSocket::number(NetlinkMessage& message) {
@@ -155,7 +156,7 @@ Result<void> NetlinkSocket::send(std::span<const std::byte> bytes) {
 Result<std::span<const std::byte>> NetlinkSocket::receive(int flags) {
     for (;;) {
         sockaddr_nl from{};
-        iovec into{buffer_.data(), buffer_.size()};
+        iovec into{buffer_.get(), kReceiveBytes};
         msghdr message{};
         message.msg_name = &from;
         message.msg_namelen = sizeof from;
@@ -164,9 +165,10 @@ Result<std::span<const std::byte>> NetlinkSocket::receive(int flags) {
         ssize_t got = ::recvmsg(fd_.get(), &message, flags);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) return Error::from_errno(errno, "receive from netlink");
+        used_ = std::max(used_, static_cast<std::size_t>(got));
         if (from.nl_pid != 0) continue; // only the kernel answers
         if (message.msg_flags & MSG_TRUNC) return Error::from_errno(EMSGSIZE, "receive from netlink");
-        return std::span<const std::byte>{buffer_.data(), static_cast<std::size_t>(got)};
+        return std::span<const std::byte>{buffer_.get(), static_cast<std::size_t>(got)};
     }
 }
 

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -84,7 +85,8 @@ private:
     Fd fd_;
     std::uint32_t port_id_ = 0;
     std::uint32_t sequence_ = 0;
-    std::vector<std::byte> buffer_;
+    std::unique_ptr<std::byte[]> buffer_; ///< touched only as far as answers are long
+    std::size_t used_ = 0;                ///< of it, since wipe()
 };
 
 } // namespace tailrace
