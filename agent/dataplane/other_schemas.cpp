@@ -11,7 +11,6 @@
 #include <cstring>
 
 namespace tailrace {
-namespace {
 
 std::optional<bpf_map_info> map_info(const Fd& map) {
     bpf_map_info info{};
@@ -19,8 +18,6 @@ std::optional<bpf_map_info> map_info(const Fd& map) {
     if (!map || ::bpf_obj_get_info_by_fd(map.get(), &info, &bytes) != 0) return std::nullopt;
     return info;
 }
-
-} // namespace
 
 std::vector<std::uint32_t> programs_on(unsigned interface_index, std::span<const PinDirectory> pins) {
     std::vector<std::uint32_t> out;

@@ -5,6 +5,8 @@
 #include "bpf/shared/flow_map.h"
 #include "bpf/shared/policy_map.h"
 
+#include <linux/bpf.h>
+
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -12,6 +14,9 @@
 #include <vector>
 
 namespace tailrace {
+
+/// Layout and size of a map; none without a map.
+std::optional<bpf_map_info> map_info(const Fd& map);
 
 /// Programs on an interface, by the links that are pinned here or by our filter in its clsact qdisc.
 std::vector<std::uint32_t> programs_on(unsigned interface_index, std::span<const PinDirectory> pins);

@@ -1,5 +1,6 @@
 #include "agent/dataplane/steering.hpp"
 
+#include "agent/dataplane/other_schemas.hpp"
 #include "agent/dataplane/programs.hpp"
 #include "base/text.hpp"
 #include "bpf/move.skel.h"
@@ -103,6 +104,32 @@ Result<void> take_away(const PinDirectory& pins) {
     return {};
 }
 
+/// Moves that programs of an older schema have in force, while ours know none: their peers' NATs have no other way in.
+void inherit_moves(const std::vector<PinDirectory>& others, int config_map, int moves_map) {
+    tr_move_key key{}, next{};
+    if (::bpf_map_get_next_key(moves_map, nullptr, &next) == 0) return;
+    for (const PinDirectory& other : others) {
+        Fd theirs = other.get("tr_moves");
+        auto info = map_info(theirs);
+        if (!info || info->type != BPF_MAP_TYPE_HASH || info->key_size != sizeof(tr_move_key) ||
+            info->value_size != sizeof(tr_move))
+            continue;
+        tr_steer_config config{};
+        for (bool first = true; ::bpf_map_get_next_key(theirs.get(), first ? nullptr : &key, &next) == 0;
+             first = false) {
+            key = next;
+            tr_move move{};
+            if (::bpf_map_lookup_elem(theirs.get(), &key, &move) == 0 &&
+                ::bpf_map_update_elem(moves_map, &key, &move, BPF_ANY) == 0)
+                ++config.moves;
+        }
+        if (config.moves == 0) continue;
+        std::uint32_t zero = 0;
+        (void)::bpf_map_update_elem(config_map, &zero, &config, BPF_ANY); // set_ports() completes it
+        return;
+    }
+}
+
 } // namespace
 
 Result<Steering> Steering::open(const std::string& device, const SteeringOptions& options) {
@@ -135,6 +162,7 @@ Result<Steering> Steering::open(const std::string& device, const SteeringOptions
     auto moving = keep_or_replace(out.pins_, kMoverPin, ::bpf_program__fd(mover->progs.tr_move_out));
     if (!moving) return moving.error();
     out.mover_ = std::move(*moving);
+    inherit_moves(out.others_, out.config_.get(), out.moves_.get());
     out.attached_ = linked(out.pins_);
     return out;
 }

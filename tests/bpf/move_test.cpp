@@ -220,6 +220,30 @@ TEST_P(Move, ARestartedAgentFindsThemInForce) {
     EXPECT_EQ(taker(), "wireguard");
 }
 
+TEST_P(Move, AnotherSchemaGoesOnWithThem) {
+    steering_.reset();
+    SteeringOptions newer = options_;
+    ++newer.schema;
+    auto next = Steering::open(kDevice, newer);
+    ASSERT_TRUE(next) << next.error().message();
+    EXPECT_EQ(next->moves(), std::vector{peer_});
+    send(wireguard_, kA, kPeerPort, wireguard());
+    EXPECT_EQ(left()->src_port, kMovedPort) << "the older programs are at work still";
+    ASSERT_TRUE(next->set_ports({kWireGuardPort, kAgentPort, kAgentPort}));
+    ASSERT_TRUE(next->set_local_addresses({*IpAddress::parse(kR), *IpAddress::parse(kR6)}));
+    ASSERT_TRUE(next->set_interfaces({kDevice, "lo"}));
+    EXPECT_FALSE(PinDirectory::named(options_.bpffs, std::string{kDevice} + "-steer", options_.schema).get("tr_moves"))
+        << "nothing is left of the older ones";
+    send(wireguard_, kA, kPeerPort, wireguard());
+    EXPECT_EQ(left()->src_port, kMovedPort);
+    arrive(Packet{kA, kR}.udp(kMovedPort, kPeerPort, wireguard()));
+    EXPECT_EQ(taker(), "wireguard");
+    ASSERT_TRUE(next->set_moves({}));
+    send(wireguard_, kA, kPeerPort, wireguard());
+    EXPECT_EQ(left()->src_port, kWireGuardPort);
+    options_ = newer; // for whoever cleans up
+}
+
 TEST_P(Move, OnlyIPv4IsMoved) {
     EXPECT_FALSE(steering_->set_moves({{{*IpAddress::parse(kA6), kPeerPort}, kMovedPort}}));
 }
