@@ -24,12 +24,23 @@ bool is_worldwide(const IpAddress& address) {
 } // namespace
 
 void HolePuncher::set_self(Self self) {
-    self_ = std::move(self);
-    if (!self_.enabled) end();
+    bool was_enabled = std::exchange(self_, std::move(self)).enabled;
+    if (self_.enabled && !was_enabled) actions_.push_back(PunchForgive{});
+    if (self_.enabled || !was_enabled) return;
+    end();
+    leave_paths();
+}
+
+void HolePuncher::leave_paths() {
+    PunchLeave left;
+    for (const auto& [remote, move] : moves_) left.endpoints.insert(remote);
+    for (const auto& [peer, endpoint] : std::exchange(found_, {})) left.endpoints.insert(endpoint);
+    if (!left.endpoints.empty()) actions_.push_back(std::move(left));
 }
 
 void HolePuncher::keep_only(const std::set<NodeKey>& peers) {
     std::erase_if(memory_, [&](const auto& entry) { return !peers.contains(entry.first); });
+    std::erase_if(found_, [&](const auto& entry) { return !peers.contains(entry.first); });
     if (run_ && !peers.contains(run_->peer)) end();
 }
 
@@ -44,6 +55,7 @@ void HolePuncher::adopt(TimePoint now, const std::map<Endpoint, std::uint16_t>& 
     if (moves_.empty()) return;
     next_look_at_moves_ = now + kLookAtMoves;
     tell_moves();
+    if (!self_.enabled) leave_paths();
 }
 
 void HolePuncher::on_relayed_packet(TimePoint now, const NodeKey& peer) {
@@ -135,9 +147,11 @@ void HolePuncher::on_move_failed(TimePoint now) {
 }
 
 void HolePuncher::on_heard(const NodeKey& peer, const Endpoint& from) {
-    if (run_ && run_->step == Step::Probing && run_->peer == peer && run_->remote.address == from.address &&
-        run_->probed.contains(from.port))
-        end();
+    if (!run_ || run_->step != Step::Probing || run_->peer != peer || run_->remote.address != from.address ||
+        !run_->probed.contains(from.port))
+        return;
+    found_[peer] = from;
+    end();
 }
 
 bool HolePuncher::on_refused(TimePoint now) {

@@ -38,7 +38,14 @@ struct PunchProbed {};
 struct PunchMoves {
     std::map<Endpoint, std::uint16_t> ports;
 };
-using PunchAction = std::variant<PunchSay, PunchOpen, PunchClose, PunchProbe, PunchProbed, PunchMoves>;
+/// Nobody shall be reached at these for now: PathBook::leave().
+struct PunchLeave {
+    std::set<Endpoint> endpoints;
+};
+/// PathBook::forgive().
+struct PunchForgive {};
+using PunchAction =
+    std::variant<PunchSay, PunchOpen, PunchClose, PunchProbe, PunchProbed, PunchMoves, PunchLeave, PunchForgive>;
 
 /// A hard NAT gives each destination another outside port, so nobody can be told where to find who is behind it. But
 /// the hard side can open many mappings towards the one outside address of the easy side, and the easy side can look
@@ -57,6 +64,9 @@ using PunchAction = std::variant<PunchSay, PunchOpen, PunchClose, PunchProbe, Pu
 ///
 /// Both sides stop at once, and for kRefusedFor, when an ICMP error says that somebody on the way wants none of it. One
 /// run at a time a node, and one a peer in kAgain; whoever asks in vain asks ever more rarely.
+///
+/// Switched off on either side, the paths that were found this way end: both take the relay, whoever is switched off
+/// at once and the other when its pings are not answered. What is moved stays so until then, for packets under way.
 ///
 /// Pure: it is told what happens and when; the caller carries out take_actions(). IPv4 only.
 class HolePuncher {
@@ -81,6 +91,7 @@ public:
     static constexpr auto kKeepMove = std::chrono::seconds{30}; ///< without a proof that its path works
     static constexpr auto kLookAtMoves = std::chrono::seconds{5};
     static constexpr auto kProveAgain = std::chrono::seconds{10}; ///< after a change of our network
+    static constexpr auto kLeaveFor = std::chrono::minutes{1};    ///< longer than any move stays without a proof
 
     /// What we know of ourselves.
     struct Self {
@@ -162,12 +173,14 @@ private:
     void feel(TimePoint now);
     void probe(TimePoint now);
     void tell_moves();
+    void leave_paths();
 
     std::function<std::uint32_t(std::uint32_t)> random_below_;
     Self self_;
     std::optional<Run> run_;
     std::map<NodeKey, Memory> memory_;
     std::map<Endpoint, Move> moves_;
+    std::map<NodeKey, Endpoint> found_; ///< easy side: where our probes found the hard one
     std::optional<TimePoint> next_look_at_moves_;
     std::vector<PunchAction> actions_;
 };

@@ -29,6 +29,7 @@ constexpr auto kBeatSlack = std::chrono::milliseconds{200}; // for a heartbeat's
 constexpr auto kHeardLately = std::chrono::seconds{2};
 constexpr auto kContestedFor = std::chrono::seconds{15};
 constexpr auto kCallPause = std::chrono::milliseconds{4500}; // reference clients call every 5 s at most
+constexpr auto kRefusePause = std::chrono::seconds{1};
 constexpr auto kAnswerPause = std::chrono::milliseconds{10}; // between pings that answer pings
 const IpAddress kRelayMagic = IpAddress::v4(0x7f030328);     // 127.3.3.40
 
@@ -140,6 +141,41 @@ void PathBook::set_relaying(TimePoint now, bool possible) {
     }
 }
 
+void PathBook::set_only_relay(TimePoint now, bool only) {
+    if (std::exchange(only_relay_, only) == only) return;
+    for (auto& [node, known] : peers_) give_up(now, node, known);
+}
+
+void PathBook::leave(TimePoint now, const Endpoint& endpoint, Duration how_long) {
+    for (auto& [node, known] : peers_) {
+        auto found = known.candidates.find(endpoint);
+        if (found == known.candidates.end()) continue;
+        found->second.refused_until = now + how_long;
+        found->second.last_pong.reset();
+        if (known.best == endpoint || known.in_force == endpoint) give_up(now, node, known);
+    }
+}
+
+void PathBook::forgive() {
+    for (auto& [node, known] : peers_)
+        for (auto& [endpoint, entry] : known.candidates) entry.refused_until = TimePoint::min();
+}
+
+void PathBook::give_up(TimePoint now, const NodeKey& node, Known& known) {
+    known.best.reset();
+    known.trusted_until = now;
+    settle(now, node, known);
+    look(now, node, known);
+}
+
+/// No pong, but a sign of life over the relay: who hears nothing at all believes that our agent is away, and goes on
+/// as long as WireGuard answers (on_data).
+void PathBook::refuse(TimePoint now, const NodeKey& node, Known& known, Candidate& entry) {
+    if (known.home_region == 0 || (entry.last_answer && now - *entry.last_answer < kRefusePause)) return;
+    entry.last_answer = now;
+    actions_.push_back(SendPing{node, known.disco, new_id_(), relay_endpoint(known.home_region)});
+}
+
 bool PathBook::on_ping(TimePoint now, const DiscoKey& from, const std::optional<NodeKey>& claimed, const DiscoTxId& id,
                        const Endpoint& source) {
     auto owner = by_disco_.find(from);
@@ -147,15 +183,19 @@ bool PathBook::on_ping(TimePoint now, const DiscoKey& from, const std::optional<
     const NodeKey node = owner->second;
     if (claimed && !claimed->is_zero() && *claimed != node && peers_.contains(*claimed) &&
         peers_[*claimed].disco != from)
-        return false;                // a peer that names another's key
-    if (relay_region(source) != 0) { // somebody's "ping" command; tells nothing about paths
+        return false; // a peer that names another's key
+    Known& known = peers_[node];
+    known.last_disco = now;
+    if (relay_region(source) != 0) { // somebody's "ping" command, or refuse(); tells nothing about paths
         actions_.push_back(SendPong{from, id, source});
         return true;
     }
-    Known& known = peers_[node];
-    known.last_disco = now;
     Candidate& entry = candidate(now, known, source);
     entry.last_ping_received = now;
+    if (refuses(now, entry)) {
+        refuse(now, node, known, entry);
+        return true;
+    }
     if (entry.last_ping_id == id) return true; // delivered twice: answered once
     entry.last_ping_id = id;
     actions_.push_back(SendPong{from, id, source});
@@ -189,6 +229,7 @@ void PathBook::on_pong(TimePoint now, const DiscoKey& from, const DiscoTxId& id,
     if (relay_region(sent.to) != 0) return;
     known.last_disco = now;
     Candidate& entry = candidate(now, known, sent.to);
+    if (refuses(now, entry)) return;
     entry.last_pong = now;
     entry.round_trip = round_trip;
     bool trusted = trusts(now, known);
@@ -247,7 +288,7 @@ void PathBook::on_data(TimePoint since, TimePoint now, const NodeKey& node, cons
 
 std::optional<Endpoint> PathBook::direct_guess(const NodeKey& node) const {
     auto found = peers_.find(node);
-    if (found == peers_.end()) return std::nullopt;
+    if (found == peers_.end() || only_relay_) return std::nullopt;
     std::optional<std::pair<TimePoint, Endpoint>> last;
     for (const auto& [endpoint, entry] : found->second.candidates)
         if (entry.last_pong && (!last || *entry.last_pong > last->first)) last = {*entry.last_pong, endpoint};
@@ -303,6 +344,12 @@ void PathBook::on_kernel_endpoint(TimePoint now, const NodeKey& node, const Endp
     bool unheard_of = !known.candidates.contains(endpoint);
     Candidate& entry = candidate(now, known, endpoint);
     entry.from_wireguard = entry.from_wireguard || unheard_of;
+    if (refuses(now, entry)) { // a last packet of the peer came from there, and WireGuard followed it
+        auto wanted = std::exchange(known.in_force, endpoint);
+        if (wanted) use(node, known, *wanted);
+        settle(now, node, known);
+        return;
+    }
     bool recent = entry.last_pong && now - *entry.last_pong < kTrustFor;
     bool trusted = trusts(now, known);
     bool only_there = can_relay(known) && !is_heard_otherwise(now, known);
@@ -332,7 +379,8 @@ std::uint64_t PathBook::ask(TimePoint now, const NodeKey& node) {
     if (trusts(now, known)) {
         targets.push_back(*known.best);
     } else {
-        for (const auto& [endpoint, entry] : known.candidates) targets.push_back(endpoint);
+        for (const auto& [endpoint, entry] : known.candidates)
+            if (!refuses(now, entry)) targets.push_back(endpoint);
         if (can_relay(known)) call(now, node, known);
     }
     for (const Endpoint& endpoint : targets) ping(now, node, known, endpoint, question);
@@ -425,13 +473,15 @@ std::vector<PathBook::CandidateState> PathBook::candidates(TimePoint now, const 
         return now - *when;
     };
     for (const auto& [endpoint, entry] : found->second.candidates)
-        out.push_back({endpoint, entry.from_control, entry.from_call, entry.from_wireguard, ago(entry.last_ping_sent),
-                       ago(entry.last_ping_received), ago(entry.last_pong), entry.round_trip});
+        out.push_back({endpoint, entry.from_control, entry.from_call, entry.from_wireguard, refuses(now, entry),
+                       ago(entry.last_ping_sent), ago(entry.last_ping_received), ago(entry.last_pong),
+                       entry.round_trip});
     return out;
 }
 
 void PathBook::ping(TimePoint now, const NodeKey& node, Known& known, const Endpoint& to, std::uint64_t question) {
     if (known.disco.is_zero()) return;
+    if (relay_region(to) == 0 && refuses(now, candidate(now, known, to))) return;
     if (question == 0 && known.best != to && !take_from_budget(now)) return;
     if (relay_region(to) == 0) candidate(now, known, to).last_ping_sent = now;
     DiscoTxId id = new_id_();
@@ -457,12 +507,16 @@ void PathBook::call(TimePoint now, const NodeKey& node, Known& known) {
     actions_.push_back(SendCallMeMaybe{node, known.disco});
 }
 
+bool PathBook::is_due(TimePoint now, const Candidate& entry) const {
+    return !refuses(now, entry) && (!entry.last_ping_sent || now - *entry.last_ping_sent >= kPingEvery);
+}
+
 /// Pings every candidate that is due.
 void PathBook::round(TimePoint now, const NodeKey& node, Known& known, bool with_call) {
     known.last_round = now;
     std::vector<Endpoint> due;
     for (const auto& [endpoint, entry] : known.candidates)
-        if (!entry.last_ping_sent || now - *entry.last_ping_sent >= kPingEvery) due.push_back(endpoint);
+        if (is_due(now, entry)) due.push_back(endpoint);
     for (const Endpoint& endpoint : due) ping(now, node, known, endpoint, 0);
     if (with_call && can_relay(known) && (!due.empty() || known.candidates.empty())) call(now, node, known);
     look(now, node, known);
@@ -499,8 +553,7 @@ TimePoint PathBook::do_what_is_due(TimePoint now, const NodeKey& node, Known& kn
         known.last_round = now;
         std::vector<Endpoint> others;
         for (const auto& [endpoint, other] : known.candidates)
-            if (endpoint != *known.best && (!other.last_ping_sent || now - *other.last_ping_sent >= kPingEvery))
-                others.push_back(endpoint);
+            if (endpoint != *known.best && is_due(now, other)) others.push_back(endpoint);
         for (const Endpoint& endpoint : others) ping(now, node, known, endpoint, 0);
         if (can_relay(known)) call(now, node, known);
         return next;
@@ -508,9 +561,9 @@ TimePoint PathBook::do_what_is_due(TimePoint now, const NodeKey& node, Known& kn
     TimePoint next = now + kPingEvery;
     std::vector<Endpoint> due;
     for (const auto& [endpoint, entry] : known.candidates) {
-        if (!entry.last_ping_sent || now - *entry.last_ping_sent >= kPingEvery)
+        if (is_due(now, entry))
             due.push_back(endpoint);
-        else
+        else if (!refuses(now, entry))
             next = std::min(next, *entry.last_ping_sent + kPingEvery);
     }
     for (const Endpoint& endpoint : due) ping(now, node, known, endpoint, 0);
@@ -521,6 +574,7 @@ TimePoint PathBook::do_what_is_due(TimePoint now, const NodeKey& node, Known& kn
 
 /// Where the peer's packets should go now.
 std::optional<Endpoint> PathBook::target(TimePoint now, const Known& known) const {
+    if (only_relay_) return known.relayed;
     if (trusts(now, known)) return known.best;
     if (can_relay(known)) return known.relayed;
     if (known.best) return known.best;

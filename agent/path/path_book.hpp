@@ -105,6 +105,13 @@ public:
     void on_own_endpoints(TimePoint now);
     /// Whether packets can be relayed at all, as far as is known.
     void set_relaying(TimePoint now, bool possible);
+    /// Nothing direct is tried, answered or used: control wants it so.
+    void set_only_relay(TimePoint now, bool only);
+    /// This address shall be nobody's path for a while: whoever has it goes to the relay now, and as pings from there
+    /// are not answered, the peer does the same when its trust ends.
+    void leave(TimePoint now, const Endpoint& endpoint, Duration how_long);
+    /// Whatever was left may be a path again.
+    void forgive();
 
     /// True when the sender is a peer; others are not answered. `claimed` is the node key inside the ping.
     bool on_ping(TimePoint now, const DiscoKey& from, const std::optional<NodeKey>& claimed, const DiscoTxId& id,
@@ -161,6 +168,7 @@ public:
     struct CandidateState {
         Endpoint endpoint;
         bool from_control = false, from_call = false, from_wireguard = false;
+        bool refused = false; ///< not to be used now, see leave()
         std::optional<Duration> pinged_ago, pinged_us_ago, ponged_ago;
         Duration round_trip{};
     };
@@ -174,6 +182,7 @@ private:
         std::optional<DiscoTxId> last_ping_id; ///< that we answered
         std::optional<TimePoint> last_ping_sent, last_ping_received, last_pong;
         std::optional<TimePoint> last_answer; ///< our ping because of one of theirs
+        TimePoint refused_until = TimePoint::min();
         Duration round_trip{};
     };
     struct Known {
@@ -211,6 +220,10 @@ private:
     Candidate& candidate(TimePoint now, Known& known, const Endpoint& endpoint);
     std::optional<Endpoint> most_plausible(const Known& known) const;
     std::optional<Endpoint> target(TimePoint now, const Known& known) const;
+    void give_up(TimePoint now, const NodeKey& node, Known& known);
+    void refuse(TimePoint now, const NodeKey& node, Known& known, Candidate& entry);
+    bool refuses(TimePoint now, const Candidate& entry) const { return only_relay_ || now < entry.refused_until; }
+    bool is_due(TimePoint now, const Candidate& entry) const;
     bool can_relay(const Known& known) const { return relaying_ && known.relayed; }
     static bool trusts(TimePoint now, const Known& known) { return known.best && now < known.trusted_until; }
     static bool is_active(TimePoint now, const Known& known);
@@ -228,7 +241,7 @@ private:
     double ping_budget_ = kPingBurst;
     TimePoint budget_filled_{};
     std::uint64_t last_question_ = 0;
-    bool relaying_ = false;
+    bool relaying_ = false, only_relay_ = false;
 };
 
 /// Is `a` worth leaving `b` for? Source: tailscale wgengine/magicsock/endpoint.go, betterAddr

@@ -30,6 +30,8 @@ std::string path_reason(const PathBook::State& state, const std::vector<PathBook
         if (!state.active) return "relayed: nobody talks, and the next packet is noticed here";
         auto pinged = std::ranges::count_if(candidates, [](const auto& one) { return one.pinged_ago.has_value(); });
         if (candidates.empty()) return "relayed: no direct address is known";
+        auto refused = std::ranges::count_if(candidates, [](const auto& one) { return one.refused; });
+        if (refused == std::ssize(candidates)) return "relayed: a setting forbids the direct addresses that are known";
         return fmt::format("relayed: of {} direct addresses that were pinged, none answers", pinged);
     }
     if (!state.endpoint) return "none: nothing is known of where it is";

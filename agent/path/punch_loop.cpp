@@ -107,6 +107,12 @@ void PunchLoop::carry_out() {
                 errors_.reset();
             } else if (const auto* moves = std::get_if<PunchMoves>(&action)) {
                 move(*moves);
+            } else if (const auto* left = std::get_if<PunchLeave>(&action)) {
+                for (const Endpoint& endpoint : left->endpoints)
+                    disco_.book().leave(reactor_.now(), endpoint, HolePuncher::kLeaveFor);
+                disco_.carry_out();
+            } else if (std::holds_alternative<PunchForgive>(action)) {
+                disco_.book().forgive();
             }
         }
     }

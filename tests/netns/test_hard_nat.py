@@ -2,10 +2,12 @@
 the easy side looks for one of them. HARD_NAT_TRIES=10 makes ten tries each way. Picture: lab/scenarios/hard_nat.py"""
 import json
 import os
+import re
 import time
 
 import pytest
 
+from lab.lab import PROJECT
 from lab.scenarios.hard_nat import HardNet
 from lab.stock import StockClient
 from lab.traffic import Ping, WebServer, fetch, ping
@@ -13,6 +15,7 @@ from lab.wait import wait_for
 
 TRIES = int(os.environ.get("HARD_NAT_TRIES", "2"))
 WITHIN = 10 # seconds
+SCHEMA = int(re.search(r"define TR_SCHEMA_VERSION (\d+)", (PROJECT / "bpf/shared/base.h").read_text())[1])
 
 
 @pytest.mark.parametrize("alice, bob", [("easy", "hard"), ("hard", "easy")])
@@ -62,6 +65,35 @@ def test_a_killed_agent_costs_nothing_and_the_next_adopts_what_it_left(lab, prog
     pings.finish()
     net.bob.cli("down")
     wait_for(lambda: net.moves("bob") == [], 5, "nothing is left")
+
+
+def test_an_upgrade_to_another_schema_of_programs_keeps_the_path(lab, programs):
+    net = HardNet(lab, "easy", "hard")
+    pings = Ping(net.hosts["alice"], net.bob.ip(), interval=0.05)
+    pings.wait_for_reply()
+    assert net.becomes_direct(15)
+    moved = net.moves("bob")
+    net.bob.program.kill()
+    net.bob.more = ("--schema", SCHEMA + 1)
+    net.bob.start()
+    net.bob.program.wait_for_output("packet programs of an older schema replaced", 15)
+    wait_for(lambda: net.hosts["bob"].run("ls /sys/fs/bpf/tailrace").stdout.split() == [f"v{SCHEMA + 1}"], 10, "the old pins are gone")
+    time.sleep(8) # longer than a path is trusted
+    assert net.is_direct() and net.moves("bob") == moved
+    pings.finish() # none was lost
+
+
+@pytest.mark.parametrize("side", ["alice", "bob"])
+def test_switched_off_a_path_that_stands_goes_back_to_the_relay_and_loses_nothing(lab, programs, side):
+    net = HardNet(lab, "easy", "hard")
+    pings = Ping(net.hosts["alice"], net.bob.ip(), interval=0.05)
+    pings.wait_for_reply()
+    assert net.becomes_direct(15)
+    net.node(side).cli("set", "--hard-nat-traversal=false")
+    wait_for(lambda: not net.node(side).direct_to(other(side)), 3, "who was told is relayed at once")
+    wait_for(lambda: not net.node(other(side)).direct_to(side), 15, "the other when its trust has ended") # 6.5 s
+    assert not net.becomes_direct(8)
+    pings.finish() # none was lost
 
 
 def test_the_setting_turns_it_off(lab, programs):

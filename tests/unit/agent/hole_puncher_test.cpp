@@ -126,6 +126,41 @@ TEST_F(HolePuncherTest, TheSettingTurnsBothSidesOff) {
     EXPECT_EQ(alice_.step_said(), Step::Refuse);
 }
 
+TEST_F(HolePuncherTest, SwitchedOffItLeavesThePathsThatItFound) {
+    begin();
+    bob_.puncher.on_hit(at(4s), 50001);
+    auto probe = alice_.did<PunchProbe>();
+    ASSERT_TRUE(probe);
+    alice_.puncher.on_heard(kBob, probe->to.front());
+    for (auto [side, left] : {std::pair{&bob_, kAliceOutside}, {&alice_, probe->to.front()}}) {
+        side->take();
+        bool hard = side == &bob_;
+        side->puncher.set_self({false, hard, hard ? kBobOutside : kAliceOutside});
+        side->take();
+        ASSERT_TRUE(side->did<PunchLeave>());
+        EXPECT_EQ(side->did<PunchLeave>()->endpoints, std::set{left});
+        EXPECT_FALSE(side->did<PunchMoves>()) << "what is on its way shall arrive";
+        side->puncher.set_self({false, hard, hard ? kBobOutside : kAliceOutside});
+        side->take();
+        EXPECT_TRUE(side->seen.empty()) << "said once";
+    }
+    for (Duration now = 5s; now < 50s; now += 1s) bob_.puncher.on_timer(at(now), [](const Endpoint&) { return false; });
+    bob_.take();
+    EXPECT_TRUE(bob_.puncher.moves().empty());
+    static_assert(HolePuncher::kLeaveFor > HolePuncher::kKeepMove + HolePuncher::kLookAtMoves);
+    bob_.puncher.set_self({true, true, kBobOutside});
+    bob_.take();
+    EXPECT_TRUE(bob_.did<PunchForgive>());
+}
+
+TEST_F(HolePuncherTest, SwitchedOffItLeavesWhatAnEarlierAgentMoved) {
+    bob_.puncher.set_self({false, true, kBobOutside});
+    bob_.puncher.adopt(at(0s), {{kAliceOutside, 50001}});
+    bob_.take();
+    ASSERT_TRUE(bob_.did<PunchLeave>());
+    EXPECT_EQ(bob_.did<PunchLeave>()->endpoints, std::set{kAliceOutside});
+}
+
 TEST_F(HolePuncherTest, OpensMappingsWhenTheEasySideIsReadyThenSaysGo) {
     bob_talks(0s, 3s);
     tell_alice(3s);

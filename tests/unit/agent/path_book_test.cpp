@@ -8,6 +8,7 @@ namespace {
 using namespace std::chrono_literals;
 using testing::Contains;
 using testing::IsEmpty;
+using testing::Not;
 using testing::VariantWith;
 
 TimePoint at(Duration since_start) {
@@ -144,6 +145,94 @@ TEST_F(PathBookTest, KeepsAnAdoptedEndpointWhenTheNetmapComes) {
     book_.set_peers(at(1s), {{kAlice, kAliceDisco, {kPublic, *Endpoint::parse("10.0.0.1:1")}}});
     pinged();
     EXPECT_EQ(book_.endpoint(kAlice), kLan);
+}
+
+class LeftPathTest : public PathBookTest {
+protected:
+    LeftPathTest() {
+        PathBook::Peer alice{kAlice, kAliceDisco, {kPublic, kLan}, 900, kRelayed};
+        book_.set_relaying(at(0s), true);
+        book_.set_peers(at(0s), {alice});
+        book_.on_traffic(at(0s), kAlice);
+        pinged();
+        pong(10ms, kPublic);
+        pinged();
+        EXPECT_EQ(used(), kPublic);
+    }
+    const Endpoint kRelayed = *Endpoint::parse("127.64.0.1:40000");
+};
+
+TEST_F(LeftPathTest, GoesToTheRelayAtOnceAndTellsThePeerByItsSilence) {
+    book_.leave(at(1s), kPublic, 60s);
+    EXPECT_EQ((pinged(), used()), kRelayed);
+    EXPECT_TRUE(book_.is_contested(at(2s))) << "what the peer still sends directly drags WireGuard back";
+    EXPECT_TRUE(book_.on_ping(at(2s), kAliceDisco, kAlice, DiscoTxId{std::byte{9}}, kPublic));
+    EXPECT_THAT(pinged(), testing::ElementsAre(relay_endpoint(900))) << "a sign of life, else the peer would go on";
+    EXPECT_THAT(seen_, Not(Contains(VariantWith<SendPong>(testing::_))));
+    book_.on_kernel_endpoint(at(3s), kAlice, kPublic);
+    EXPECT_EQ((pinged(), used()), kRelayed);
+    for (Duration now = 4s; now < 60s; now += 1s) {
+        book_.on_traffic(at(now), kAlice);
+        book_.on_timer(at(now));
+        EXPECT_THAT(pinged(), Not(Contains(kPublic)));
+    }
+}
+
+TEST_F(LeftPathTest, APeerThatLeavesIsBelievedThoughItsWireGuardAnswers) {
+    for (bool leaves : {false, true}) {
+        TimePoint start = at(leaves ? 200s : 100s);
+        book_.on_traffic(start, kAlice);
+        book_.on_timer(start);
+        pinged();
+        book_.on_pong(start + 10ms, kAliceDisco, ids_[kPublic], kPublic);
+        for (Duration later = 1s; later < 9s; later += 1s) {
+            if (leaves && later == 3s)
+                book_.on_ping(start + later, kAliceDisco, kAlice, DiscoTxId{std::byte{9}}, relay_endpoint(900));
+            if (later < 8s) book_.on_data(start + later - 1s, start + later, kAlice, kPublic);
+        }
+        EXPECT_EQ(book_.state(start + 9s, kAlice).trusted, !leaves);
+    }
+}
+
+TEST_F(LeftPathTest, OtherAddressesAreUsedAsEver) {
+    book_.leave(at(1s), kPublic, 60s);
+    book_.on_traffic(at(6s), kAlice);
+    ASSERT_THAT(pinged(), Contains(kLan));
+    pong(6010ms, kLan);
+    EXPECT_EQ((pinged(), used()), kLan);
+}
+
+TEST_F(LeftPathTest, ForgivenOrAfterAWhileItIsTriedAgain) {
+    for (bool forgiven : {true, false}) {
+        TimePoint start = at(forgiven ? 100s : 300s);
+        book_.leave(start, kPublic, 60s);
+        if (forgiven) book_.forgive();
+        TimePoint later = start + (forgiven ? 6s : 61s);
+        book_.on_traffic(later, kAlice);
+        book_.on_timer(later);
+        EXPECT_THAT(pinged(), Contains(kPublic)) << forgiven;
+    }
+}
+
+TEST_F(LeftPathTest, OnlyTheRelayIsUsedWhereControlWantsIt) {
+    book_.set_only_relay(at(1s), true);
+    EXPECT_EQ((pinged(), used()), kRelayed);
+    EXPECT_FALSE(book_.direct_guess(kAlice));
+    book_.on_ping(at(2s), kAliceDisco, kAlice, DiscoTxId{std::byte{9}}, *Endpoint::parse("198.51.100.7:1234"));
+    EXPECT_THAT(pinged(), testing::ElementsAre(relay_endpoint(900)));
+    book_.on_kernel_endpoint(at(2s), kAlice, kLan);
+    book_.set_relaying(at(3s), false); // no reason to go elsewhere
+    for (Duration now = 4s; now < 30s; now += 1s) {
+        book_.on_traffic(at(now), kAlice);
+        book_.on_timer(at(now));
+        EXPECT_THAT(pinged(), IsEmpty());
+        EXPECT_THAT(seen_, Not(Contains(VariantWith<SendPong>(testing::_))));
+        EXPECT_EQ(book_.endpoint(kAlice), kRelayed);
+    }
+    book_.set_relaying(at(30s), true);
+    book_.set_only_relay(at(30s), false);
+    book_.on_traffic(at(36s), kAlice);
+    EXPECT_THAT(pinged(), Contains(kPublic));
 }
 
 TEST_F(PathBookTest, BoundsTheCandidates) {

@@ -14,8 +14,8 @@ namespace {
 const Endpoint kNear = *Endpoint::parse("192.0.2.7:41641"), kFar = *Endpoint::parse("203.0.113.7:41641");
 
 std::vector<PathBook::CandidateState> two_that_answer() {
-    PathBook::CandidateState near{kNear, true, false, false, 1s, std::nullopt, 1s, 2ms};
-    PathBook::CandidateState far{kFar, false, true, true, 2s, 3s, 2s, 20ms};
+    PathBook::CandidateState near{kNear, true, false, false, false, 1s, std::nullopt, 1s, 2ms};
+    PathBook::CandidateState far{kFar, false, true, true, false, 2s, 3s, 2s, 20ms};
     return {near, far};
 }
 
