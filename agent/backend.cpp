@@ -531,6 +531,8 @@ Task<void> Backend::run_engine() {
                 paths_->set_port_mapping(port_mapping_settings());
                 paths_->set_identity(config.node_key);
                 paths_->set_hard_nat_traversal(prefs_.hard_nat_traversal);
+                paths_->set_only_tcp(netmap_.self().has_cap("only-tcp-443"));
+                if (auto url = Url::parse(prefs_.control_url)) paths_->set_control_host(url->host);
                 paths_->set_derp_map(netmap_.derp_map());
                 std::vector<PathBook::Peer> peers;
                 for (const WantedPeer& peer : config.wanted.peers)

@@ -121,6 +121,7 @@ void Paths::update_relaying() {
 
 void Paths::set_peers(std::vector<PathBook::Peer> peers) {
     std::set<NodeKey> keys;
+    bool first = home_of_.empty() && !peers.empty();
     home_of_.clear();
     for (PathBook::Peer& peer : peers) {
         keys.insert(peer.node);
@@ -135,9 +136,7 @@ void Paths::set_peers(std::vector<PathBook::Peer> peers) {
     port_->addresses().keep_only(keys);
     punch_->keep_only(keys);
     std::erase_if(initiations_, [&](const auto& entry) { return !keys.contains(entry.first); });
-    bool first = peers_.empty() && !peers.empty();
-    peers_ = std::move(peers);
-    book().set_peers(reactor_.now(), peers_);
+    book().set_peers(reactor_.now(), peers);
     if (first) want_measurement();
 }
 
@@ -225,7 +224,8 @@ void Paths::want_measurement() {
 
 bool Paths::anybody_active() const {
     TimePoint now = reactor_.now();
-    return std::ranges::any_of(peers_, [&](const auto& peer) { return disco_->book().state(now, peer.node).active; });
+    return std::ranges::any_of(home_of_,
+                               [&](const auto& peer) { return disco_->book().state(now, peer.first).active; });
 }
 
 Task<void> Paths::keep_measuring(std::shared_ptr<bool> alive, Paths* self) {
@@ -244,7 +244,7 @@ Task<void> Paths::keep_measuring(std::shared_ptr<bool> alive, Paths* self) {
 Task<std::vector<NetCheck::Server>> Paths::servers() {
     std::vector<NetCheck::Server> out;
     auto map = map_;
-    if (!map.regions) co_return out;
+    if (!map.regions || only_tcp_) co_return out;
     for (const auto& [number, region] : *map.regions) {
         if (!region || region->no_measure_no_home) continue;
         for (const wire::DerpNode& node : region->nodes) {
@@ -317,14 +317,16 @@ Task<NetReport> Paths::look_closer(std::shared_ptr<bool> alive, Paths* self, Net
         std::optional<bool> found;
     };
     auto portal = std::make_shared<Portal>(self->reactor_);
-    auto look = [](Reactor& reactor, std::shared_ptr<Portal> into, wire::DerpMap map, int home,
+    auto look = [](Reactor& reactor, std::shared_ptr<Portal> into, std::vector<PortalQuestion> questions,
                    std::uint32_t mark) -> Task<void> {
-        into->found = co_await find_captive_portal(reactor, std::move(map), home, mark);
+        into->found = co_await find_captive_portal(reactor, std::move(questions), mark);
         into->known.notify();
     };
-    spawn(self->reactor_, "captive portal",
-          look(self->reactor_, portal, self->map_, self->home_.home(), self->options_.mark));
-    report = co_await measure_relay_distance(self->reactor_, self->map_, self->options_.mark, std::move(report));
+    std::vector<PortalQuestion> questions; // they go to port 80
+    if (!self->only_tcp_) questions = captive_portal_questions(self->map_, self->home_.home(), self->control_host_);
+    spawn(self->reactor_, "captive portal", look(self->reactor_, portal, std::move(questions), self->options_.mark));
+    auto echo = self->only_tcp_ ? RelayEcho::No : RelayEcho::Too;
+    report = co_await measure_relay_distance(self->reactor_, self->map_, self->options_.mark, std::move(report), echo);
     co_await portal->known.wait();
     if (!*alive) co_return report;
     report.captive_portal = portal->found;
@@ -391,10 +393,19 @@ void Paths::on_mapping_changed() {
 void Paths::set_hard_nat_traversal(bool on) {
     hard_nat_traversal_ = on;
     update_punch();
+    carry_out();
+}
+
+void Paths::set_only_tcp(bool only) {
+    if (std::exchange(only_tcp_, only) == only) return;
+    book().set_only_relay(reactor_.now(), only);
+    update_punch();
+    carry_out();
+    want_measurement();
 }
 
 void Paths::update_punch() {
-    punch_->set_self({hard_nat_traversal_, report_.mapping_varies_by_destination, report_.global_v4});
+    punch_->set_self({hard_nat_traversal_ && !only_tcp_, report_.mapping_varies_by_destination, report_.global_v4});
 }
 
 Task<NetReport> Paths::measure() {

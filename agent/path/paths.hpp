@@ -69,6 +69,10 @@ public:
     bool has_port_mapping() const { return mapper_.external().has_value(); }
     /// Whether many mappings are opened or probed for want of a direct path (HolePuncher).
     void set_hard_nat_traversal(bool on);
+    /// Nothing but TCP to port 443 leaves: no STUN, no direct path, no probing for hard NATs.
+    void set_only_tcp(bool only);
+    /// Host of the coordination server, asked for a captive portal where no relay can be.
+    void set_control_host(std::string host) { control_host_ = std::move(host); }
     /// Ports that an earlier agent left moved.
     void adopt_moves(const std::map<Endpoint, std::uint16_t>& ports) { punch_->adopt(ports); }
     /// A last step before the agent ends in good order.
@@ -109,13 +113,13 @@ private:
     Callbacks callbacks_;
     std::unique_ptr<DiscoLoop> disco_;
     std::unique_ptr<PunchLoop> punch_;
-    bool hard_nat_traversal_ = true;
+    bool hard_nat_traversal_ = true, only_tcp_ = false;
+    std::string control_host_;
     std::unique_ptr<RelayPort> port_;
     DerpClient relays_;
     PortMapper mapper_;
     wire::DerpMap map_;
     NodeKey self_;
-    std::vector<PathBook::Peer> peers_;
     std::map<NodeKey, int> home_of_;
     /// The last handshake that WireGuard began over the relay: it is sent again to an address that turns out to work,
     /// for WireGuard itself would wait five seconds (derp-disco-paths.md 6.5).

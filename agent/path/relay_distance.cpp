@@ -87,7 +87,8 @@ Task<void> ask_by_https(Reactor& reactor, std::shared_ptr<Round> round, wire::De
 
 } // namespace
 
-Task<NetReport> measure_relay_distance(Reactor& reactor, wire::DerpMap map, std::uint32_t mark, NetReport report) {
+Task<NetReport> measure_relay_distance(Reactor& reactor, wire::DerpMap map, std::uint32_t mark, NetReport report,
+                                       RelayEcho echo) {
     auto round = std::make_shared<Round>(reactor, std::move(report));
     TimePoint end = reactor.now() + kHttpsTime;
     if (map.regions)
@@ -96,7 +97,7 @@ Task<NetReport> measure_relay_distance(Reactor& reactor, wire::DerpMap map, std:
             ++round->pending;
             spawn(reactor, "HTTPS latency", ask_by_https(reactor, round, *region, number, mark));
             auto address = IpAddress::parse(region->nodes.front().ipv4);
-            if (!address || !address->is_v4()) continue;
+            if (echo == RelayEcho::No || !address || !address->is_v4()) continue;
             ++round->pending;
             spawn(reactor, "ICMP latency", ask_by_echo(reactor, round, number, *address, mark));
         }

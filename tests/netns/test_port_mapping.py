@@ -1,6 +1,7 @@
 """A hard NAT whose box forwards a port on request (miniupnpd). Picture: lab/scenarios/paths.py, lab/miniupnpd.py"""
 import json
 import pathlib
+import re
 
 import pytest
 
@@ -12,6 +13,18 @@ from lab.wait import wait_for
 
 NAMES = {"pmp": "NAT-PMP", "pcp": "PCP", "upnp": "UPnP"}
 FAKE_GATEWAY = pathlib.Path(lab_package.__file__).parent / "fake_gateway.py"
+# Counts what leaves beside TCP, and lets it not.
+OTHER_THAN_443 = """
+table inet other {
+    chain out {
+        type filter hook output priority 0
+        oifname "lo" accept
+        oifname "tailrace0" accept
+        meta l4proto udp counter drop
+        meta l4proto icmp counter drop
+    }
+}
+"""
 # What is asked of the gateway and of the group of UPnP, counted on the NAT box.
 COUNT = """
 table ip asked {
@@ -66,6 +79,49 @@ def test_a_gateway_that_has_forgotten_is_asked_again(lab, programs, protocol):
     if protocol == "upnp": # which announces nothing that we listen to
         net.alice.cli("netcheck")
     wait_for(gateway.forwards, 15, "forwarded again")
+
+
+POLICY = """{
+  "acls": [ { "action": "accept", "src": ["*"], "dst": ["*:*"] } ],
+  "nodeAttrs": [ { "target": ["*"], "attr": [%s] } ],
+}"""
+
+
+def test_control_may_forbid_upnp_or_everything_but_tcp_443(lab, programs):
+    net = Net(lab, "port-mapped", "public", speaks=("upnp",))
+    gateway = net.gateways["alice"]
+    wait_for(gateway.forwards, 15, "forwarded")
+    net.control.set_policy(POLICY % '"debug-disable-upnp"')
+    wait_for(lambda: not gateway.forwards(), 15, "given back")
+    wait_for(lambda: "UPnP" not in port_mapping(net.alice), 15, "netcheck does not find it any more")
+    net.control.set_policy(POLICY % "")
+    wait_for(gateway.forwards, 15, "forwarded again")
+
+    steady = Ping(net.hosts["bob"], net.alice.ip(), interval=0.1)
+    steady.wait_for_reply()
+    wait_for(lambda: net.alice.direct_to("bob"), 15, "the path is direct")
+    net.control.set_policy(POLICY % '"only-tcp-443"')
+    wait_for(lambda: not gateway.forwards(), 15, "given back")
+    wait_for(lambda: not net.alice.direct_to("bob") and not net.bob.direct_to("alice"), 20, "both are relayed")
+    net.alice.host.nft(OTHER_THAN_443)
+    net.alice.cli("netcheck", timeout=30)
+    assert ping(net.hosts["alice"], net.bob.ip(), timeout=3)
+    assert left_beside_tcp(net.alice.host) == 0
+    assert not ping(net.hosts["alice"], "203.0.113.2", timeout=1)
+    assert left_beside_tcp(net.alice.host) > 0, "it is counted"
+    steady.finish() # nothing was lost
+    net.alice.host.run("nft delete table inet other")
+    net.control.set_policy(POLICY % "")
+    wait_for(gateway.forwards, 15, "forwarded again")
+    wait_for(lambda: net.alice.direct_to("bob"), 20, "the path is direct again")
+
+
+def left_beside_tcp(host) -> int:
+    return sum(int(packets) for packets in re.findall(r"counter packets (\d+)", host.run("nft list table inet other").stdout))
+
+
+def port_mapping(node) -> str:
+    return next(line for line in node.cli("netcheck", timeout=30).stdout.splitlines() if "PortMapping" in line)
 
 
 def test_the_agent_killed_finds_its_own_mapping_again(lab, programs):

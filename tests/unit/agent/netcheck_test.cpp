@@ -29,21 +29,46 @@ wire::DerpMap map() {
 }
 
 TEST(CaptivePortalTest, AsksTheHomeRegionFirstAndOnlyWhoAnswersOnPort80) {
-    EXPECT_THAT(captive_portal_hosts(map(), 2), ElementsAre("192.0.2.3", "192.0.2.1"));
-    EXPECT_THAT(captive_portal_hosts(map(), 0), ElementsAre("192.0.2.1", "192.0.2.3"));
-    EXPECT_THAT(captive_portal_hosts({}, 1), IsEmpty());
+    const PortalQuestion first{"192.0.2.1", PortalQuestion::To::Relay}, third{"192.0.2.3", PortalQuestion::To::Relay};
+    EXPECT_THAT(captive_portal_questions(map(), 2, "control.example.com"), ElementsAre(third, first));
+    EXPECT_THAT(captive_portal_questions(map(), 0, "control.example.com"), ElementsAre(first, third));
+}
+
+TEST(CaptivePortalTest, AsksControlWhereNoRelayAnswersOnPort80) {
+    auto none = map();
+    for (auto& [number, region] : *none.regions)
+        for (auto& node : region->nodes) node.can_port_80 = false;
+    EXPECT_THAT(captive_portal_questions(none, 2, "control.example.com"),
+                ElementsAre(PortalQuestion{"control.example.com", PortalQuestion::To::Control}));
+    EXPECT_THAT(captive_portal_questions({}, 1, ""), IsEmpty());
+}
+
+TEST(CaptivePortalTest, OfControlOnlyWhatAPortalAloneSaysCounts) {
+    const PortalQuestion control{"control.example.com", PortalQuestion::To::Control};
+    auto answer = [](int status, std::string_view location) {
+        HttpResponse response;
+        response.status = status;
+        if (!location.empty()) response.headers.add("Location", std::string{location});
+        return response;
+    };
+    EXPECT_EQ(is_captive_portal(answer(204, ""), control), false);
+    EXPECT_EQ(is_captive_portal(answer(404, ""), control), std::nullopt) << "a server that does not know the page";
+    EXPECT_EQ(is_captive_portal(answer(301, "https://control.example.com/generate_204"), control), std::nullopt);
+    EXPECT_EQ(is_captive_portal(answer(302, "/elsewhere"), control), std::nullopt);
+    EXPECT_EQ(is_captive_portal(answer(302, "http://hotel.example.net/login"), control), true);
+    EXPECT_EQ(is_captive_portal(answer(511, ""), control), true);
 }
 
 TEST(CaptivePortalTest, IsAnythingButTheAnswerToOurChallenge) {
     HttpResponse response;
     response.status = 204;
-    EXPECT_TRUE(looks_like_captive_portal(response, "192.0.2.1"))
-        << "somebody who knows the page, but not the challenge";
+    const PortalQuestion first{"192.0.2.1", PortalQuestion::To::Relay}, third{"192.0.2.3", PortalQuestion::To::Relay};
+    EXPECT_EQ(is_captive_portal(response, first), true) << "somebody who knows the page, but not the challenge";
     response.headers.add("X-Tailscale-Response", "response ts_192.0.2.1");
-    EXPECT_FALSE(looks_like_captive_portal(response, "192.0.2.1"));
-    EXPECT_TRUE(looks_like_captive_portal(response, "192.0.2.3"));
+    EXPECT_EQ(is_captive_portal(response, first), false);
+    EXPECT_EQ(is_captive_portal(response, third), true);
     response.status = 302;
-    EXPECT_TRUE(looks_like_captive_portal(response, "192.0.2.1"));
+    EXPECT_EQ(is_captive_portal(response, first), true);
 }
 
 TEST(EchoTest, TakesOnlyTheAnswerToItsRequest) {
