@@ -123,6 +123,7 @@ class Agent:
         self.device = device
         self.port = port
         self.more = more # words for tailraced
+        self.environment = None # beside what programs of a lab get
         self.state = host.directory / "tailraced"
         self.program = None
         self.start(wait)
@@ -130,7 +131,7 @@ class Agent:
     def start(self, wait: bool = True) -> None:
         self.program = self.host.start("tailraced", [
             TAILRACED, "--state-dir", self.state, "--socket", AGENT_SOCKET, "--device", self.device, "--port", self.port,
-            "--wireguard", self.wireguard, *self.more])
+            "--wireguard", self.wireguard, *self.more], env=self.environment)
         if wait:
             self.wait_until_up()
 
