@@ -2,7 +2,7 @@
 second from the very first on; beside stock clients when TAILSCALED and TAILSCALE name them. Picture: lab/scenarios/matrix.py
 
 Both are asked over their local API, 20 times a second, so that they are measured alike. The relay and the coordination server are
-ours in both runs.
+ours in both runs; a second STUN server lets nodes see whether their NAT is hard.
 """
 import argparse
 import http.client
@@ -18,6 +18,7 @@ sys.path.insert(0, str(PROJECT / "tests"))
 
 from lab import stock # noqa: E402
 from lab.lab import Lab # noqa: E402
+from lab.scenarios.hard_nat import TwoRelays # noqa: E402
 from lab.scenarios.matrix import KINDS, Matrix # noqa: E402
 from lab.tailrace import AGENT_SOCKET, Agent # noqa: E402
 from lab.traffic import Ping # noqa: E402
@@ -72,7 +73,7 @@ def meet(pairs: list, seconds: float) -> list:
 
 def measure(name: str, agent_is, kinds: list, seconds: float) -> list:
     with tempfile.TemporaryDirectory(prefix="tailrace-bench.") as directory, Lab(directory) as lab:
-        matrix = Matrix(lab, kinds=kinds, a_is=agent_is, b_is=agent_is)
+        matrix = Matrix(lab, kinds=kinds, a_is=agent_is, b_is=agent_is, relay_is=TwoRelays)
         rows = []
         for shift in range(len(kinds)):
             pairs = [(matrix.nodes["a", kind], matrix.nodes["b", kinds[(i + shift) % len(kinds)]]) for i, kind in enumerate(kinds)]
@@ -95,7 +96,7 @@ def table(rows: list, names: list) -> None:
 def main() -> None:
     arguments = argparse.ArgumentParser(prog="scripts/bench paths", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
-    arguments.add_argument("--seconds", type=float, default=8, help="for which a pair talks")
+    arguments.add_argument("--seconds", type=float, default=12, help="for which a pair talks")
     arguments.add_argument("--json", action="store_true")
     args = arguments.parse_args()
     whom = [("tailrace", Agent)]
