@@ -8,7 +8,7 @@ import time
 import pytest
 
 from lab.lab import PROJECT
-from lab.scenarios.hard_nat import HardNet
+from lab.scenarios.hard_nat import HardNet, a_path_ends_when_it_is_switched_off, other
 from lab.stock import StockClient
 from lab.traffic import Ping, WebServer, fetch, ping
 from lab.wait import wait_for
@@ -85,15 +85,7 @@ def test_an_upgrade_to_another_schema_of_programs_keeps_the_path(lab, programs):
 
 @pytest.mark.parametrize("side", ["alice", "bob"])
 def test_switched_off_a_path_that_stands_goes_back_to_the_relay_and_loses_nothing(lab, programs, side):
-    net = HardNet(lab, "easy", "hard")
-    pings = Ping(net.hosts["alice"], net.bob.ip(), interval=0.05)
-    pings.wait_for_reply()
-    assert net.becomes_direct(15)
-    net.node(side).cli("set", "--hard-nat-traversal=false")
-    wait_for(lambda: not net.node(side).direct_to(other(side)), 3, "who was told is relayed at once")
-    wait_for(lambda: not net.node(other(side)).direct_to(side), 15, "the other when its trust has ended") # 6.5 s
-    assert not net.becomes_direct(8)
-    pings.finish() # none was lost
+    a_path_ends_when_it_is_switched_off(HardNet(lab, "easy", "hard"), side)
 
 
 def test_the_setting_turns_it_off(lab, programs):
@@ -139,7 +131,3 @@ def test_a_stock_client_is_asked_and_nothing_comes_of_it(lab, programs):
     time.sleep(8)
     pings.finish()
     assert net.relayed() and net.count(seen) < 40, "no mapping is opened towards who does not answer"
-
-
-def other(side: str) -> str:
-    return {"alice": "bob", "bob": "alice"}[side]

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from lab.scenarios.hard_nat import HardNet
+from lab.scenarios.hard_nat import HardNet, a_path_ends_when_it_is_switched_off
 from lab.traffic import Ping
 from lab.wait import wait_for
 
@@ -29,3 +29,8 @@ def test_a_direct_path_is_found_and_outlives_the_agent(lab, programs):
     pings.finish() # none was lost
     net.bob.cli("down")
     wait_for(lambda: net.moves("bob") == [], 5, "nothing is left")
+
+
+@pytest.mark.guest(mem="2G", timeout=240)
+def test_switched_off_the_path_ends_though_wireguard_follows_the_peer(lab, programs):
+    a_path_ends_when_it_is_switched_off(HardNet(lab, "easy", "hard"), "bob")

@@ -12,6 +12,7 @@ import json
 
 from .paths import Net
 from ..tailrace import Agent, TailraceRelay
+from ..traffic import Ping
 from ..wait import wait_for
 
 SECOND = "203.0.113.3"
@@ -99,3 +100,18 @@ class HardNet(Net):
         if not pin:
             return []
         return [entry["value"] for entry in json.loads(host.run(["bpftool", "-j", "map", "dump", "pinned", pin[0]]).stdout)]
+
+
+def other(side: str) -> str:
+    return {"alice": "bob", "bob": "alice"}[side]
+
+
+def a_path_ends_when_it_is_switched_off(net: HardNet, side: str) -> None:
+    pings = Ping(net.hosts["alice"], net.bob.ip(), interval=0.05)
+    pings.wait_for_reply()
+    assert net.becomes_direct(20)
+    net.node(side).cli("set", "--hard-nat-traversal=false")
+    wait_for(lambda: not net.node(side).direct_to(other(side)), 5, "who was told is relayed at once")
+    wait_for(lambda: not net.node(other(side)).direct_to(side), 15, "the other when its trust has ended") # 6.5 s
+    assert not net.becomes_direct(8)
+    pings.finish() # none was lost
