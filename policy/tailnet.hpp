@@ -1,10 +1,12 @@
 // policy/tailnet.hpp - what a policy is compiled against: who is in the tailnet, as plain values.
 #pragma once
 #include "base/net.hpp"
+#include "base/result.hpp"
 
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -15,6 +17,9 @@ using PolicyNodeId = std::int64_t;
 
 /// What a user may administer. Autogroups are named after them; `autogroup:admin` includes the owner.
 enum class UserRole : std::uint8_t { Member, Auditor, BillingAdmin, NetworkAdmin, ItAdmin, Admin, Owner };
+/// "member", "it-admin" and so on: as the autogroups are called.
+std::string_view role_name(UserRole role);
+Result<UserRole> parse_role(std::string_view name);
 
 struct TailnetUser {
     PolicyUserId id = 0;

@@ -12,18 +12,6 @@
 namespace tailrace {
 namespace {
 
-struct RoleName {
-    const char* name;
-    UserRole role;
-};
-constexpr RoleName kRoles[] = {{"member", UserRole::Member},
-                               {"auditor", UserRole::Auditor},
-                               {"billing-admin", UserRole::BillingAdmin},
-                               {"network-admin", UserRole::NetworkAdmin},
-                               {"it-admin", UserRole::ItAdmin},
-                               {"admin", UserRole::Admin},
-                               {"owner", UserRole::Owner}};
-
 class TailnetReader {
 public:
     using Value = hujson::Value;
@@ -93,13 +81,9 @@ private:
             if (name != "role") return true;
             std::string role;
             if (!string(value, "role", role)) return false;
-            const auto found = std::find_if(std::begin(kRoles), std::end(kRoles),
-                                            [&](const RoleName& known) { return role == known.name; });
-            if (found == std::end(kRoles))
-                return fail(value, fmt::format("role {}: want member, auditor, billing-admin, network-admin, it-admin, "
-                                               "admin or owner",
-                                               quoted(role)));
-            user.role = found->role;
+            auto known = parse_role(role);
+            if (!known) return fail(value, known.error().message());
+            user.role = *known;
             return true;
         });
         return good && (!user.login.empty() || fail(object, "a user needs a login"));
@@ -208,11 +192,9 @@ std::string tailnet_json(const Tailnet& tailnet) {
     json::append(out, tailnet.domain);
     out += ",\"users\":[";
     for (const auto& user : tailnet.users) {
-        const auto* role = std::find_if(std::begin(kRoles), std::end(kRoles),
-                                        [&](const RoleName& known) { return known.role == user.role; });
         out += fmt::format("{}\n {{\"id\":{},\"login\":", &user == &tailnet.users.front() ? "" : ",", user.id);
         json::append(out, user.login);
-        out += fmt::format(",\"role\":\"{}\"}}", role->name);
+        out += fmt::format(",\"role\":\"{}\"}}", role_name(user.role));
     }
     out += "],\n\"nodes\":[";
     for (const auto& node : tailnet.nodes) {

@@ -1,6 +1,8 @@
 #include "control/admin/admin_api.hpp"
 
 #include "base/json/json.hpp"
+#include "control/admin/attributes_api.hpp"
+#include "control/admin/failure.hpp"
 #include "control/admin/messages.hpp"
 #include "control/admin/routes_api.hpp"
 #include "control/server/policy_input.hpp"
@@ -12,13 +14,6 @@ namespace {
 using namespace admin;
 
 constexpr Duration kDefaultKeyLifetime = std::chrono::hours{1};
-
-HttpResponse failed(int status, const std::string& sentence) {
-    return HttpResponse::json(status, json::write(Failure{sentence}));
-}
-HttpResponse failed(const Error& error) {
-    return failed(400, error.message());
-}
 
 template <typename T>
 HttpResponse ok(const T& value) {
@@ -39,7 +34,7 @@ std::string user_name(const TailnetState& tailnet, UserId id) {
 }
 
 UserInfo describe(const TailnetState& tailnet, const User& user) {
-    UserInfo info{user.id, user.name, user.display_name, 0, user.created};
+    UserInfo info{user.id, user.name, user.display_name, 0, user.created, std::string{role_name(user.role)}};
     for (const auto& [id, node] : tailnet.nodes())
         if (!node->record.is_tagged() && node->record.user == user.id) ++info.nodes;
     return info;
@@ -101,7 +96,21 @@ NodeInfo describe(const TailnetState& tailnet, const Node& node) {
 
 // ---- users
 
-Task<HttpResponse> users(AdminBackend& backend, const HttpRequest& request, std::string name) {
+Task<HttpResponse> set_role(AdminBackend& backend, std::string name, std::string body) {
+    auto wish = json::parse<SetRole>(body);
+    if (!wish) co_return failed(wish.error());
+    auto role = parse_role(wish->role);
+    if (!role) co_return failed(role.error());
+    if (auto changed = backend.tailnet().set_role(name, *role); !changed)
+        co_return failed(404, changed.error().message());
+    auto committed = co_await backend.commit();
+    if (!committed) co_return failed(500, committed.error().message());
+    UserPtr user = backend.tailnet().user_named(name);
+    if (!user) co_return failed(404, "the user has been deleted meanwhile");
+    co_return ok(describe(backend.tailnet(), *user));
+}
+
+Task<HttpResponse> users(AdminBackend& backend, const HttpRequest& request, std::string name, std::string verb) {
     TailnetState& tailnet = backend.tailnet();
     if (name.empty() && request.method == "GET") {
         std::vector<UserInfo> all;
@@ -118,7 +127,11 @@ Task<HttpResponse> users(AdminBackend& backend, const HttpRequest& request, std:
         if (!committed) co_return failed(500, committed.error().message());
         co_return ok(describe(tailnet, *created));
     }
-    if (!name.empty() && request.method == "DELETE") {
+    if (verb == "role" && request.method == "POST") {
+        auto changed = co_await set_role(backend, name, request.body);
+        co_return changed;
+    }
+    if (!name.empty() && verb.empty() && request.method == "DELETE") {
         auto deleted = tailnet.delete_user(name);
         if (!deleted) co_return failed(deleted.error());
         auto committed = co_await backend.commit();
@@ -231,6 +244,9 @@ Task<HttpResponse> nodes(AdminBackend& backend, const HttpRequest& request, std:
     if (verb == "routes" && request.method == "GET") co_return ok(describe_routes(backend, *node));
     if ((verb == "approve-routes" || verb == "revoke-routes") && request.method == "POST")
         co_return co_await change_routes(backend, node->id(), verb, request.body);
+    if (verb == "attributes" && request.method == "GET") co_return ok(describe_attributes(*node));
+    if (verb == "attributes" && request.method == "POST")
+        co_return co_await change_attributes(backend, node->id(), request.body);
     Result<void> changed;
     if (verb.empty() && request.method == "DELETE")
         changed = tailnet.delete_node(node->id());
@@ -275,8 +291,8 @@ Task<HttpResponse> answer_admin(AdminBackend& backend, HttpRequest request) {
     parts.resize(std::max<std::size_t>(parts.size(), 5)); // "", "v1", what, which, verb
     if (parts.size() > 5 || parts[1] != "v1") co_return failed(404, "no such thing here");
     HttpResponse response = failed(404, "no such thing here");
-    if (parts[2] == "users" && parts[4].empty())
-        response = co_await users(backend, request, parts[3]);
+    if (parts[2] == "users")
+        response = co_await users(backend, request, parts[3], parts[4]);
     else if (parts[2] == "keys")
         response = co_await keys(backend, request, parts[3], parts[4]);
     else if (parts[2] == "nodes")

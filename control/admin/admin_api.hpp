@@ -28,10 +28,11 @@ public:
 
 /// Answers one request. Who may ask has been checked before (peer credentials of the socket).
 ///
-///   GET|POST /v1/users        DELETE /v1/users/NAME
+///   GET|POST /v1/users        DELETE /v1/users/NAME        POST /v1/users/NAME/role
 ///   GET|POST /v1/keys         POST /v1/keys/ID/revoke
 ///   GET /v1/nodes[/WHICH]     POST /v1/nodes/WHICH/{expire,rename,tag}, /v1/nodes/register   DELETE /v1/nodes/WHICH
 ///   GET /v1/routes, /v1/nodes/WHICH/routes           POST /v1/nodes/WHICH/{approve-routes,revoke-routes}
+///   GET|POST /v1/nodes/WHICH/attributes
 ///   GET|PUT /v1/policy        GET /v1/policy/tailnet (what policies are applied to)
 ///
 /// WHICH is an id, a name, an address or a node key. Errors are {"error": "a sentence"}.

@@ -6,6 +6,7 @@
 #include "base/time.hpp"
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,9 +18,13 @@ struct UserInfo {
     std::string name, display_name;
     std::int64_t nodes = 0; ///< how many it owns
     WallTime created;
+    std::string role; ///< "member", "admin" and so on
 };
 struct CreateUser {
     std::string name, display_name;
+};
+struct SetRole {
+    std::string role;
 };
 
 struct KeyInfo {
@@ -64,6 +69,18 @@ struct TagNode {
     std::vector<std::string> tags;
 };
 
+/// One posture attribute of a node.
+struct AttributeInfo {
+    std::string name, value;
+    std::string source; ///< "reported" by the node, or "set" by an administrator
+    std::optional<WallTime> expires;
+};
+struct ChangeAttributes {
+    std::map<std::string, std::string> set;
+    std::vector<std::string> unset;
+    std::string expiry; ///< of those that are set: a duration; "" for never
+};
+
 /// One route of one node.
 struct RouteInfo {
     std::int64_t node = 0;
@@ -93,13 +110,29 @@ struct JsonFields<admin::UserInfo> {
     using S = admin::UserInfo;
     static constexpr auto fields =
         field_table(field("id", &S::id), field("name", &S::name), field("displayName", &S::display_name, Omit::Empty),
-                    field("nodes", &S::nodes), field("created", &S::created));
+                    field("nodes", &S::nodes), field("created", &S::created), field("role", &S::role));
 };
 template <>
 struct JsonFields<admin::CreateUser> {
     using S = admin::CreateUser;
     static constexpr auto fields =
         field_table(field("name", &S::name), field("displayName", &S::display_name, Omit::Empty));
+};
+template <>
+struct JsonFields<admin::SetRole> {
+    static constexpr auto fields = field_table(field("role", &admin::SetRole::role));
+};
+template <>
+struct JsonFields<admin::AttributeInfo> {
+    using S = admin::AttributeInfo;
+    static constexpr auto fields = field_table(field("name", &S::name), field("value", &S::value),
+                                               field("source", &S::source), field("expires", &S::expires, Omit::Empty));
+};
+template <>
+struct JsonFields<admin::ChangeAttributes> {
+    using S = admin::ChangeAttributes;
+    static constexpr auto fields =
+        field_table(field("set", &S::set), field("unset", &S::unset), field("expiry", &S::expiry));
 };
 template <>
 struct JsonFields<admin::KeyInfo> {

@@ -32,7 +32,7 @@ struct Words {
     std::string config;
     bool json = false;
     std::string name, user, expiry, file, new_name, registration;
-    std::vector<std::string> tags;
+    std::vector<std::string> tags, set, unset;
     bool reusable = false, ephemeral = false, preapproved = false;
 };
 
@@ -67,8 +67,8 @@ Outcome change(const Words& words, const char* method, const std::string& target
 }
 
 Outcome list_users(const Words& words) {
-    return list<UserInfo>(words, "/v1/users", {"ID", "NAME", "NODES", "CREATED"}, [](const UserInfo& user) {
-        return std::vector<std::string>{std::to_string(user.id), user.name, std::to_string(user.nodes),
+    return list<UserInfo>(words, "/v1/users", {"ID", "NAME", "ROLE", "NODES", "CREATED"}, [](const UserInfo& user) {
+        return std::vector<std::string>{std::to_string(user.id), user.name, user.role, std::to_string(user.nodes),
                                         pretty_time(user.created)};
     });
 }
@@ -81,6 +81,11 @@ Outcome create_user(const Words& words) {
 Outcome delete_user(const Words& words) {
     return change(words, "DELETE", "/v1/users/" + percent_encode(words.name), "",
                   fmt::format("deleted user {}", words.name));
+}
+
+Outcome set_role(const Words& words) {
+    return change(words, "POST", "/v1/users/" + percent_encode(words.name) + "/role",
+                  json::write(SetRole{words.new_name}), fmt::format("{} has the role {}", words.name, words.new_name));
 }
 
 Outcome list_keys(const Words& words) {
@@ -201,6 +206,27 @@ Outcome tag_node(const Words& words) {
                   wish.tags.empty() ? fmt::format("node {} has no tags", words.name)
                                     : fmt::format("node {} has the tags {}", words.name, join(wish.tags, ", ")));
 }
+// What policies may ask about a node; with --set and --unset after the change.
+Outcome node_attributes(const Words& words) {
+    ChangeAttributes wish{{}, words.unset, words.expiry};
+    for (const std::string& text : words.set) {
+        auto equals = text.find('=');
+        if (equals == std::string::npos) return Error::make("--set {}: want custom:NAME=VALUE", text);
+        wish.set[text.substr(0, equals)] = text.substr(equals + 1);
+    }
+    const bool changes = !wish.set.empty() || !wish.unset.empty();
+    if (!words.expiry.empty() && wish.set.empty()) return Error::make("--expiry is for what --set sets");
+    auto answer = ask_server(words.socket, changes ? "POST" : "GET", node_path(words) + "/attributes",
+                             changes ? json::write(wish) : "");
+    if (!answer || words.json) return answer;
+    auto attributes = json::parse<std::vector<AttributeInfo>>(*answer);
+    if (!attributes) return attributes.error();
+    std::vector<std::vector<std::string>> rows{{"ATTRIBUTE", "VALUE", "SOURCE", "EXPIRES"}};
+    for (const AttributeInfo& one : *attributes)
+        rows.push_back({one.name, one.value, one.source, one.expires ? pretty_time(one.expires) : "never"});
+    return render_table(rows);
+}
+
 Outcome register_node(const Words& words) {
     return change(words, "POST", "/v1/nodes/register", json::write(RegisterNode{words.registration, words.user}),
                   fmt::format("registered {} for user {}", words.registration, words.user));
@@ -254,6 +280,11 @@ void declare(CLI::App& app, Words& words, std::function<Outcome(const Words&)>& 
         ->add_option("NAME", words.name)
         ->required();
 
+    auto* role = command(users, "role", "say what a user may administer, as policies mean it", set_role);
+    role->add_option("NAME", words.name)->required();
+    role->add_option("ROLE", words.new_name, "member, auditor, billing-admin, network-admin, it-admin, admin or owner")
+        ->required();
+
     auto* keys = group("keys", "auth keys, with which nodes join by themselves");
     auto* create = command(keys, "create", "create an auth key and print it", create_key);
     create->add_option("--user", words.user, "who owns the nodes that join with it")->required();
@@ -281,6 +312,11 @@ void declare(CLI::App& app, Words& words, std::function<Outcome(const Words&)>& 
     auto* tag = command(nodes, "tag", "replace the tags of a node", tag_node);
     tag->add_option("NODE", words.name, kWhich)->required();
     tag->add_option("TAGS", words.tags, "tag:a,tag:b")->required();
+    auto* attributes = command(nodes, "attributes", "list or change what postures go by", node_attributes);
+    attributes->add_option("NODE", words.name, kWhich)->required();
+    attributes->add_option("--set", words.set, "custom:NAME=VALUE; true, false, a whole number or text");
+    attributes->add_option("--unset", words.unset, "custom:NAME");
+    attributes->add_option("--expiry", words.expiry, "how long what is set holds: 90s, 8h, 30d (default: for ever)");
     auto* enrol = command(nodes, "register", "let a node in that waits for approval", register_node);
     enrol->add_option("ID,--key", words.registration, "as the page that the node showed says")->required();
     enrol->add_option("--user", words.user, "who owns it")->required();

@@ -3,10 +3,12 @@
 #pragma once
 #include "base/net.hpp"
 #include "base/time.hpp"
+#include "policy/tailnet.hpp"
 #include "proto/keys.hpp"
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -25,6 +27,7 @@ struct User {
     std::string name; ///< login name: "alice" or "alice@example.com"; unique
     std::string display_name;
     WallTime created;
+    UserRole role = UserRole::Member; ///< what autogroup:admin and its kin go by
 
     bool operator==(const User&) const = default;
 };
@@ -48,6 +51,15 @@ struct AuthKey {
     bool operator==(const AuthKey&) const = default;
 };
 
+/// What an administrator says of a node: policies ask for it in "postures".
+struct CustomAttribute {
+    PostureValue value;
+    WallTime expires; ///< zero: never
+
+    bool operator==(const CustomAttribute&) const = default;
+};
+using CustomAttributes = std::map<std::string, CustomAttribute>; ///< by name: "custom:tier"
+
 /// What must survive anything about a node: written before anybody hears of it.
 struct NodeRecord {
     NodeId id = 0;
@@ -69,6 +81,7 @@ struct NodeRecord {
     std::vector<IpPrefix> revoked_routes;  ///< taken away by a person: the policy does not approve them again
     std::vector<IpPrefix> primary_routes;  ///< those that it was chosen as the primary of
     WallTime router_since;                 ///< when it last began to be a router, or to be one again; zero: ever since
+    CustomAttributes attributes;
 
     bool is_tagged() const { return !tags.empty(); }
     bool expired(const WallTime& now) const { return !key_expiry.is_zero() && key_expiry <= now; }
@@ -81,8 +94,9 @@ struct NodeReport {
     std::vector<Endpoint> endpoints;
     int home_derp = 0;
     int cap_version = 0;
-    std::string hostinfo;               ///< whole, as JSON
-    std::vector<IpPrefix> routable_ips; ///< from hostinfo, sorted: the routes it offers
+    std::string hostinfo;                        ///< whole, as JSON
+    std::vector<IpPrefix> routable_ips;          ///< from hostinfo, sorted: the routes it offers
+    std::map<std::string, PostureValue> posture; ///< from hostinfo: "node:os" and the like
     WallTime last_seen;
     bool online = false;
 

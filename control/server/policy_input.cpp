@@ -1,5 +1,6 @@
 #include "control/server/policy_input.hpp"
 
+#include "control/tailnet/attributes.hpp"
 #include "policy/check.hpp"
 
 #include <algorithm>
@@ -16,7 +17,7 @@ std::vector<IpPrefix> routes_in_force(const Node& node) {
 
 TailnetUser policy_user(const User& user) {
     bool has_domain = user.name.find('@') != std::string::npos;
-    return {user.id, has_domain ? user.name : user.name + "@", UserRole::Member};
+    return {user.id, has_domain ? user.name : user.name + "@", user.role};
 }
 
 Tailnet policy_tailnet(const Snapshot& snapshot, const RouterStandings& standings) {
@@ -36,6 +37,7 @@ Tailnet policy_tailnet(const Snapshot& snapshot, const RouterStandings& standing
         out.steady = standing == standings.end() || standing->second.steady;
         if (!node->record.router_since.is_zero())
             out.router_since = node->record.router_since.minus(WallTime::from_unix(0)).count();
+        out.attributes = posture_of(*node);
         out.name = node->record.given_name;
     }
     return tailnet;
@@ -66,7 +68,8 @@ bool concerns_policy(const NodeEvent& event) {
     if (before.record.tags != after.record.tags || before.record.user != after.record.user ||
         before.record.v4 != after.record.v4 || before.record.v6 != after.record.v6 ||
         before.record.approved_routes != after.record.approved_routes ||
-        before.report.routable_ips != after.report.routable_ips)
+        before.report.routable_ips != after.report.routable_ips ||
+        before.record.attributes != after.record.attributes || before.report.posture != after.report.posture)
         return true;
     bool expired_now = event.before != event.after && before == after; // time alone made the difference
     return (before.report.online != after.report.online || before.record.key_expiry != after.record.key_expiry ||

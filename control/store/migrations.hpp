@@ -74,6 +74,10 @@ ALTER TABLE nodes ADD COLUMN revoked_routes TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE nodes ADD COLUMN primary_routes TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE nodes ADD COLUMN router_since TEXT NOT NULL DEFAULT '0001-01-01T00:00:00Z';
 )"},
+    std::string_view{R"(
+ALTER TABLE users ADD COLUMN role TEXT NOT NULL DEFAULT 'member';
+ALTER TABLE nodes ADD COLUMN attributes TEXT NOT NULL DEFAULT '[]';
+)"},
 };
 
 } // namespace tailrace

@@ -5,6 +5,7 @@
 #include "base/json/json.hpp"
 #include "base/text.hpp"
 #include "control/store/migrations.hpp"
+#include "control/tailnet/attributes.hpp"
 
 #include <soci/soci.h>
 #include <soci/sqlite3/soci-sqlite3.h>
@@ -118,10 +119,12 @@ struct SqliteStore::Impl {
     void apply(const PutUser& op) {
         const User& user = *op.user;
         long long id = user.id;
-        std::string created = user.created.text();
-        sql << "INSERT INTO users(id, name, display_name, created) VALUES(:id, :name, :display, :created) "
-               "ON CONFLICT(id) DO UPDATE SET name = excluded.name, display_name = excluded.display_name",
-            soci::use(id), soci::use(user.name), soci::use(user.display_name), soci::use(created);
+        std::string created = user.created.text(), role{role_name(user.role)};
+        sql << "INSERT INTO users(id, name, display_name, created, role) "
+               "VALUES(:id, :name, :display, :created, :role) "
+               "ON CONFLICT(id) DO UPDATE SET name = excluded.name, display_name = excluded.display_name, "
+               "role = excluded.role",
+            soci::use(id), soci::use(user.name), soci::use(user.display_name), soci::use(created), soci::use(role);
         raise_counter("user", user.id);
     }
     void apply(const DeleteUser& op) {
@@ -155,12 +158,14 @@ struct SqliteStore::Impl {
                     v4 = node.v4.text(), v6 = node.v6.text(), created = node.created.text(),
                     expiry = node.key_expiry.text(), routes = json::write(node.approved_routes),
                     by_policy = json::write(node.policy_routes), revoked = json::write(node.revoked_routes),
-                    primary = json::write(node.primary_routes), since = node.router_since.text();
+                    primary = json::write(node.primary_routes), since = node.router_since.text(),
+                    attributes = write_attributes(node.attributes);
         sql << "INSERT INTO nodes(id, machine_key, node_key, hostname, given_name, name_is_fixed, user_id, tags, v4, "
                "v6, ephemeral, authorized, auth_key_id, created, key_expiry, approved_routes, "
-               "policy_routes, revoked_routes, primary_routes, router_since) "
+               "policy_routes, revoked_routes, primary_routes, router_since, attributes) "
                "VALUES(:id, :machine, :key, :hostname, :given, :fixed, :user, :tags, :v4, :v6, :ephemeral, "
-               ":authorized, :auth_key, :created, :expiry, :routes, :by_policy, :revoked, :primary, :since) "
+               ":authorized, :auth_key, :created, :expiry, :routes, :by_policy, :revoked, :primary, :since, "
+               ":attributes) "
                "ON CONFLICT(id) DO UPDATE SET machine_key = excluded.machine_key, node_key = excluded.node_key, "
                "hostname = excluded.hostname, given_name = excluded.given_name, "
                "name_is_fixed = excluded.name_is_fixed, user_id = excluded.user_id, tags = excluded.tags, "
@@ -168,11 +173,12 @@ struct SqliteStore::Impl {
                "authorized = excluded.authorized, auth_key_id = excluded.auth_key_id, "
                "key_expiry = excluded.key_expiry, approved_routes = excluded.approved_routes, "
                "policy_routes = excluded.policy_routes, revoked_routes = excluded.revoked_routes, "
-               "primary_routes = excluded.primary_routes, router_since = excluded.router_since",
+               "primary_routes = excluded.primary_routes, router_since = excluded.router_since, "
+               "attributes = excluded.attributes",
             soci::use(id), soci::use(machine), soci::use(key), soci::use(node.hostname), soci::use(node.given_name),
             soci::use(fixed), soci::use(user), soci::use(tags), soci::use(v4), soci::use(v6), soci::use(ephemeral),
             soci::use(authorized), soci::use(auth_key), soci::use(created), soci::use(expiry), soci::use(routes),
-            soci::use(by_policy), soci::use(revoked), soci::use(primary), soci::use(since);
+            soci::use(by_policy), soci::use(revoked), soci::use(primary), soci::use(since), soci::use(attributes);
         raise_counter("node", node.id);
     }
     void apply(const DeleteNode& op) {
@@ -198,13 +204,17 @@ struct SqliteStore::Impl {
     }
 
     void load_users(StoredTailnet& out) {
-        soci::rowset<soci::row> rows = (sql.prepare << "SELECT id, name, display_name, created FROM users ORDER BY id");
+        soci::rowset<soci::row> rows =
+            (sql.prepare << "SELECT id, name, display_name, created, role FROM users ORDER BY id");
         for (const auto& row : rows) {
             User user;
             user.id = row.get<int>(0);
             user.name = row.get<std::string>(1);
             user.display_name = row.get<std::string>(2);
             user.created = parsed<WallTime>(row.get<std::string>(3), "users.created");
+            auto role = parse_role(row.get<std::string>(4));
+            if (!role) throw Damaged{"users.role: " + role.error().message()};
+            user.role = *role;
             out.users.push_back(std::move(user));
         }
     }
@@ -240,7 +250,7 @@ struct SqliteStore::Impl {
                 "coalesce(disco_key, ''), coalesce(endpoints, '[]'), coalesce(home_derp, 0), "
                 "coalesce(cap_version, 0), coalesce(hostinfo, ''), coalesce(routable, '[]'), "
                 "coalesce(last_seen, created), coalesce(online, 0), policy_routes, revoked_routes, primary_routes, "
-                "router_since "
+                "router_since, attributes "
                 "FROM nodes LEFT JOIN reports ON reports.node_id = nodes.id ORDER BY id");
         for (const auto& row : rows) {
             Node node;
@@ -276,6 +286,9 @@ struct SqliteStore::Impl {
             record.revoked_routes = from_json<std::vector<IpPrefix>>(row.get<std::string>(25), "nodes.revoked_routes");
             record.primary_routes = from_json<std::vector<IpPrefix>>(row.get<std::string>(26), "nodes.primary_routes");
             record.router_since = parsed<WallTime>(row.get<std::string>(27), "nodes.router_since");
+            auto attributes = read_attributes(row.get<std::string>(28));
+            if (!attributes) throw Damaged{"nodes.attributes: " + attributes.error().message()};
+            record.attributes = std::move(*attributes);
             out.nodes.push_back(std::move(node));
         }
     }

@@ -5,6 +5,7 @@
 #include "base/random.hpp"
 #include "base/text.hpp"
 #include "control/routes/route_rules.hpp"
+#include "control/tailnet/attributes.hpp"
 #include "control/tailnet/auth_key.hpp"
 
 #include <algorithm>
@@ -226,6 +227,7 @@ Result<NodePtr> TailnetState::admit(WallTime now, const MachineKey& machine, con
     if (!before && !request.hostinfo.empty()) {
         node.report.routable_ips = offered_routes(hostinfo.routable_ips);
         node.report.hostinfo = wire::write_hostinfo(hostinfo);
+        node.report.posture = reported_posture(hostinfo);
     }
     NodeId id = record.id;
     bool ephemeral = record.ephemeral, online = node.report.online;

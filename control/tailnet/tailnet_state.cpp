@@ -5,6 +5,7 @@
 #include "base/random.hpp"
 #include "base/text.hpp"
 #include "control/routes/route_rules.hpp"
+#include "control/tailnet/attributes.hpp"
 #include "control/tailnet/auth_key.hpp"
 
 #include <algorithm>
@@ -41,6 +42,8 @@ TailnetState::TailnetState(Settings settings, StoredTailnet stored, TagOwners ow
     }
     for (Node& node : stored.nodes) {
         last_node_ = std::max(last_node_, node.id());
+        if (auto hostinfo = wire::parse_hostinfo(node.report.hostinfo); hostinfo)
+            node.report.posture = reported_posture(*hostinfo);
         if (node.report.online) offline_at_[node.id()] = now.plus(kRestartGrace);
         auto shared = std::make_shared<const Node>(std::move(node));
         keep(shared->id(), shared);
@@ -125,6 +128,7 @@ void TailnetState::index(const NodePtr& before, const NodePtr& after) {
         }
         addresses_.release(old.v4, old.v6);
         if (!old.key_expiry.is_zero()) expiries_.erase({old.key_expiry, old.id});
+        for (const auto& [name, attribute] : old.attributes) attribute_expiries_.erase({attribute.expires, old.id});
     }
     if (after) {
         const NodeRecord& now = after->record;
@@ -135,6 +139,8 @@ void TailnetState::index(const NodePtr& before, const NodePtr& after) {
         by_machine_[now.machine_key].insert(now.id);
         addresses_.mark_used(now.v4, now.v6);
         if (!now.key_expiry.is_zero()) expiries_.insert({now.key_expiry, now.id});
+        for (const auto& [name, attribute] : now.attributes)
+            if (!attribute.expires.is_zero()) attribute_expiries_.insert({attribute.expires, now.id});
     }
 }
 
@@ -242,6 +248,7 @@ void TailnetState::take_report(Node& node, const wire::MapRequest& request) {
         report.home_derp = hostinfo.net_info->preferred_derp;
     report.routable_ips = offered_routes(hostinfo.routable_ips);
     report.hostinfo = wire::write_hostinfo(hostinfo);
+    report.posture = reported_posture(hostinfo);
     if (!hostinfo.hostname.empty()) node.record.hostname = hostinfo.hostname;
 }
 
@@ -323,6 +330,14 @@ void TailnetState::on_timer(WallTime now) {
         keep(again->id(), again);
         changes_.events.push_back({again->id(), expired, again});
     }
+    while (!attribute_expiries_.empty() && attribute_expiries_.begin()->first <= now) {
+        NodePtr before = node(attribute_expiries_.begin()->second);
+        Node after = *before;
+        std::erase_if(after.record.attributes, [&](const auto& entry) {
+            return !entry.second.expires.is_zero() && entry.second.expires <= now;
+        });
+        put_node(std::move(after), true); // and out of the set
+    }
     forget_old_pending(now);
 }
 
@@ -333,6 +348,7 @@ std::optional<WallTime> TailnetState::next_timer() const {
     };
     for (const auto& [id, when] : offline_at_) consider(when);
     if (!expiries_.empty()) consider(expiries_.begin()->first);
+    if (!attribute_expiries_.empty()) consider(attribute_expiries_.begin()->first);
     if (!ephemeral_ends_.empty()) consider(ephemeral_ends_.begin()->first);
     return next;
 }
@@ -362,6 +378,15 @@ Result<void> TailnetState::delete_user(std::string_view name) {
         if (key->user == user->id) keys.push_back(id);
     for (AuthKeyId id : keys) put_key(id, nullptr);
     put_user(user->id, nullptr);
+    return {};
+}
+
+Result<void> TailnetState::set_role(std::string_view name, UserRole role) {
+    UserPtr before = user_named(name);
+    if (!before) return Error::make("there is no user named {}", name);
+    User after = *before;
+    after.role = role;
+    put_user(after.id, std::make_shared<const User>(std::move(after)));
     return {};
 }
 

@@ -9,6 +9,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <unordered_map>
@@ -100,6 +101,7 @@ public:
     // What administrators ask for.
     Result<UserPtr> create_user(WallTime now, std::string name, std::string display_name);
     Result<void> delete_user(std::string_view name);
+    Result<void> set_role(std::string_view user, UserRole role);
     struct KeyWish {
         std::string user;
         std::vector<std::string> tags;
@@ -119,6 +121,9 @@ public:
     Result<void> delete_node(NodeId id);
     Result<void> rename_node(NodeId id, std::string_view name);
     Result<void> tag_node(NodeId id, std::vector<std::string> tags);
+    /// Sets the named attributes, takes away those without a value. A name has values of one kind in the whole tailnet.
+    Result<void> change_attributes(WallTime now, NodeId id,
+                                   const std::map<std::string, std::optional<CustomAttribute>>& wish);
     /// An exit route brings that of the other family along. What the policy approves is left out where a person has
     /// revoked it, or nobody may have it; a person's word stands above the policy's.
     Result<void> approve_routes(WallTime now, NodeId id, std::vector<IpPrefix> routes, Approval by);
@@ -164,6 +169,7 @@ private:
     RegisterDecision success(const Node& node) const;
     NodePtr node_of_machine(const MachineKey& machine, UserId owner) const;
 
+    Result<void> fits_other_nodes(const std::string& name, const PostureValue& value, NodeId id) const;
     Result<void> put_routes(WallTime now, const Node& before, Node after);
     void put_node(Node node, bool durable);
     void remove_node(NodeId id);
@@ -193,6 +199,7 @@ private:
     NodeId last_node_ = 0;
     std::map<NodeId, WallTime> offline_at_; // grace periods that run
     std::set<std::pair<WallTime, NodeId>> expiries_;
+    std::set<std::pair<WallTime, NodeId>> attribute_expiries_;
     std::set<std::pair<WallTime, NodeId>> ephemeral_ends_;
     std::map<NodeId, WallTime> ephemeral_end_of_;
     void end_ephemeral_at(NodeId id, std::optional<WallTime> when);

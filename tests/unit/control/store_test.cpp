@@ -38,6 +38,7 @@ NodePtr some_node(NodeId id) {
     node.record.revoked_routes = {*IpPrefix::parse("10.1.0.0/16")};
     node.record.primary_routes = node.record.approved_routes;
     node.record.router_since = *WallTime::parse("2026-01-03T03:04:05Z");
+    node.record.attributes = {{"custom:tier", {std::string{"gold"}, *WallTime::parse("2026-02-03T03:04:05Z")}}};
     node.report.disco_key = DiscoPrivateKey::generate().public_key();
     node.report.endpoints = {*Endpoint::parse("1.2.3.4:41641"), *Endpoint::parse("[2001:db8::1]:41641")};
     node.report.home_derp = 900;
@@ -51,7 +52,7 @@ NodePtr some_node(NodeId id) {
 
 TEST(SqliteStore, GivesBackWhatWasCommitted) {
     TemporaryDirectory directory;
-    auto user = std::make_shared<const User>(User{1, "alice@example.com", "Alice", WallTime::from_unix(1)});
+    auto user = std::make_shared<const User>(User{1, "alice@example.com", "Alice", WallTime::from_unix(1), UserRole::ItAdmin});
     AuthKey key{7, "abc", {}, 1, {"tag:x"}, true, true, true, WallTime::from_unix(2), {}, {}, {}, "for the fleet"};
     key.secret_hash.fill(std::byte{0xab});
     auto node = some_node(5);
