@@ -82,7 +82,8 @@ TestRun run_program(int program, BytesView packet, std::uint32_t mark, std::uint
     options.ctx_size_out = sizeof context_out;
     options.repeat = 1;
     int failed = ::bpf_prog_test_run_opts(program, &options);
-    return {failed, !failed && options.retval == TC_ACT_OK, (context_out.mark & TR_MARK_MASK) == TR_MARK_PASSED};
+    const bool passed = options.retval == TC_ACT_OK || static_cast<int>(options.retval) == TC_ACT_UNSPEC;
+    return {failed, !failed && passed, (context_out.mark & TR_MARK_MASK) == TR_MARK_PASSED};
 }
 
 std::unique_ptr<PacketPrograms> PacketRoom::programs_;
