@@ -1,0 +1,9 @@
+"""Sites with the same network, on kernel WireGuard. Picture: lab/scenarios/via6.py"""
+import pytest
+
+from lab.scenarios import via6
+
+
+@pytest.mark.guest(mem="2G", timeout=300)
+def test_two_sites_with_the_same_network_are_told_apart(lab, programs):
+    via6.ends(via6.run(lab))
