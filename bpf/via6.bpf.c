@@ -463,8 +463,11 @@ TR_INLINE __u32 sum_of(struct __sk_buff *skb, __u32 at, __u32 bytes, __u32 sum)
         left = bytes - done;
         if (left > SUMMED_AT_ONCE)
             left = SUMMED_AT_ONCE;
+        --left;
+        asm volatile("" : "+r"(left)); /* so that the compiler leaves what tells the verifier that it is 1 to 64 */
+        left = (left & (SUMMED_AT_ONCE - 1)) + 1;
         __builtin_memset(piece, 0, sizeof piece);
-        if (left == 0 || bpf_skb_load_bytes(skb, at + done, piece, left))
+        if (bpf_skb_load_bytes(skb, at + done, piece, left))
             break;
         sum = bpf_csum_diff(0, 0, (__be32 *)piece, sizeof piece, sum);
     }
