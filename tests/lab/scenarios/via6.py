@@ -16,6 +16,7 @@ from ..lab import Lab
 from ..tailrace import Agent, TailraceControl, TailraceRelay
 from ..traffic import Transfer, WebServer, fetch, ping, tcp_opens
 from ..wait import wait_for
+from .fast_path import FIREWALL
 from .subnet_router import is_clean, left_behind
 
 US = "us@example.com"
@@ -170,3 +171,33 @@ def ends(net: TwoSites) -> None:
     wait_for(lambda: net.fetches("north"), 15, "the route is offered again")
     north.cli("down")
     is_clean(net.hosts["north"], net.before)
+
+
+def fast(lab: Lab) -> None:
+    """Where the kernel has a flow table: translated flows skip the host's rules too, and end with their route."""
+    net = TwoSites(lab)
+    router, server = net.hosts["north"], net.servers["north"]
+    router.nft(FIREWALL)
+    net.join()
+    wait_for(lambda: net.fetches("north"), 30, "the client fetches from the server")
+    arrived = lambda: int(server.run("cat /sys/class/net/eth0/statistics/rx_packets").stdout) # noqa: E731
+    seen = lambda: int(router.run("nft list table inet site").stdout.split("counter packets ")[1].split()[0]) # noqa: E731
+
+    def passed_in(seconds: float) -> tuple:
+        before = arrived(), seen()
+        time.sleep(seconds)
+        return arrived() - before[0], seen() - before[1]
+
+    transfer = Transfer(net.client_host, server, via(7, SERVER), 60)
+    before = arrived()
+    wait_for(lambda: arrived() - before > 200, 10, "the transfer is under way")
+    time.sleep(0.5)
+    packets, by_the_long_way = passed_in(2)
+    assert packets > 500 and by_the_long_way < packets / 20, f"{by_the_long_way} of {packets} packets took the long way"
+    north = net.routers["north"]
+    north.cli("set", "--advertise-routes=")
+    wait_for(lambda: passed_in(1)[0] < 15, 10, "a route that is offered no more ends a flow that was fast")
+    north.cli("set", f"--advertise-routes={NORTH_ROUTE}")
+    wait_for(lambda: passed_in(1)[0] > 200, 20, "it goes on where the route is there again")
+    transfer.client.kill()
+    transfer._server.stop()
