@@ -80,6 +80,12 @@ void write_filter(PrometheusText& out, PacketFilter& filter) {
         write_drops(out, *reasons, true);
         write_verdicts(out, *reasons);
     }
+    if (auto counts = filter.translator_counts(); counts && !counts->empty()) {
+        out.family("tailrace_via_packets_total", Type::Counter,
+                   "Packets for 4via6 routes, by what became of them. Segments are counted.");
+        for (const TranslatorCount& one : *counts)
+            out.sample(one.counter.packets, {{"verdict", one.passes ? "pass" : "drop"}, {"reason", one.name}});
+    }
     const PacketFilter::InForce& in_force = filter.in_force();
     out.single("tailrace_filter_generation", Type::Gauge, "Number of the policy in force, one more with each commit.",
                std::uint64_t{in_force.report.serial});

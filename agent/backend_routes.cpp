@@ -11,6 +11,8 @@ namespace tailrace {
 
 std::string Backend::check_ip_forwarding(std::vector<IpPrefix> routes) {
     ForwardingQuestion question;
+    for (IpPrefix& route : routes)
+        if (auto via = from_via(route)) route = via->prefix; // it is IPv4 that is forwarded
     question.routes = std::move(routes);
     auto links = engine_.links();
     if (!links) return links.error().message();
@@ -105,11 +107,6 @@ void Backend::add_route_health(std::vector<std::string>& out) {
     }
     if (state_ != BackendState::Running || prefs_.routes().empty()) return;
     if (std::string trouble = check_ip_forwarding(prefs_.routes()); !trouble.empty()) out.push_back(trouble);
-    for (const IpPrefix& route : prefs_.routes())
-        if (route.address().is_v6() && via_range().contains(route.address()))
-            out.push_back(fmt::format("The 4via6 route {} is advertised, but this version does not translate it: use a "
-                                      "router with the stock client for it.",
-                                      route.text()));
     if (prefs_.advertises_exit_node() && prefs_.no_snat)
         out.push_back("An exit node is advertised with --snat-subnet-routes=false: replies from the internet will "
                       "not come back.");

@@ -270,6 +270,18 @@ TR_INLINE struct tr_counter measure(const struct __sk_buff *skb, __u32 l2_bytes)
     return size;
 }
 
+/* The same on the way out, where the segments of a packet may be unknown: translating it (via6.bpf.c) forgets their
+ * number. TCP has up to 40 bytes of options, which makes this one too many at times. */
+TR_INLINE struct tr_counter measure_out(const struct __sk_buff *skb, __u32 l2_bytes)
+{
+    struct tr_counter size = measure(skb, l2_bytes);
+    __u32 headers = 60 + 40, segment = skb->gso_segs ? 0 : skb->gso_size;
+
+    if (segment && size.bytes > headers)
+        size.packets = ((__u32)size.bytes - headers) / segment + 1;
+    return size;
+}
+
 TR_INLINE void count_in(void *map, __u32 index, const struct tr_counter *size)
 {
     struct tr_counter *counter = bpf_map_lookup_elem(map, &index);

@@ -342,7 +342,8 @@ int tr_policy(struct __sk_buff *skb)
     if (ask.packet.first_fragment && is_strict(&ask))
         remember_first_fragment(&ask);
     skb->mark |= TR_MARK_PASSED;
-    return TC_ACT_OK;
+    /* What is for a network behind us is left to a program that stands behind this one: the translator of 4via6. */
+    return ask.dst.flags & TR_ADDRESS_OWN ? TC_ACT_OK : TC_ACT_UNSPEC;
 }
 
 /* For test runs only: the same verdict, of which nothing is counted, marked or told. */

@@ -83,7 +83,7 @@ static __attribute__((noinline)) int tell_packet(struct __sk_buff *skb, __u32 he
 {
     __u32 reason = done & 0xff;
     bool outbound = done & TR_DONE_OUTBOUND, drop = reason != TR_OUT_PASS && reason >= TR_DROP_NO_POLICY;
-    struct tr_counter size = measure(skb, header_bytes);
+    struct tr_counter size = outbound ? measure_out(skb, header_bytes) : measure(skb, header_bytes);
     struct tr_packet packet = {};
 
     if (skb->len > header_bytes)

@@ -17,10 +17,10 @@ namespace {
 constexpr int kTcxIngress = 46, kTcxEgress = 47;
 constexpr std::uint32_t kLinkTypeTcx = 11;
 constexpr std::uint32_t kBefore = 1u << 3; // BPF_F_BEFORE, with nobody named: first of all
+constexpr std::uint32_t kAfter = 1u << 4;  // BPF_F_AFTER, likewise: last
 
-// Where our filter stands in a clsact qdisc that we may share.
-constexpr std::uint32_t kFilterHandle = 0x7a11;
-constexpr std::uint32_t kFilterPriority = 1;
+// Where our filters stand in a clsact qdisc that we may share. Of those of one priority the newest is asked first.
+constexpr std::uint32_t kFirstPriority = 1, kLastPriority = 2;
 
 /// bpf_link_info as a TCX link fills it.
 struct TcxLinkInfo {
@@ -46,11 +46,11 @@ bpf_tc_hook clsact_hook(const Hook& hook) {
     return out;
 }
 
-bpf_tc_opts our_filter() {
+bpf_tc_opts our_filter(const Hook& hook) {
     bpf_tc_opts out{};
     out.sz = sizeof out;
-    out.handle = kFilterHandle;
-    out.priority = kFilterPriority;
+    out.handle = hook.filter;
+    out.priority = hook.place == HookPlace::First ? kFirstPriority : kLastPriority;
     return out;
 }
 
@@ -58,7 +58,7 @@ bpf_tc_opts our_filter() {
 std::uint32_t filter_program_id(const Hook& hook) {
     LibbpfComplaints ignored;
     bpf_tc_hook where = clsact_hook(hook);
-    bpf_tc_opts filter = our_filter();
+    bpf_tc_opts filter = our_filter(hook);
     return ::bpf_tc_query(&where, &filter) == 0 ? filter.prog_id : 0;
 }
 
@@ -69,7 +69,7 @@ Result<void> attach_clsact(const Hook& hook, int program) {
     if (int failed = ::bpf_tc_hook_create(&both); failed && failed != -EEXIST)
         return Error::from_errno(-failed, "create a clsact qdisc on interface {}", hook.interface_index);
     bpf_tc_hook where = clsact_hook(hook);
-    bpf_tc_opts filter = our_filter();
+    bpf_tc_opts filter = our_filter(hook);
     filter.prog_fd = program;
     filter.flags = filter_program_id(hook) ? BPF_TC_F_REPLACE : 0;
     if (int failed = ::bpf_tc_attach(&where, &filter))
@@ -81,7 +81,7 @@ Result<void> detach_clsact(const Hook& hook) {
     if (!filter_program_id(hook)) return {};
     LibbpfComplaints ignored;
     bpf_tc_hook where = clsact_hook(hook);
-    bpf_tc_opts filter = our_filter();
+    bpf_tc_opts filter = our_filter(hook);
     if (int failed = ::bpf_tc_detach(&where, &filter); failed && failed != -ENOENT)
         return Error::from_errno(-failed, "take our filter from interface {}", hook.interface_index);
     return {};
@@ -114,7 +114,7 @@ Result<void> attach_tcx(const PinDirectory& pins, const Hook& hook, int program,
         }
     bpf_link_create_opts options{};
     options.sz = sizeof options;
-    options.flags = kBefore;
+    options.flags = hook.place == HookPlace::First ? kBefore : kAfter;
     auto create = [&] {
         return Fd{::bpf_link_create(program, static_cast<int>(hook.interface_index),
                                     static_cast<bpf_attach_type>(tcx_type(hook)), &options)};
@@ -164,7 +164,7 @@ std::vector<std::uint32_t> pinned_programs(const PinDirectory& pins) {
 }
 
 std::uint32_t filter_program_id(unsigned interface_index, HookDirection direction) {
-    return filter_program_id(Hook{interface_index, direction, ""});
+    return filter_program_id(Hook{interface_index, direction, "", HookPlace::First});
 }
 
 std::uint32_t program_id(int program) {

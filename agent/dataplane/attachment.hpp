@@ -14,17 +14,22 @@ namespace tailrace {
 enum class AttachMethod { Automatic, Tcx, Clsact };
 enum class HookDirection { Ingress, Egress };
 
+/// Before all programs that are there when it is attached, ours and others', or behind them.
+enum class HookPlace { First, Last };
+
 /// One place where a program may hang.
 struct Hook {
     unsigned interface_index = 0;
     HookDirection direction = HookDirection::Ingress;
     std::string pin; ///< name of the link's pin
+    HookPlace place = HookPlace::First;
+    std::uint32_t filter = 0x7a11; ///< handle of the filter in the clsact qdisc, another one for each program of ours
 };
 
 /// Is exactly this program attached there, by our link or our filter?
 bool is_attached(const PinDirectory& pins, const Hook& hook, int program);
 
-/// Makes it so, before other programs of the same hook; replaces an older program of ours without a gap. Says which
+/// Makes it so, in the hook's place; replaces an older program of ours without a gap. Says which
 /// way was taken. `older` are pins of older schemas: their links are taken over in place, so that every packet is
 /// judged by one program and no packet by none, or go once ours is there. Ended anywhere, it can be called again.
 Result<AttachMethod> attach(const PinDirectory& pins, const Hook& hook, int program, AttachMethod method,

@@ -2,6 +2,7 @@
 
 #include "agent/dataplane/other_schemas.hpp"
 #include "agent/dataplane/programs.hpp"
+#include "agent/dataplane/translator.hpp"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -141,6 +142,7 @@ Result<Dataplane> Dataplane::open(const std::string& device, const DataplaneOpti
     auto egress = keep_or_replace(out.pins_, kEgressPin, std::move(loaded->egress), live);
     if (!egress) return egress.error();
     out.device_ = device;
+    out.bpffs_ = options.bpffs;
     out.policy_ = std::move(*policy);
     out.egress_ = std::move(*egress);
     out.question_ = std::move(loaded->question);
@@ -198,6 +200,9 @@ Result<void> Dataplane::keep_attached() {
             method_ = pins_.get(hook.pin) ? AttachMethod::Tcx : AttachMethod::Clsact;
             continue;
         }
+        if (hook.direction == HookDirection::Egress)
+            if (auto aside = Translator::step_aside(device_, {bpffs_, wanted_method_, pins_.schema()}); !aside)
+                return aside.error().with("filter the packets of {}", device_);
         auto attached = attach(pins_, hook, program, wanted_method_, older_);
         if (!attached) return attached.error().with("filter the packets of {}", device_);
         method_ = *attached;

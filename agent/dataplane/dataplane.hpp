@@ -91,7 +91,7 @@ private:
     TableWriter writer_;
     PacketWatch packet_watch_;
     std::vector<PinDirectory> older_; ///< newest first
-    std::string device_;
+    std::string device_, bpffs_;
     Fd policy_, egress_, question_, reasons_, rule_hits_;
     AttachMethod wanted_method_ = AttachMethod::Automatic;
     AttachMethod method_ = AttachMethod::Automatic;

@@ -108,6 +108,7 @@ Task<Result<void>> Engine::reconcile(EngineConfig config) {
         warnings_ = *committed;
         committed_filter_ = config.filter_version;
     }
+    auto translated = filter_->translate(config.wanted.via);
     auto forwarding = apply_forwarding(config.wanted); // before there is a peer whose packets are forwarded
     state = device_->read();
     if (!state) co_return state.error();
@@ -124,7 +125,8 @@ Task<Result<void>> Engine::reconcile(EngineConfig config) {
     if (!routed) co_return routed.error();
     if (disco_ != nullptr)
         if (auto steered = steer(*disco_); !steered) co_return steered.error();
-    co_return forwarding; // without it packets are not forwarded, all else works
+    if (!translated) co_return translated.error();
+    co_return forwarding; // without either packets are not forwarded, all else works
 }
 
 Result<void> Engine::ensure_router() {

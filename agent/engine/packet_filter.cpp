@@ -28,10 +28,44 @@ Result<void> PacketFilter::remove(const std::string& device, unsigned schema) {
     SteeringOptions steering_options;
     steering_options.schema = schema;
     auto steering = Steering::remove(device, steering_options);
+    TranslatorOptions translator_options;
+    translator_options.schema = schema;
+    auto translator = Translator::remove(device, translator_options);
     DataplaneOptions options;
     options.schema = schema;
     auto dataplane = Dataplane::remove(device, options);
-    return dataplane ? steering : dataplane;
+    return !dataplane ? dataplane : !steering ? steering : translator;
+}
+
+Result<void> PacketFilter::keep_attached() {
+    if (auto kept = dataplane_.keep_attached(); !kept) return kept;
+    return translator_ ? translator_->keep_attached() : Result<void>{};
+}
+
+Result<void> PacketFilter::translate(const ViaTable& table) {
+    TranslatorOptions options;
+    options.schema = schema_;
+    if (translated_ && *translated_ == table) return translator_ ? translator_->keep_attached() : Result<void>{};
+    translated_.reset();
+    if (table.nets.empty()) {
+        translator_.reset();
+        if (auto gone = Translator::remove(device_, options); !gone) return gone;
+    } else {
+        if (!translator_) {
+            auto opened = Translator::open(device_, options);
+            if (!opened) return opened.error();
+            translator_.emplace(std::move(*opened));
+            log::info("4via6 routes are translated", {{"device", device_}, {"routes", table.nets.size()}});
+        }
+        if (auto set = translator_->set(table); !set) return set.error().with("translate 4via6");
+        if (auto attached = translator_->keep_attached(); !attached) return attached;
+    }
+    translated_ = table;
+    return {};
+}
+
+Result<std::vector<TranslatorCount>> PacketFilter::translator_counts() const {
+    return translator_ ? translator_->counts() : std::vector<TranslatorCount>{};
 }
 
 Task<Result<std::vector<std::string>>> PacketFilter::commit(FilterInput input) {
@@ -118,6 +152,10 @@ std::string PacketFilter::counters_json() const {
             first = false;
         }
     }
+    if (auto counts = translator_counts())
+        for (const TranslatorCount& one : *counts)
+            out += fmt::format(",{{\"Reason\":\"{}\",\"Passes\":{},\"Packets\":{},\"Bytes\":{}}}", one.name, one.passes,
+                               one.counter.packets, one.counter.bytes);
     out += "],\"Rules\":[";
     if (auto hits = dataplane_.rule_hits()) {
         bool first = true;

@@ -2,6 +2,7 @@
 #pragma once
 #include "agent/dataplane/dataplane.hpp"
 #include "agent/dataplane/steering.hpp"
+#include "agent/dataplane/translator.hpp"
 #include "base/io/reactor.hpp"
 #include "netlink/link.hpp"
 #include "policy/tables.hpp"
@@ -24,8 +25,8 @@ public:
 
     /// Nobody took the steering program off an interface where it should be.
     bool is_steering() const { return !steering_ || steering_->is_in_place(); }
-    bool is_attached() const { return dataplane_.is_attached(); }
-    Result<void> keep_attached() { return dataplane_.keep_attached(); }
+    bool is_attached() const { return dataplane_.is_attached() && (!translator_ || translator_->is_attached()); }
+    Result<void> keep_attached();
     /// In force when it returns, and programs of an older schema are replaced. Gives sentences for the health report.
     Task<Result<std::vector<std::string>>> commit(FilterInput input);
     /// Datagrams for the agent on WireGuard's port go to its sockets, whichever interface they come by.
@@ -33,6 +34,9 @@ public:
     /// See Steering; nothing is moved before steer().
     Result<void> move_ports(const std::vector<PortMove>& moves);
     std::vector<PortMove> moved_ports() const { return steering_ ? steering_->moves() : std::vector<PortMove>{}; }
+    /// Packets for these via routes are IPv4 behind the filter; without any the programs for it are taken away.
+    Result<void> translate(const ViaTable& table);
+    Result<std::vector<TranslatorCount>> translator_counts() const;
     Result<std::vector<ReasonCount>> reasons() const { return dataplane_.reasons(); }
     /// By where the rule stands in the filter in force. Counters go on when the rule is still there after a change.
     std::map<std::size_t, tr_counter> rule_counters() const;
@@ -60,6 +64,8 @@ private:
     unsigned schema_;
     Dataplane dataplane_;
     std::optional<Steering> steering_;
+    std::optional<Translator> translator_;
+    std::optional<ViaTable> translated_; ///< what is in force; none: not known
     TableNumbers numbers_;
     InForce in_force_;
     std::map<std::uint32_t, std::size_t> rules_; ///< rule number -> index in the filter

@@ -55,6 +55,28 @@ ForwardingConfig forwarding_of(const wire::Node& self, const Prefs& prefs, bool 
     return out;
 }
 
+/// Of the via routes that we offer those that are approved, for the peers that have both families.
+ViaTable via_of(const wire::Node& self, const Prefs& prefs, const Wanted& wanted) {
+    ViaTable out;
+    const auto& approved = self.routes_to();
+    for (const IpPrefix& route : prefs.routes())
+        if (from_via(route) && std::ranges::find(approved, route) != approved.end()) out.nets.push_back(route);
+    if (out.nets.empty()) return out;
+    auto first_of = [](const auto& addresses, bool v6) {
+        auto found = std::ranges::find_if(addresses, [v6](const IpAddress& one) { return one.is_v6() == v6; });
+        return found == addresses.end() ? IpAddress{} : *found;
+    };
+    std::vector<IpAddress> own;
+    for (const IpPrefix& address : wanted.addresses) own.push_back(address.address());
+    out.own4 = first_of(own, false);
+    out.own6 = first_of(own, true);
+    for (const WantedPeer& peer : wanted.peers)
+        if (IpAddress v4 = first_of(peer.addresses, false); v4.valid())
+            for (const IpAddress& address : peer.addresses)
+                if (address.is_v6()) out.peers.emplace(address, v4);
+    return out;
+}
+
 } // namespace
 
 bool uses_exit_node(const Prefs& prefs) {
@@ -238,6 +260,7 @@ Wanted compute_wanted(const wire::Node& self, const std::vector<const wire::Node
     out.router.addresses = out.addresses;
     out.router.routes.assign(routes.begin(), routes.end());
     out.local_nets = local_nets(out.addresses, prefs, host_networks);
+    out.via = via_of(self, prefs, out);
     return out;
 }
 

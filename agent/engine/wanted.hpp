@@ -1,6 +1,7 @@
 // agent/engine/wanted.hpp - from the netmap and the preferences to what the machine shall be. Pure.
 #pragma once
 #include "agent/router/accepted_routes.hpp"
+#include "agent/router/via6.hpp"
 #include "agent/store/prefs.hpp"
 #include "base/net.hpp"
 #include "base/time.hpp"
@@ -29,6 +30,7 @@ struct Wanted {
     std::vector<WantedPeer> peers;
     RouterConfig router;
     ForwardingConfig forwarding;
+    ViaTable via;
     std::vector<IpPrefix> local_nets; ///< destinations that packets from peers may have at all
     std::vector<std::string> notes;   ///< for health: what could not be done
 };

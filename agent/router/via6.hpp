@@ -4,6 +4,8 @@
 #include "base/result.hpp"
 
 #include <cstdint>
+#include <map>
+#include <vector>
 
 namespace tailrace {
 
@@ -19,5 +21,14 @@ Result<IpPrefix> to_via(const ViaRoute& route);
 Result<ViaRoute> from_via(const IpPrefix& prefix);
 /// Whether an advertised route inside the via range makes sense; others are none of its business.
 Result<void> check_via(const IpPrefix& prefix);
+
+/// What a 4via6 router translates, and under which addresses.
+struct ViaTable {
+    std::vector<IpPrefix> nets;           ///< its via routes; none: nothing is translated
+    std::map<IpAddress, IpAddress> peers; ///< a peer's own IPv6 address -> its own IPv4 address
+    IpAddress own4, own6;
+
+    friend bool operator==(const ViaTable&, const ViaTable&) = default;
+};
 
 } // namespace tailrace

@@ -17,13 +17,15 @@ namespace tailrace::test {
 
 inline constexpr std::uint32_t kEthernetBytes = 14;
 
-/// One run of a program on one packet (without link header).
+/// One run of a program on one packet (without link header). `gso_bytes`: of each of its segments, whose number is
+/// unknown.
 struct TestRun {
     int failed = 0; ///< what the kernel answered; 0: it ran
     bool passed = false;
     bool marked = false; ///< carries TR_MARK_PASSED
 };
-TestRun run_program(int program, BytesView packet, std::uint32_t mark = 0, std::uint32_t gso_segments = 0);
+TestRun run_program(int program, BytesView packet, std::uint32_t mark = 0, std::uint32_t gso_segments = 0,
+                    std::uint32_t gso_bytes = 0);
 
 /// What a program said, and which counter it moved.
 struct Outcome {

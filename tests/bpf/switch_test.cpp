@@ -137,6 +137,28 @@ TEST_F(Switch, ASegmentedPacketCountsAsItsSegments) {
     EXPECT_EQ(outcome.counted_packets, 40u);
 }
 
+TEST_F(Switch, SegmentsOfUnknownNumberAreEstimatedOnTheWayOut) {
+    commit(receiver());
+    auto counted = [&](std::size_t payload_bytes) {
+        Bytes packet = Packet{kR6, kA6}.tcp(40000, 0x10, 443).bytes();
+        packet[4] = static_cast<std::byte>((20 + payload_bytes) >> 8);
+        packet[5] = static_cast<std::byte>(20 + payload_bytes);
+        packet.resize(packet.size() + payload_bytes);
+        auto count = [&] {
+            for (const auto& [name, packets] : reason_counts())
+                if (name == "out") return packets;
+            return std::uint64_t{0};
+        };
+        const std::uint64_t before = count();
+        EXPECT_EQ(run_program(programs().egress.get(), packet, 0, 0, 400).failed, 0);
+        return count() - before;
+    };
+    EXPECT_EQ(counted(800), 2u);
+    EXPECT_EQ(counted(1200), 3u);
+    EXPECT_EQ(counted(1000), 3u);
+    EXPECT_EQ(counted(300), 1u);
+}
+
 TEST_F(Switch, TenThousandRules) {
     FilterInput input = receiver_with({});
     for (int i = 0; i < 10000; ++i) {

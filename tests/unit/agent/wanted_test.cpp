@@ -156,5 +156,27 @@ TEST(Wanted, SaysThatAnAcceptedRouteCoversOurNetwork) {
                 Contains(testing::HasSubstr("covers the network 192.168.1.0/24 of eth0")));
 }
 
+TEST(Wanted, TranslatesViaRoutesThatAreApproved) {
+    const IpPrefix approved = prefix("fd7a:115c:a1e0:b1a:0:7:a01:0/112"),
+                   other = prefix("fd7a:115c:a1e0:b1a:0:8:a01:0/112");
+    Prefs prefs;
+    prefs.advertise_routes = {approved, other, prefix("10.1.0.0/16"), prefix("fd00:7::/64")};
+    auto self = node(1, {approved, prefix("10.1.0.0/16"), prefix("fd00:7::/64")});
+    self.addresses.push_back(prefix("fd7a:115c:a1e0::1/128"));
+    auto both = node(2, {}), old = node(3, {});
+    both.addresses.push_back(prefix("fd7a:115c:a1e0::2/128"));
+    both.allowed_ips->push_back(both.addresses[1]);
+    auto via = [&](const wire::Node& self) {
+        return compute_wanted(self, {&both, &old}, prefs, {}, WallTime::now()).via;
+    };
+    EXPECT_THAT(via(self).nets, ElementsAre(approved));
+    EXPECT_EQ(via(self).own4.text(), "100.64.0.1");
+    EXPECT_EQ(via(self).own6.text(), "fd7a:115c:a1e0::1");
+    EXPECT_THAT(via(self).peers, ElementsAre(std::pair{both.addresses[1].address(), both.addresses[0].address()}));
+    EXPECT_THAT(via(node(1, {})).nets, IsEmpty());
+    prefs.advertise_routes = {prefix("10.1.0.0/16")};
+    EXPECT_THAT(via(self).nets, IsEmpty()) << "approved, and offered no more";
+}
+
 } // namespace
 } // namespace tailrace
