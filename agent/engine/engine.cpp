@@ -19,7 +19,8 @@ void keep_marks_in_source_checks() {
 
 } // namespace
 
-Engine::Engine(Reactor& reactor, EngineOptions options) : reactor_(reactor), options_(std::move(options)) {}
+Engine::Engine(Reactor& reactor, EngineOptions options)
+    : reactor_(reactor), options_(std::move(options)), guard_(options_.device, options_.schema, options_.guard) {}
 Engine::~Engine() = default;
 
 Result<void> Engine::ensure_device() {
@@ -124,6 +125,7 @@ Task<Result<void>> Engine::reconcile(EngineConfig config) {
     if (!routed) co_return routed.error();
     if (disco_ != nullptr)
         if (auto steered = steer(*disco_); !steered) co_return steered.error();
+    keep_guard();
     co_return forwarding; // without it packets are not forwarded, all else works
 }
 
@@ -220,6 +222,12 @@ Result<void> Engine::steer(DiscoLoop& disco) {
     return {};
 }
 
+void Engine::keep_guard() {
+    auto all = links();
+    if (!all) return log::warn("the guard was not looked after", {{"error", all.error()}});
+    guard_.keep(reactor_.now(), options_.port, *all);
+}
+
 std::vector<std::string> Engine::warnings() const {
     std::vector<std::string> out = warnings_;
     out.insert(out.end(), notes_.begin(), notes_.end());
@@ -229,6 +237,7 @@ std::vector<std::string> Engine::warnings() const {
             fmt::format("The steering program is not in use ({}); disco and STUN are received by raw sockets: "
                         "everything works, but each UDP datagram to this host costs more.",
                         steering_trouble_));
+    for (std::string& warning : guard_.warnings()) out.push_back(std::move(warning));
     return out;
 }
 
@@ -283,6 +292,7 @@ Task<Result<void>> Engine::down(std::optional<std::vector<IpPrefix>> closed_but_
     filter_.reset();
     steer_again_.reset();
     note(PacketFilter::remove(options_.device, options_.schema));
+    note(guard_.remove());
     committed_filter_ = 0;
     if (!backstop_) {
         auto made = Backstop::create(options_.device, PacketFilter::passed_mark());
@@ -309,10 +319,11 @@ Result<void> Engine::check() {
         return Error::make("the steering program was detached from an interface");
     if (filter_ && !filter_->is_attached())
         return Error::make("the packet programs were detached from {}", options_.device);
-    return {};
+    return guard_.check();
 }
 
 Result<void> Engine::use_endpoints(const std::vector<UseEndpoint>& endpoints) {
+    for (const UseEndpoint& use : endpoints) guard_.heard(reactor_.now(), use.endpoint);
     if (!device_) return {};
     WireGuardChanges changes;
     for (const UseEndpoint& use : endpoints) {
@@ -333,7 +344,10 @@ Result<std::string> Engine::explain_json(const PacketQuestion& question, const s
 }
 
 std::string Engine::drops_json() {
-    return filter_ ? filter_->counters_json() : R"({"Reasons":[]})";
+    std::string out = filter_ ? filter_->counters_json() : R"({"Reasons":[]})";
+    if (std::string guarded = guard_.counters_json(); !guarded.empty())
+        out.insert(out.size() - 1, ",\"Guard\":" + guarded);
+    return out;
 }
 
 } // namespace tailrace
