@@ -107,7 +107,7 @@ Task<Result<void>> Engine::reconcile(EngineConfig config) {
         auto committed = co_await filter_->commit(config.filter);
         if (!committed) co_return committed.error().with("put the packet filter in force");
         warnings_ = *committed;
-        committed_filter_ = config.filter_version;
+        committed_filter_ = filter_->is_whole() ? config.filter_version : 0;
     }
     auto forwarding = apply_forwarding(config.wanted); // before there is a peer whose packets are forwarded
     state = device_->read();
