@@ -1,6 +1,7 @@
 /* bpf/guard.bpf.c - keeps from WireGuard's port what cannot be meant for it, and floods of handshakes. XDP, in the driver
  * of underlay interfaces. What is not a datagram to an address of this host and to that port is not looked at: a packet
- * that would be forwarded, and ports that were moved (move.bpf.c) pass.
+ * that would be forwarded, and ports that were moved (move.bpf.c) pass. (But for packets to us with so many extension
+ * headers that we would not find the datagram.)
  *
  * A forged initiation with a right mac1 (who has our public key can make one) costs WireGuard a key agreement before it
  * finds that it knows no such peer, and all handshake messages wait in one queue. So those from endpoints that peers
@@ -83,7 +84,8 @@ struct read {
     bool too_many_headers;
 };
 
-/* The kernel's clang reads no more than two bytes at once here, which every architecture allows. */
+/* Where the architecture is strict about alignment (user-mode Linux says it is), the verifier lets nothing larger
+ * through. */
 UNDERLAY_INLINE __be16 read16(const __u8 *from)
 {
     return *(const __be16 *)from;
@@ -247,15 +249,18 @@ UNDERLAY_INLINE __u32 type_by_length(__u32 bytes)
                                          : 0;
 }
 
+UNDERLAY_INLINE __u32 judge_first_fragment(const struct tr_guard_config *config, const struct read *read, __u32 bytes)
+{
+    __u32 type = type_by_length(bytes);
+
+    return type ? judge_handshake(config, read, type) : TR_GUARD_FRAGMENT;
+}
+
 UNDERLAY_INLINE __u32 judge(const struct tr_guard_config *config, const struct read *read, const __u8 *payload,
                             __u32 bytes)
 {
     __u32 type;
 
-    if (read->first_fragment) {
-        type = type_by_length(bytes);
-        return type ? judge_handshake(config, read, type) : TR_GUARD_FRAGMENT;
-    }
     if (is_disco(payload, bytes))
         return TR_GUARD_DISCO;
     if (is_stun(payload, bytes))
@@ -287,7 +292,7 @@ int tr_guard(struct xdp_md *ctx)
     struct read read = {.start = (const __u8 *)(long)ctx->data, .end = (const __u8 *)(long)ctx->data_end};
     const struct tr_guard_config *config;
     const __u8 *udp, *payload;
-    __u32 zero = 0, bytes, verdict;
+    __u32 zero = 0, bytes;
 
     if (!find_udp(ctx, &read))
         return XDP_PASS;
@@ -304,15 +309,14 @@ int tr_guard(struct xdp_md *ctx)
     if (!bpf_map_lookup_elem(&tr_guard_local, &read.to))
         return XDP_PASS;
     read.from.port = read16(udp);
+    if (read.first_fragment)
+        return count(&read, judge_first_fragment(config, &read, bytes));
+    if (bytes < KIND_BYTES)
+        return count(&read, TR_GUARD_FOREIGN);
     payload = udp + UDP_HEADER_BYTES;
-    if (!read.first_fragment && bytes < KIND_BYTES)
-        verdict = TR_GUARD_FOREIGN;
-    else if (!read.first_fragment && payload + KIND_BYTES > read.end)
-        return XDP_PASS; /* not in one piece */
-    else
-        verdict = judge(config, &read, payload, bytes);
-
-    return count(&read, verdict);
+    if (payload + KIND_BYTES > read.end) /* not in one piece */
+        return XDP_PASS;
+    return count(&read, judge(config, &read, payload, bytes));
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
