@@ -263,6 +263,7 @@ void Backend::refresh_endpoints() {
         if (auto steered = engine_.steer(paths_->disco()); !steered)
             log::warn("steering failed", {{"error", steered.error()}});
     }
+    if (engine_up_) engine_.keep_guard();
     update_report();
     wake_engine();
 }
@@ -395,6 +396,7 @@ void Backend::ensure_paths() {
         found->second->answered.notify();
     };
     callbacks.path_works = [this](const NodeKey& peer) { shake_hands(peer); };
+    callbacks.heard = [this](const Endpoint& from) { engine_.guard().heard(reactor_.now(), from); };
     callbacks.changed = [this] {
         if (paths_) update_report(); // else it is being made
     };
@@ -693,6 +695,12 @@ void Backend::take_device_state(WireGuardState state) {
     path_traffic_.take(state, [this](const Endpoint& endpoint) { return paths_ && paths_->is_relayed(endpoint); });
     wireguard_ = std::move(state);
     device_read_ = now;
+    if (engine_.guard().is_wanted()) {
+        std::vector<Endpoint> in_force;
+        for (const WireGuardPeerState& peer : wireguard_.peers)
+            if (peer.endpoint) in_force.push_back(*peer.endpoint);
+        engine_.guard().set_endpoints(now, std::move(in_force));
+    }
     auto is_gone = [&](const NodeKey& key) { return netmap_.find(key) == nullptr; };
     std::erase_if(announced_, [&](const auto& entry) { return is_gone(entry.first); });
     std::erase_if(last_write_, [&](const auto& entry) { return is_gone(entry.first); });

@@ -115,6 +115,17 @@ void write_filter(PrometheusText& out, PacketFilter& filter) {
     }
 }
 
+void write_guard(PrometheusText& out, const Guard& guard) {
+    out.single("tailrace_guard_interfaces", Type::Gauge, "Interfaces that the guard is on.",
+               std::uint64_t{guard.interfaces()});
+    auto counts = guard.counts();
+    if (!counts) return;
+    out.family("tailrace_guard_packets_total", Type::Counter,
+               "Datagrams to WireGuard's port, by what the guard said of them.");
+    for (const GuardCount& count : *counts)
+        out.sample(count.counter.packets, {{"verdict", count.passes ? "pass" : "drop"}, {"reason", count.name}});
+}
+
 } // namespace
 
 void Backend::write_path_metrics(PrometheusText& out) {
@@ -184,6 +195,7 @@ std::string Backend::metrics_text() {
     out.single("tailrace_packet_watchers", Type::Gauge, "Clients that watch flows or drops now.",
                flow_watch_.watchers());
     if (PacketFilter* filter = engine_.filter()) write_filter(out, *filter);
+    if (const Guard* guard = engine_.guard().guard()) write_guard(out, *guard);
     return out.take();
 }
 

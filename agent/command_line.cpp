@@ -43,6 +43,16 @@ void declare(CLI::App& app, CommandLine& line) {
     app.add_flag_callback(
         "--no-fast-path", [&daemon] { daemon.fast_path = false; },
         "forwarded flows always take the host's whole way, none is kept in a flow table of nftables");
+    app.add_flag_callback(
+        "--guard", [&daemon] { daemon.guard = true; },
+        "drop what cannot be WireGuard, and floods of handshakes, in the network drivers (XDP)");
+    app.add_option("--guard-rate", daemon.guard_rate,
+                   "with --guard: handshakes a second from unknown sources, all together")
+        ->check(CLI::Range(1, 1'000'000))
+        ->capture_default_str();
+    app.add_option("--guard-burst", daemon.guard_burst, "with --guard: as many of them may come at once")
+        ->check(CLI::Range(1, 1'000'000))
+        ->capture_default_str();
     parsed(app, "--metrics-listen", daemon.metrics_listen, parse_metrics_address,
            "serve metrics for Prometheus by HTTP at this ADDRESS:PORT, path /metrics; off when not given");
     app.add_option("--wireguard", daemon.wireguard, "auto, kernel, or uapi (a userspace implementation)")

@@ -137,6 +137,7 @@ int main(int argc, char** argv) {
     options.engine.wireguard = *choice;
     if (daemon.steering == "socket") options.engine.steering = SteeringChoice::Socket;
     options.engine.fast_path = daemon.fast_path;
+    if (daemon.guard) options.engine.guard = GuardBudget{daemon.guard_rate, daemon.guard_burst};
 
     if (auto allowed = check_privileges(); !allowed) return fail(allowed.error());
     if (line.cleanup) return clean_up(daemon, options.engine);

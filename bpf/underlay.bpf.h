@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
+#include "kinds.bpf.h"
 #include "shared/steer_map.h"
 
 struct {
@@ -30,8 +31,6 @@ struct {
     __type(key, struct tr_move_key);
     __type(value, struct tr_move);
 } tr_moves SEC(".maps");
-
-#define UNDERLAY_INLINE static __attribute__((always_inline)) inline
 
 #define UDP_HEADER_BYTES 8
 #define UDP_SRC_PORT 0

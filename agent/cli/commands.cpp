@@ -162,8 +162,11 @@ Task<int> debug_drops(LocalClient& client, bool json_wanted) {
     auto value = json::parse_value(*body);
     if (!value || !value->is_object()) co_return fail("debug-drops: the agent's answer is not an object");
     const auto& object = value->get_object();
-    fmt::print("{:<20} {:>14} {:>16}\n", "REASON", "PACKETS", "BYTES");
-    if (const auto* reasons = object.if_contains("Reasons"); reasons != nullptr && reasons->is_array())
+    for (const char* part : {"Reasons", "Guard"}) { // the second where there is one
+        const auto* reasons = object.if_contains(part);
+        if (reasons == nullptr || !reasons->is_array()) continue;
+        if (part == std::string_view{"Guard"}) fmt::print("\nWireGuard's port, outside the tunnel:\n");
+        fmt::print("{:<20} {:>14} {:>16}\n", "REASON", "PACKETS", "BYTES");
         for (const auto& entry : reasons->get_array()) {
             const auto& reason = entry.as_object();
             auto packets = reason.at("Packets").to_number<std::uint64_t>();
@@ -173,6 +176,7 @@ Task<int> debug_drops(LocalClient& client, bool json_wanted) {
                                    reason.at("Reason").as_string().c_str()),
                        packets, reason.at("Bytes").to_number<std::uint64_t>());
         }
+    }
     co_return 0;
 }
 

@@ -49,6 +49,7 @@ yaml::Handler pref_handler(const cli::PrefFlag& flag, AgentConfig& config) {
 
 yaml::Handlers handlers(AgentConfig& config) {
     DaemonOptions& daemon = config.daemon;
+    auto number = [](const std::string& text) { return yaml::parse_between<std::uint32_t>(text, 1, 1'000'000); };
     auto port = [](const std::string& text) { return yaml::parse_between<std::uint16_t>(text, 0, 65535); };
     yaml::Handlers all = {
         {"state-dir", text_into(daemon.state_dir)},
@@ -59,6 +60,9 @@ yaml::Handlers handlers(AgentConfig& config) {
         {"steering", parsed_into(daemon.steering, one_of({"auto", "socket"}))},
         {"port-mapping", parsed_into(daemon.port_mapping, yaml::parse_bool)},
         {"fast-path", parsed_into(daemon.fast_path, yaml::parse_bool)},
+        {"guard", parsed_into(daemon.guard, yaml::parse_bool)},
+        {"guard-rate", parsed_into(daemon.guard_rate, number)},
+        {"guard-burst", parsed_into(daemon.guard_burst, number)},
         {"metrics-listen", parsed_into(daemon.metrics_listen, parse_metrics_address)},
         {"on-stop", parsed_into(daemon.on_stop, parse_on_stop)},
         {"log", yaml::log_into(daemon.log_level, daemon.log_format)},
@@ -142,6 +146,9 @@ std::vector<std::string> changed_options(const DaemonOptions& before, const Daem
     note("steering", before.steering == after.steering);
     note("port-mapping", before.port_mapping == after.port_mapping);
     note("fast-path", before.fast_path == after.fast_path);
+    note("guard", before.guard == after.guard);
+    note("guard-rate", before.guard_rate == after.guard_rate);
+    note("guard-burst", before.guard_burst == after.guard_burst);
     note("metrics-listen", before.metrics_listen == after.metrics_listen);
     note("log.format", before.log_format == after.log_format);
     return names;

@@ -33,6 +33,9 @@ struct DaemonOptions {
     std::string steering = "auto";  ///< auto, socket
     bool port_mapping = true;
     bool fast_path = true;                  ///< for forwarded flows
+    bool guard = false;                     ///< against floods of handshakes, where drivers have XDP
+    std::uint32_t guard_rate = 100;         ///< handshakes a second from unknown sources that it lets in
+    std::uint32_t guard_burst = 500;        ///< and at once
     std::optional<Endpoint> metrics_listen; ///< none: metrics are not served
     OnStop on_stop = OnStop::Keep;
     log::Level log_level = log::Level::Info;

@@ -52,6 +52,7 @@ public:
     static Result<void> remove(const std::string& device, const DataplaneOptions& options = {});
 
     Result<CommitReport> commit(const PolicyTables& tables);
+    Result<void> withdraw() { return writer_.withdraw(); }
     Result<void> wait_for_readers() { return writer_.wait_for_readers(); }
     TableLimits limits() const { return writer_.limits(); }
 

@@ -1,5 +1,6 @@
 #include "agent/dataplane/steering.hpp"
 
+#include "agent/dataplane/local_addresses.hpp"
 #include "agent/dataplane/other_schemas.hpp"
 #include "agent/dataplane/programs.hpp"
 #include "base/text.hpp"
@@ -15,7 +16,6 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
-#include <set>
 
 namespace tailrace {
 namespace {
@@ -56,13 +56,6 @@ Result<Fd> keep_or_replace(const PinDirectory& pins, const char* name, int loade
     Fd kept = duplicate(loaded);
     if (auto pinned = pins.pin(kept.get(), name); !pinned) return pinned.error();
     return kept;
-}
-
-tr_local_key key_of(const IpAddress& address) {
-    tr_local_key key{};
-    key.family = address.is_v4() ? 4 : 6;
-    std::memcpy(key.addr.bytes, address.bytes().data(), address.bytes().size());
-    return key;
 }
 
 tr_move_key key_of(const Endpoint& remote) {
@@ -188,23 +181,7 @@ Result<void> Steering::set_ports(const SteeringPorts& ports) {
 }
 
 Result<void> Steering::set_local_addresses(const std::vector<IpAddress>& addresses) {
-    auto before = [](const tr_local_key& a, const tr_local_key& b) { return std::memcmp(&a, &b, sizeof a) < 0; };
-    std::set<tr_local_key, decltype(before)> wanted(before), present(before);
-    for (const IpAddress& address : addresses)
-        if (address.valid()) wanted.insert(key_of(address));
-    tr_local_key key{}, next{};
-    for (bool first = true; ::bpf_map_get_next_key(local_.get(), first ? nullptr : &key, &next) == 0; first = false) {
-        present.insert(next);
-        key = next;
-    }
-    std::uint32_t one = 1;
-    for (const tr_local_key& old : present)
-        if (!wanted.count(old) && ::bpf_map_delete_elem(local_.get(), &old) != 0 && errno != ENOENT)
-            return Error::from_errno(errno, "forget a local address");
-    for (const tr_local_key& fresh : wanted)
-        if (!present.count(fresh) && ::bpf_map_update_elem(local_.get(), &fresh, &one, BPF_ANY) != 0)
-            return Error::from_errno(errno, "tell the steering program a local address");
-    return {};
+    return write_local_addresses(local_.get(), addresses);
 }
 
 Result<void> Steering::set_interfaces(const std::vector<std::string>& names) {

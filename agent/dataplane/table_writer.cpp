@@ -131,6 +131,14 @@ Result<void> TableWriter::write_live(std::uint32_t table, bool watched) {
     return {};
 }
 
+Result<void> TableWriter::withdraw() {
+    if (live_ == TR_TABLE_NONE) return {};
+    if (auto written = write_live(TR_TABLE_NONE, watched_); !written) return written.error();
+    live_ = TR_TABLE_NONE;
+    readers_may_linger_ = true;
+    return {};
+}
+
 Result<void> TableWriter::set_watched(bool watched) {
     if (watched == watched_) return {};
     if (auto written = write_live(live_, watched); !written) return written.error();

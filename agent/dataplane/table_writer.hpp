@@ -37,6 +37,9 @@ public:
     /// what does not fit (code() is ENOSPC).
     Result<CommitReport> commit(const PolicyTables& tables);
 
+    /// No policy is in force, until the next commit: nothing passes. What is left when none can be written.
+    Result<void> withdraw();
+
     /// Returns when no packet can still be reading the retired table: up to some ten milliseconds. May be called on a
     /// worker between two commits.
     Result<void> wait_for_readers();

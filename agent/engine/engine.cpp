@@ -19,7 +19,8 @@ void keep_marks_in_source_checks() {
 
 } // namespace
 
-Engine::Engine(Reactor& reactor, EngineOptions options) : reactor_(reactor), options_(std::move(options)) {}
+Engine::Engine(Reactor& reactor, EngineOptions options)
+    : reactor_(reactor), options_(std::move(options)), guard_(options_.device, options_.schema, options_.guard) {}
 Engine::~Engine() = default;
 
 Result<void> Engine::ensure_device() {
@@ -106,7 +107,7 @@ Task<Result<void>> Engine::reconcile(EngineConfig config) {
         auto committed = co_await filter_->commit(config.filter);
         if (!committed) co_return committed.error().with("put the packet filter in force");
         warnings_ = *committed;
-        committed_filter_ = config.filter_version;
+        committed_filter_ = filter_->is_whole() ? config.filter_version : 0;
     }
     auto translated = filter_->translate(config.wanted.via);
     auto forwarding = apply_forwarding(config.wanted); // before there is a peer whose packets are forwarded
@@ -125,6 +126,7 @@ Task<Result<void>> Engine::reconcile(EngineConfig config) {
     if (!routed) co_return routed.error();
     if (disco_ != nullptr)
         if (auto steered = steer(*disco_); !steered) co_return steered.error();
+    keep_guard();
     if (!translated) co_return translated.error();
     co_return forwarding; // without either packets are not forwarded, all else works
 }
@@ -222,6 +224,12 @@ Result<void> Engine::steer(DiscoLoop& disco) {
     return {};
 }
 
+void Engine::keep_guard() {
+    auto all = links();
+    if (!all) return log::warn("the guard was not looked after", {{"error", all.error()}});
+    guard_.keep(reactor_.now(), options_.port, *all);
+}
+
 std::vector<std::string> Engine::warnings() const {
     std::vector<std::string> out = warnings_;
     out.insert(out.end(), notes_.begin(), notes_.end());
@@ -231,6 +239,7 @@ std::vector<std::string> Engine::warnings() const {
             fmt::format("The steering program is not in use ({}); disco and STUN are received by raw sockets: "
                         "everything works, but each UDP datagram to this host costs more.",
                         steering_trouble_));
+    for (std::string& warning : guard_.warnings()) out.push_back(std::move(warning));
     return out;
 }
 
@@ -285,6 +294,7 @@ Task<Result<void>> Engine::down(std::optional<std::vector<IpPrefix>> closed_but_
     filter_.reset();
     steer_again_.reset();
     note(PacketFilter::remove(options_.device, options_.schema));
+    note(guard_.remove());
     committed_filter_ = 0;
     if (!backstop_) {
         auto made = Backstop::create(options_.device, PacketFilter::passed_mark());
@@ -311,10 +321,11 @@ Result<void> Engine::check() {
         return Error::make("the steering program was detached from an interface");
     if (filter_ && !filter_->is_attached())
         return Error::make("the packet programs were detached from {}", options_.device);
-    return {};
+    return guard_.check();
 }
 
 Result<void> Engine::use_endpoints(const std::vector<UseEndpoint>& endpoints) {
+    for (const UseEndpoint& use : endpoints) guard_.heard(reactor_.now(), use.endpoint);
     if (!device_) return {};
     WireGuardChanges changes;
     for (const UseEndpoint& use : endpoints) {
@@ -335,7 +346,10 @@ Result<std::string> Engine::explain_json(const PacketQuestion& question, const s
 }
 
 std::string Engine::drops_json() {
-    return filter_ ? filter_->counters_json() : R"({"Reasons":[]})";
+    std::string out = filter_ ? filter_->counters_json() : R"({"Reasons":[]})";
+    if (std::string guarded = guard_.counters_json(); !guarded.empty())
+        out.insert(out.size() - 1, ",\"Guard\":" + guarded);
+    return out;
 }
 
 } // namespace tailrace

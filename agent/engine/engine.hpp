@@ -1,6 +1,7 @@
 // agent/engine/engine.hpp - makes the machine as it shall be, again and again.
 #pragma once
 #include "agent/dataplane/question.hpp"
+#include "agent/engine/guard_keeper.hpp"
 #include "agent/engine/wanted.hpp"
 #include "agent/path/disco_loop.hpp"
 #include "base/io/reactor.hpp"
@@ -34,6 +35,7 @@ struct EngineOptions {
     WireGuardChoice wireguard = WireGuardChoice::Auto;
     SteeringChoice steering = SteeringChoice::Auto;
     bool fast_path = true;               ///< for forwarded flows, where the kernel has one
+    std::optional<GuardBudget> guard;    ///< none: no guard on underlay interfaces
     unsigned schema = TR_SCHEMA_VERSION; ///< of the packet programs; another one only in tests of upgrades
 };
 
@@ -87,6 +89,9 @@ public:
     /// Sees to it that disco and STUN reach the agent: where the steering program finds the agent's sockets, and on
     /// which interfaces it sits; or without it. An error: neither is possible.
     Result<void> steer(DiscoLoop& disco);
+    /// Sees to it that the guard is where it shall be.
+    void keep_guard();
+    GuardKeeper& guard() { return guard_; }
     /// Steering::set_moves() and moves().
     Result<void> move_ports(const std::vector<PortMove>& moves);
     std::vector<PortMove> moved_ports() const;
@@ -108,6 +113,7 @@ private:
     std::optional<FastPath> fast_path_;
     std::vector<std::string> forwarding_warnings_, notes_; ///< for health
     std::unique_ptr<PacketFilter> filter_;
+    GuardKeeper guard_;
     int index_ = 0;
     std::uint64_t committed_filter_ = 0;
     std::vector<std::string> warnings_;

@@ -75,20 +75,29 @@ Task<Result<std::vector<std::string>>> PacketFilter::commit(FilterInput input) {
         log::error("the packet filter is too small for the policy: some rules are not in force",
                    {{"left_out", tables.left_out.size()}, {"rules", input.rules.size()}});
     auto waited = co_await reactor_.worker([this] { return dataplane_.wait_for_readers(); });
-    if (!waited) co_return waited.error();
-    auto report = dataplane_.commit(tables);
-    if (!report && !tables.nets.empty()) {
-        // Memory for prefixes is taken entry by entry and may run out. The old policy must not stand for that: what it
-        // allows may have been revoked.
-        log::error("the policy could not be written: it goes in force without any rule", {{"error", report.error()}});
+    Result<CommitReport> report = waited ? dataplane_.commit(tables) : waited.error();
+    if (report) write_trouble_.clear();
+    if (!report) {
+        // Memory for prefixes is taken entry by entry and may run out; maps may be spoilt. The old policy must not
+        // stand for that: what it allows may have been revoked.
+        std::string why = report.error().message();
+        if (why != write_trouble_) // it is tried again and again
+            log::error("the policy could not be written: it goes in force without any rule", {{"error", why}});
+        write_trouble_ = why;
         input.rules.clear();
         input.local_nets.clear();
-        std::string why = report.error().message();
         tables = compile_tables(input, numbers_, dataplane_.limits());
         tables.warnings.push_back("no rule is in force, the policy could not be written: " + why);
         report = dataplane_.commit(tables);
     }
-    if (!report) co_return report.error();
+    if (!report) {
+        rules_.clear();
+        in_force_ = {};
+        if (auto withdrawn = dataplane_.withdraw(); !withdrawn)
+            co_return report.error().with("the old policy stays in force ({}), no other one could be written",
+                                          withdrawn.error().message());
+        co_return report.error().with("nothing from the tailnet passes, for no policy could be written");
+    }
     log::info("packet filter in force",
               {{"serial", report->serial},
                {"rules", input.rules.size()},

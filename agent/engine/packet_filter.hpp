@@ -28,7 +28,11 @@ public:
     bool is_attached() const { return dataplane_.is_attached() && (!translator_ || translator_->is_attached()); }
     Result<void> keep_attached();
     /// In force when it returns, and programs of an older schema are replaced. Gives sentences for the health report.
+    /// When it cannot be written, what the old policy allowed does not pass all the same: the new one is in force
+    /// without its rules, and where even that fails (an error) none is.
     Task<Result<std::vector<std::string>>> commit(FilterInput input);
+    /// Was the last policy written? Else there is one without rules in force, or none, and it should be tried again.
+    bool is_whole() const { return write_trouble_.empty(); }
     /// Datagrams for the agent on WireGuard's port go to its sockets, whichever interface they come by.
     Result<void> steer(const SteeringPorts& ports, const std::vector<Link>& links);
     /// See Steering; nothing is moved before steer().
@@ -68,6 +72,7 @@ private:
     std::optional<ViaTable> translated_; ///< what is in force; none: not known
     TableNumbers numbers_;
     InForce in_force_;
+    std::string write_trouble_;                  ///< why the last policy is not in force as it is
     std::map<std::uint32_t, std::size_t> rules_; ///< rule number -> index in the filter
 };
 

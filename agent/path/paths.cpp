@@ -62,7 +62,10 @@ Result<std::unique_ptr<Paths>> Paths::create(Reactor& reactor, DiscoPrivateKey k
         if (self->check_ && self->check_->on_answer(self->reactor_.now(), response)) self->measured_event_.notify();
     };
     disco.punch = [self](const NodeKey& from, const DiscoPunch& message) { self->punch_->on_message(from, message); };
-    disco.heard = [self](const NodeKey& peer, const Endpoint& from) { self->punch_->on_heard(peer, from); };
+    disco.heard = [self](const NodeKey& peer, const Endpoint& from) {
+        self->callbacks_.heard(from);
+        self->punch_->on_heard(peer, from);
+    };
     auto loop = DiscoLoop::create(reactor, std::move(key), self->options_.wireguard_port, self->options_.mark,
                                   std::move(disco));
     if (!loop) return loop.error();

@@ -38,6 +38,8 @@ public:
         std::function<void(const std::vector<UseEndpoint>&)> use_endpoints;
         std::function<void(const PingAnswered&)> ping_answered;
         std::function<void(const NodeKey&)> path_works;
+        /// Something authentic of a peer came from there.
+        std::function<void(const Endpoint& from)> heard;
         /// own_endpoints(), report() or the home relay changed: control wants to know.
         std::function<void()> changed;
         PunchLoop::MovePorts move_ports;

@@ -1,18 +1,22 @@
 // The filter on a real device: what it lets through arrives at a socket, and it works on while nobody looks after it.
 #include "agent/dataplane/bpffs.hpp"
 #include "agent/dataplane/dataplane.hpp"
+#include "tests/bpf/flip.skel.h"
 #include "tests/bpf/tun_room.hpp"
 
 #include <bpf/bpf.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <thread>
 
@@ -234,6 +238,107 @@ private:
     std::vector<std::thread> threads_;
 };
 
+/// Packets that pass, from one thread more, as fast as the program itself, so that it is judging most of the time: what
+/// two looks at the live word would see lies some nanoseconds apart. None that don't: one wrong verdict would hide
+/// another.
+class Drill {
+public:
+    Drill(Fd program, std::vector<Bytes> packets) : program_(std::move(program)) {
+        thread_ = std::thread{[this, packets] {
+            while (!stop_)
+                for (const Bytes& packet : packets) judged_ += judge(packet);
+        }};
+    }
+    ~Drill() { stop(); }
+    void stop() {
+        stop_ = true;
+        if (thread_.joinable()) thread_.join();
+    }
+    std::uint64_t judged() const { return judged_; }
+    pthread_t thread() { return thread_.native_handle(); }
+    int failed() const { return failed_; }
+
+private:
+    /// How many times. The kernel takes the first bytes for an Ethernet header, the program for what they are.
+    std::uint64_t judge(const Bytes& packet) {
+        constexpr int kTimes = 20;
+        bpf_test_run_opts options{};
+        options.sz = sizeof options;
+        options.data_in = packet.data();
+        options.data_size_in = static_cast<std::uint32_t>(packet.size());
+        options.repeat = kTimes;
+        if (int failed = ::bpf_prog_test_run_opts(program_.get(), &options)) {
+            failed_ = failed;
+            return 0;
+        }
+        return kTimes;
+    }
+
+    Fd program_;
+    std::atomic<bool> stop_{false};
+    std::atomic<std::uint64_t> judged_{0};
+    std::atomic<int> failed_{0};
+    std::thread thread_;
+};
+
+/// As long as it lives, this thread and another have a processor each to themselves, as far as the kernel lets us: on a
+/// busy machine two threads seldom run at the same moment otherwise. To be kept short.
+class AtTheSameTime {
+public:
+    explicit AtTheSameTime(pthread_t other) : threads_{::pthread_self(), other} {
+        ::sched_getaffinity(0, sizeof all_, &all_);
+        int cpu = -1;
+        for (pthread_t thread : threads_) {
+            do ++cpu;
+            while (cpu < CPU_SETSIZE && !CPU_ISSET(cpu, &all_));
+            if (cpu == CPU_SETSIZE) return; // there is one only
+            cpu_set_t one;
+            CPU_ZERO(&one);
+            CPU_SET(cpu, &one);
+            ::pthread_setaffinity_np(thread, sizeof one, &one);
+            sched_param first{1};
+            ::pthread_setschedparam(thread, SCHED_FIFO, &first);
+        }
+    }
+    ~AtTheSameTime() {
+        for (pthread_t thread : threads_) {
+            sched_param usual{0};
+            ::pthread_setschedparam(thread, SCHED_OTHER, &usual);
+            ::pthread_setaffinity_np(thread, sizeof all_, &all_);
+        }
+    }
+    AtTheSameTime(const AtTheSameTime&) = delete;
+    AtTheSameTime& operator=(const AtTheSameTime&) = delete;
+
+private:
+    pthread_t threads_[2];
+    cpu_set_t all_{};
+};
+
+/// Switches to the other policy and back, faster than packets are judged.
+class Flipper {
+public:
+    explicit Flipper(Fd live) : object_(tr_flip_object__open(), &tr_flip_object__destroy) {
+        if (!object_ || ::bpf_map__reuse_fd(object_->maps.tr_live, live.get()) != 0) return;
+        loaded_ = tr_flip_object__load(object_.get()) == 0;
+    }
+    /// How many times; 0 when it cannot.
+    std::uint64_t flip() {
+        Bytes packet(64);
+        bpf_test_run_opts options{};
+        options.sz = sizeof options;
+        options.data_in = packet.data();
+        options.data_size_in = static_cast<std::uint32_t>(packet.size());
+        options.repeat = 1;
+        if (!loaded_ || ::bpf_prog_test_run_opts(::bpf_program__fd(object_->progs.tr_flip), &options) != 0) return 0;
+        return options.retval;
+    }
+
+private:
+    std::unique_ptr<tr_flip_object, void (*)(tr_flip_object*)> object_;
+    bool loaded_ = false;
+};
+
 TEST_P(Attach, NoVerdictIsMadeOfTwoPolicies) {
     const PolicyTables plain = numbered(Swapped::Nothing);
     const PolicyTables others[] = {numbered(Swapped::Classes), numbered(Swapped::RuleSets),
@@ -241,22 +346,32 @@ TEST_P(Attach, NoVerdictIsMadeOfTwoPolicies) {
     ASSERT_TRUE(plane_->commit(plain));
     auto pins = PinDirectory::open(options_.bpffs, kDevice, TR_SCHEMA_VERSION);
     ASSERT_TRUE(pins);
-    Fd live = pins->get("tr_live");
-    ASSERT_TRUE(live);
+    Flipper flipper{pins->get("tr_live")};
 
-    Traffic traffic{{Packet{kA, kR}.udp(53).bytes(), Packet{kB, kR}.udp(54).bytes()},
-                    {Packet{kA, kR}.udp(54).bytes(), Packet{kB, kR}.udp(53).bytes()},
-                    [this](const Bytes& packet) { arrive(packet); }};
+    const std::vector<Bytes> allowed = {Packet{kA, kR}.udp(53).bytes(), Packet{kB, kR}.udp(54).bytes()};
+    const std::vector<Bytes> forbidden = {Packet{kA, kR}.udp(54).bytes(), Packet{kB, kR}.udp(53).bytes()};
+    Traffic traffic{allowed, forbidden, [this](const Bytes& packet) { arrive(packet); }};
+    Drill drill{pins->get("policy"), allowed};
     bool long_run = GetParam() == AttachMethod::Tcx; // the hook makes no difference here: one of them is enough
-    const std::uint32_t zero = 0, flips = long_run ? 3400 : 300, refills = long_run ? 340 : 20;
+    const std::uint32_t flips = long_run ? 3'000'000 : 1'000'000, refills = long_run ? 340 : 20;
+    std::uint64_t flipped = 0, flipped_meanwhile = 0;
     for (const PolicyTables& other : others) {
         ASSERT_TRUE(plane_->commit(other));
-        std::uint32_t here = 0;
-        ASSERT_EQ(::bpf_map_lookup_elem(live.get(), &zero, &here), 0);
-        for (std::uint32_t i = 0; i < flips; ++i) { // the last one brings back what the writer believes in
-            std::uint32_t table = i % 2 ? here : TR_TABLE_A + TR_TABLE_B - here;
-            ASSERT_EQ(::bpf_map_update_elem(live.get(), &zero, &table, BPF_ANY), 0);
+        // Only those count meanwhile packets were judged: on a busy machine this thread may be alone for long. With one
+        // processor it is a matter of chance.
+        auto patience = std::chrono::steady_clock::now() + std::chrono::seconds{2};
+        std::uint64_t judged = 0, done = 0, meanwhile = 0;
+        std::optional<AtTheSameTime> together{drill.thread()};
+        while (done < flips || (meanwhile < flips && std::chrono::steady_clock::now() < patience)) {
+            std::uint64_t count = flipper.flip();
+            ASSERT_GT(count, 0u);
+            done += count;
+            std::uint64_t by_now = drill.judged();
+            if (std::exchange(judged, by_now) != by_now) meanwhile += count;
         }
+        together.reset();
+        flipped += done;
+        flipped_meanwhile += meanwhile;
         for (std::uint32_t i = 0; i < refills; ++i) { // but for the first never what the idle table holds
             auto refilled = plane_->commit(i / 2 % 2 ? other : plain);
             ASSERT_TRUE(refilled) << refilled.error().message();
@@ -264,10 +379,16 @@ TEST_P(Attach, NoVerdictIsMadeOfTwoPolicies) {
         ASSERT_TRUE(plane_->commit(plain));
     }
     traffic.stop();
-    EXPECT_EQ(count_of(*plane_, "rule"), traffic.allowed());
+    drill.stop();
+    EXPECT_EQ(drill.failed(), 0);
+    EXPECT_EQ(count_of(*plane_, "rule"), traffic.allowed() + drill.judged());
     EXPECT_EQ(count_of(*plane_, "no-rule"), traffic.forbidden());
     EXPECT_GT(traffic.allowed(), 10000u);
+    EXPECT_GT(drill.judged(), 10000u);
     RecordProperty("packets", std::to_string(traffic.allowed() + traffic.forbidden()));
+    RecordProperty("judged", std::to_string(drill.judged()));
+    RecordProperty("flips", std::to_string(flipped));
+    RecordProperty("flips_meanwhile", std::to_string(flipped_meanwhile));
 }
 
 INSTANTIATE_TEST_SUITE_P(Methods, Attach, ::testing::Values(AttachMethod::Tcx, AttachMethod::Clsact),

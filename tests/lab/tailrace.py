@@ -1,8 +1,9 @@
 """Our own programs on the hosts of a lab."""
 import json
 import pathlib
+import re
 
-from .lab import BUILD, Host
+from .lab import BUILD, PROJECT, Host
 from .program import CommandFailed
 from .stock import BASE_DOMAIN, derp_map
 from .wait import wait_for
@@ -114,6 +115,13 @@ for hook in (46, 47):
 """
 
 
+def pins_of(host: Host, what: str = "tailrace0") -> str:
+    """Where an agent of a host keeps what shall outlive it: of a device, or of a part beside it ("tailrace0-steer")."""
+    version = re.search(r"define TR_SCHEMA_VERSION (\d+)", (PROJECT / "bpf/shared/base.h").read_text())[1]
+    namespace = host.run("stat -Lc %i /proc/self/ns/net").stdout.strip()
+    return f"/sys/fs/bpf/tailrace/v{version}/{what}@{namespace}"
+
+
 class Agent:
     """tailraced and tailrace on a host."""
 
@@ -129,11 +137,13 @@ class Agent:
         self.start(wait)
 
     def start(self, wait: bool = True) -> None:
-        self.program = self.host.start("tailraced", [
-            TAILRACED, "--state-dir", self.state, "--socket", AGENT_SOCKET, "--device", self.device, "--port", self.port,
-            "--wireguard", self.wireguard, *self.more], env=self.environment)
+        self.program = self.host.start("tailraced", self.program_words(), env=self.environment)
         if wait:
             self.wait_until_up()
+
+    def program_words(self) -> list:
+        return [TAILRACED, "--state-dir", self.state, "--socket", AGENT_SOCKET, "--device", self.device, "--port", self.port,
+                "--wireguard", self.wireguard, *self.more]
 
     def wait_until_up(self) -> None:
         def answers():

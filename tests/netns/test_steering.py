@@ -1,16 +1,15 @@
 """How path discovery hears on WireGuard's port, which is the kernel's. Picture: lab/scenarios/paths.py"""
 import os
-import re
 
 import pytest
 
-from lab.lab import PROJECT
 from lab.scenarios.paths import Net
 from lab.stock import StockClient
-from lab.tailrace import Agent
+from lab.tailrace import Agent, pins_of
 from lab.traffic import ping
 from lab.wait import wait_for
 
+STEER = "tailrace0-steer"
 IN_USE = "The steering program is not in use"
 
 
@@ -51,15 +50,9 @@ def test_raw_sockets_do_for_a_stock_peer(lab, programs):
     wait_for(both_direct, 20, "both are on a direct path")
 
 
-def pins_of(host, device: str = "tailrace0") -> str:
-    version = re.search(r"define TR_SCHEMA_VERSION (\d+)", (PROJECT / "bpf/shared/base.h").read_text())[1]
-    namespace = host.run("stat -Lc %i /proc/self/ns/net").stdout.strip()
-    return f"/sys/fs/bpf/tailrace/v{version}/{device}-steer@{namespace}"
-
-
 def test_a_program_that_cannot_be_kept_is_done_without(lab, programs):
     def spoil(hosts):
-        pins = pins_of(hosts["bob"])
+        pins = pins_of(hosts["bob"], STEER)
         hosts["bob"].run(["mkdir", "-p", os.path.dirname(pins)])
         hosts["bob"].run(["ln", "-s", "/nowhere", pins])
     net = Net(lab, "easy", "easy", prepare=spoil)
@@ -67,7 +60,7 @@ def test_a_program_that_cannot_be_kept_is_done_without(lab, programs):
     assert IN_USE in health(net.bob)
     assert "no steering program; disco and STUN are received by raw sockets" in net.bob.program.output()
 
-    net.hosts["bob"].run(["rm", pins_of(net.hosts["bob"])])
+    net.hosts["bob"].run(["rm", pins_of(net.hosts["bob"], STEER)])
     net.bob.cli("down")
     net.bob.cli("up")
     wait_for(lambda: IN_USE not in health(net.bob), 15, "the steering program is in use")
@@ -81,7 +74,7 @@ def test_a_program_that_was_taken_away_comes_back(lab, programs):
     if bob.run("tc filter show dev eth0 ingress").stdout:
         pytest.skip("this kernel has no TCX links")
     interface = bob.run("cat /sys/class/net/eth0/ifindex").stdout.strip()
-    bob.run(["bpftool", "link", "detach", "pinned", f"{pins_of(bob)}/steer_link_{interface}"])
+    bob.run(["bpftool", "link", "detach", "pinned", f"{pins_of(bob, STEER)}/steer_link_{interface}"])
     net.bob.program.wait_for_output("the steering program was detached from an interface", 10)
     goes_direct(net)
     assert IN_USE not in health(net.bob)

@@ -34,6 +34,18 @@ TEST(AgentConfig, OptionsOfTheDaemonAloneLeaveThePreferencesToTheCommandLine) {
     EXPECT_THAT(changed_options(DaemonOptions{}, config->daemon), ElementsAre("device", "port", "port-mapping"));
 }
 
+TEST(AgentConfig, TheGuardIsOffUnlessAskedFor) {
+    EXPECT_FALSE(DaemonOptions{}.guard);
+    auto config = parse_agent_config("guard: yes\nguard-rate: 1000\nguard-burst: 1\n", "f");
+    ASSERT_TRUE(config) << config.error().message();
+    EXPECT_TRUE(config->daemon.guard);
+    EXPECT_EQ(config->daemon.guard_rate, 1000u);
+    EXPECT_EQ(config->daemon.guard_burst, 1u);
+    EXPECT_THAT(changed_options(DaemonOptions{}, config->daemon), ElementsAre("guard", "guard-rate", "guard-burst"));
+    for (const char* wrong : {"0", "-1", "1000001", "many"})
+        EXPECT_THAT(complaint(fmt::format("guard-rate: {}\n", wrong)), HasSubstr("tailraced.yaml:1:")) << wrong;
+}
+
 TEST(AgentConfig, EveryFlagOfUpAndSetIsAKey) {
     for (const cli::PrefFlag& flag : cli::pref_flags()) {
         std::string value = flag.kind == cli::PrefFlag::Kind::Bool       ? "true"
