@@ -21,7 +21,9 @@ struct Hook {
     std::string pin; ///< name of the link's pin
 };
 
-/// Is exactly this program attached there, by our link or our filter?
+/// Is exactly this program attached there, by our link or our filter? An error: the kernel did not say.
+Result<bool> look_attached(const PinDirectory& pins, const Hook& hook, int program);
+/// The same, and no when the kernel did not say.
 bool is_attached(const PinDirectory& pins, const Hook& hook, int program);
 
 /// Makes it so, before other programs of the same hook; replaces an older program of ours without a gap. Says which

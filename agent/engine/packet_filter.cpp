@@ -15,7 +15,7 @@ Result<std::unique_ptr<PacketFilter>> PacketFilter::open(Reactor& reactor, const
     if (!dataplane)
         return Error::make(
             "the packet programs cannot be loaded ({}): tailraced needs a kernel with eBPF, CAP_BPF, and "
-            "bpffs on /sys/fs/bpf; nothing from the tailnet is let in",
+            "bpffs on /sys/fs/bpf, and a restart where it lacked memory; nothing from the tailnet is let in",
             dataplane.error().message());
     if (auto older = dataplane->older_schema())
         log::info("packet programs of an older schema judge until the policy is in force",
@@ -43,6 +43,7 @@ Task<Result<std::vector<std::string>>> PacketFilter::commit(FilterInput input) {
     auto waited = co_await reactor_.worker([this] { return dataplane_.wait_for_readers(); });
     if (!waited) co_return waited.error();
     auto report = dataplane_.commit(tables);
+    const bool failed = !report;
     if (!report && !tables.nets.empty()) {
         // Memory for prefixes is taken entry by entry and may run out. The old policy must not stand for that: what it
         // allows may have been revoked.
@@ -60,6 +61,7 @@ Task<Result<std::vector<std::string>>> PacketFilter::commit(FilterInput input) {
                {"rules", input.rules.size()},
                {"entries", report->entries},
                {"us", std::chrono::duration_cast<std::chrono::microseconds>(report->took).count()}});
+    emptied_ = failed;
     rules_ = tables.rules;
     in_force_ = {*report, input.rules.size(), tables.left_out.size()};
     if (auto older = dataplane_.older_schema()) {

@@ -26,13 +26,17 @@ public:
     bool is_steering() const { return !steering_ || steering_->is_in_place(); }
     bool is_attached() const { return dataplane_.is_attached(); }
     Result<void> keep_attached() { return dataplane_.keep_attached(); }
+    /// The policy could not be written: one without any rule is in force in its place.
+    bool is_emptied() const { return emptied_; }
     /// In force when it returns, and programs of an older schema are replaced. Gives sentences for the health report.
     Task<Result<std::vector<std::string>>> commit(FilterInput input);
     /// Datagrams for the agent on WireGuard's port go to its sockets, whichever interface they come by.
     Result<void> steer(const SteeringPorts& ports, const std::vector<Link>& links);
     /// See Steering; nothing is moved before steer().
     Result<void> move_ports(const std::vector<PortMove>& moves);
-    std::vector<PortMove> moved_ports() const { return steering_ ? steering_->moves() : std::vector<PortMove>{}; }
+    Result<std::vector<PortMove>> moved_ports() const {
+        return steering_ ? steering_->moves() : Result<std::vector<PortMove>>{std::vector<PortMove>{}};
+    }
     Result<std::vector<ReasonCount>> reasons() const { return dataplane_.reasons(); }
     /// By where the rule stands in the filter in force. Counters go on when the rule is still there after a change.
     std::map<std::size_t, tr_counter> rule_counters() const;
@@ -62,6 +66,7 @@ private:
     std::optional<Steering> steering_;
     TableNumbers numbers_;
     InForce in_force_;
+    bool emptied_ = false;
     std::map<std::uint32_t, std::size_t> rules_; ///< rule number -> index in the filter
 };
 
