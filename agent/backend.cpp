@@ -21,8 +21,9 @@ constexpr auto kLookIdleEvery = std::chrono::seconds{10}; // where nobody talks 
 constexpr auto kTidyEvery = std::chrono::seconds{10};
 constexpr std::size_t kSmallTailnet = 64;
 constexpr auto kLookCloser = std::chrono::milliseconds{200}; // while a path is contested
-constexpr auto kSettle = std::chrono::milliseconds{250};     // until the events of one change are all there
-constexpr auto kPatienceOfUp = std::chrono::seconds{5};      // before `up` is told that control does not answer
+constexpr auto kLeastRetry = std::chrono::milliseconds{500};
+constexpr auto kSettle = std::chrono::milliseconds{250}; // until the events of one change are all there
+constexpr auto kPatienceOfUp = std::chrono::seconds{5};  // before `up` is told that control does not answer
 
 std::string new_profile_id() {
     return hex_encode(random_array<2>());
@@ -243,10 +244,7 @@ void Backend::update_report() {
 
 void Backend::refresh_endpoints() {
     auto links = engine_.links();
-    if (!links) {
-        monitor_trouble_ = links.error().message();
-        return;
-    }
+    if (!note_watch("list interfaces", links ? Result<void>{} : links.error())) return;
     auto found = own_endpoints(*links, options_.engine.device, options_.engine.port);
     if (paths_) {
         std::vector<IpPrefix> attached;
@@ -260,8 +258,7 @@ void Backend::refresh_endpoints() {
     if (paths_) {
         paths_->set_local_endpoints(endpoints_);
         paths_->on_network_change();
-        if (auto steered = engine_.steer(paths_->disco()); !steered)
-            log::warn("steering failed", {{"error", steered.error()}});
+        (void)engine_.steer(paths_->disco()); // the engine, woken below, does it again and says what is wrong
     }
     if (engine_up_) engine_.keep_guard();
     update_report();
@@ -310,24 +307,24 @@ void Backend::look_for_sleep() {
     on_network_change();
 }
 
-std::vector<HostNetwork> Backend::host_networks() {
+Result<std::vector<HostNetwork>> Backend::host_networks() {
     std::vector<HostNetwork> out;
     auto links = engine_.links();
-    if (!links) return out;
+    if (!links) return links.error();
     for (const Link& link : *links)
         for (const InterfaceAddress& address : link.addresses)
             if (link.name != options_.engine.device) out.push_back({address.prefix, link.loopback, link.name});
     return out;
 }
 
-EngineConfig Backend::engine_config() {
+EngineConfig Backend::engine_config(const std::vector<HostNetwork>& networks) {
     EngineConfig config;
     if (auto key = NodePrivateKey::parse(prefs_.config->private_node_key)) config.node_key = *key;
     WallTime now = WallTime::now();
     std::vector<const wire::Node*> peers;
     for (const auto& [id, peer] : netmap_.peers())
         if (netmap_.peer_usable(peer, now)) peers.push_back(&peer);
-    config.wanted = compute_wanted(netmap_.self(), peers, prefs_, host_networks(), now.plus(netmap_.clock_skew()));
+    config.wanted = compute_wanted(netmap_.self(), peers, prefs_, networks, now.plus(netmap_.clock_skew()));
     if (netmap_.has_filter())
         for (const wire::FilterRule& rule : netmap_.filter_rules()) config.filter.rules.push_back(to_policy(rule));
     for (const IpPrefix& address : config.wanted.addresses) config.filter.own_addresses.push_back(address.address());
@@ -412,10 +409,7 @@ void Backend::ensure_paths() {
     if (auto device = find_wireguard(options_.engine.device); device && *device)
         if (auto left = (*device)->read()) options.device = std::move(*left);
     auto made = Paths::create(reactor_, disco_key_, std::move(options), std::move(callbacks));
-    if (!made) {
-        monitor_trouble_ = made.error().with("paths to peers").message();
-        return;
-    }
+    if (!note_watch("find paths to peers", made ? Result<void>{} : made.error())) return;
     paths_ = std::move(*made);
     engine_.set_disco(&paths_->disco());
     watch_disco_if_wanted();
@@ -482,6 +476,26 @@ void Backend::shake_hands(const NodeKey& peer) {
     spawn(reactor_, "greet a peer", greet(this, alive_, node->addresses.front().address()));
 }
 
+void Backend::ensure_inner_ping() {
+    if (inner_ping_) return;
+    InnerPing::Callbacks callbacks;
+    callbacks.own_address = [this](bool v6) -> std::optional<IpAddress> {
+        if (!netmap_.has_self()) return std::nullopt;
+        for (const IpPrefix& prefix : netmap_.self().addresses)
+            if (prefix.address().is_v6() == v6) return prefix.address();
+        return std::nullopt;
+    };
+    callbacks.disco_key = [this](const IpAddress& from, const DiscoKey& key) {
+        const wire::Node* peer = netmap_.owner_of(from);
+        if (peer == nullptr || !netmap_.learn_disco_key(peer->id, key, WallTime::now()) || !paths_) return;
+        paths_->book().set_disco_key(reactor_.now(), peer->key, key);
+        paths_->carry_out();
+    };
+    callbacks.peer_api_port = [this](bool v6) { return v6 ? peer_api_.port6() : peer_api_.port4(); };
+    auto made = InnerPing::create(reactor_, options_.engine.device, Engine::kMark, std::move(callbacks));
+    if (note_watch("answer pings in the tunnel", made ? Result<void>{} : made.error())) inner_ping_ = std::move(*made);
+}
+
 /// Once a session. Control tells peers our key too, but it may be away when we start over.
 void Backend::announce_disco_key(const WireGuardPeerState& peer) {
     if (!inner_ping_ || !peer.last_handshake) return;
@@ -501,6 +515,8 @@ void Backend::announce_disco_key(const WireGuardPeerState& peer) {
 
 Task<void> Backend::run_engine() {
     auto alive = alive_;
+    enum class Doing { Nothing, Down, Up };
+    Doing doing = Doing::Nothing, failed_before = Doing::Nothing;
     Backoff backoff;
     bool was_closed = false;
     for (;;) {
@@ -509,18 +525,27 @@ Task<void> Backend::run_engine() {
         if (std::exchange(was_closed, is_closed(prefs_)) != is_closed(prefs_)) engine_down_ = false;
         bool has_key = prefs_.config && prefs_.config->has_node_key() && !prefs_.logged_out;
         Result<void> outcome;
-        if (!prefs_.want_running || !has_key) {
+        doing = prefs_.want_running && has_key ? Doing::Up : Doing::Down;
+        if (doing == Doing::Down) {
             if (is_closed(prefs_)) outcome = close_past_tunnel(prefs_);
             if (!engine_down_) {
                 std::optional<std::vector<IpPrefix>> closed_but_for;
-                if (is_closed(prefs_)) closed_but_for = kept_out_of_tunnel(prefs_, host_networks());
+                auto networks = host_networks();
+                if (is_closed(prefs_))
+                    closed_but_for = kept_out_of_tunnel(prefs_, networks ? *networks : std::vector<HostNetwork>{});
                 outcome = co_await engine_.down(std::move(closed_but_for));
                 if (!*alive) co_return;
+                if (outcome && is_closed(prefs_)) outcome = networks ? Result<void>{} : networks.error();
                 engine_down_ = static_cast<bool>(outcome);
                 engine_went_down_.notify();
                 inner_ping_.reset();
                 peer_api_.set_addresses({});
-                if (paths_) paths_->set_port_mapping({});
+                if (paths_) { // nobody finds us any more, so that nobody takes us for a router that still works
+                    paths_->set_port_mapping({});
+                    paths_->set_peers({});
+                    paths_->set_derp_map({});
+                    paths_->carry_out();
+                }
             }
             engine_up_ = false;
         } else if (netmap_.has_self() && (netmap_.self().machine_authorized || !netmap_from_control_) &&
@@ -528,7 +553,8 @@ Task<void> Backend::run_engine() {
             engine_down_ = false;
             ensure_paths();
             follow_exit_node();
-            EngineConfig config = engine_config();
+            auto networks = host_networks();
+            EngineConfig config = engine_config(networks ? *networks : std::vector<HostNetwork>{});
             if (paths_) {
                 paths_->set_port_mapping(port_mapping_settings());
                 paths_->set_identity(config.node_key);
@@ -541,7 +567,9 @@ Task<void> Backend::run_engine() {
                     peers.push_back({peer.key, peer.disco, peer.endpoints, peer.home_region, std::nullopt});
                 paths_->set_peers(std::move(peers));
             }
-            outcome = co_await engine_.reconcile(std::move(config));
+            // Not with networks of ours unknown: what is kept from exit node's users would be open to them.
+            outcome = networks ? Result<void>{} : networks.error();
+            if (outcome) outcome = co_await engine_.reconcile(std::move(config));
             if (!*alive) co_return;
             if (paths_) paths_->carry_out();
             if (outcome) {
@@ -552,75 +580,90 @@ Task<void> Backend::run_engine() {
                     wake_engine(); // the filter lets peers come to these ports
                 }
             }
-            if (outcome && paths_ && !std::exchange(moves_adopted_, true)) {
+            if (outcome && paths_ && !moves_adopted_) {
                 std::map<Endpoint, std::uint16_t> ports;
-                for (const PortMove& move : engine_.moved_ports()) ports[move.remote] = move.port;
-                paths_->adopt_moves(ports);
+                auto moved = engine_.moved_ports();
+                if (moved)
+                    for (const PortMove& move : *moved) ports[move.remote] = move.port;
+                if (moved) paths_->adopt_moves(ports);
+                moves_adopted_ = static_cast<bool>(moved);
             }
-            if (outcome && !inner_ping_) {
-                InnerPing::Callbacks callbacks;
-                callbacks.own_address = [this](bool v6) -> std::optional<IpAddress> {
-                    if (!netmap_.has_self()) return std::nullopt;
-                    for (const IpPrefix& prefix : netmap_.self().addresses)
-                        if (prefix.address().is_v6() == v6) return prefix.address();
-                    return std::nullopt;
-                };
-                callbacks.disco_key = [this](const IpAddress& from, const DiscoKey& key) {
-                    const wire::Node* peer = netmap_.owner_of(from);
-                    if (peer == nullptr || !netmap_.learn_disco_key(peer->id, key, WallTime::now()) || !paths_) return;
-                    paths_->book().set_disco_key(reactor_.now(), peer->key, key);
-                    paths_->carry_out();
-                };
-                callbacks.peer_api_port = [this](bool v6) { return v6 ? peer_api_.port6() : peer_api_.port4(); };
-                auto made = InnerPing::create(reactor_, options_.engine.device, Engine::kMark, std::move(callbacks));
-                if (made)
-                    inner_ping_ = std::move(*made);
-                else
-                    log::warn("TSMP is not available", {{"error", made.error()}});
-            }
+            if (outcome) ensure_inner_ping();
             engine_up_ = static_cast<bool>(outcome);
         } else {
             outcome = close_past_tunnel(prefs_);
         }
+        const bool complete = !engine_up_ || (engine_.is_complete() && paths_ && inner_ping_ && moves_adopted_);
         if (outcome) {
             engine_trouble_.clear();
-            backoff.reset();
+            engine_trouble_told_.clear();
+            if (complete) backoff.reset();
         } else {
             std::string trouble = outcome.error().message();
-            if (trouble != engine_trouble_) {
-                log::error("the data plane is not as it should be", {{"error", trouble}});
-                engine_trouble_ = trouble;
-                publish_error(trouble);
-            }
-            auto again = [](std::shared_ptr<bool> living, Reactor& reactor, Event& wake, Duration wait) -> Task<void> {
-                co_await reactor.sleep(wait);
-                if (*living) wake.notify();
-            };
-            Duration wait = std::max<Duration>(backoff.next(), std::chrono::milliseconds{500});
-            spawn(reactor_, "engine retry", again(alive_, reactor_, engine_wake_, wait));
+            if (trouble != engine_trouble_) log::error("the data plane is not as it should be", {{"error", trouble}});
+            engine_trouble_ = trouble;
+            const bool lasts = failed_before == doing; // whoever waits for `up` need not hear of what passes
+            if (lasts && trouble != engine_trouble_told_) publish_error(trouble);
+            if (lasts) engine_trouble_told_ = trouble;
         }
+        failed_before = outcome ? Doing::Nothing : doing;
+        if (!outcome || !complete) wake_engine_later(std::max<Duration>(backoff.next(), kLeastRetry));
         update_state();
     }
 }
 
+void Backend::wake_engine_later(Duration wait) {
+    if (std::exchange(engine_retry_pending_, true)) return;
+    auto later = [](std::shared_ptr<bool> alive, Backend* self, Duration how_long) -> Task<void> {
+        co_await self->reactor_.sleep(how_long);
+        if (!*alive) co_return;
+        self->engine_retry_pending_ = false;
+        self->wake_engine();
+    };
+    spawn(reactor_, "engine retry", later(alive_, this, wait));
+}
+
+bool Backend::note_watch(std::string_view what, const Result<void>& outcome) {
+    if (outcome) {
+        watch_troubles_.erase(what);
+        return true;
+    }
+    std::string text = outcome.error().message();
+    if (watch_troubles_[what] != text) log::warn("not possible, tried again", {{"what", what}, {"error", text}});
+    watch_troubles_[what] = std::move(text);
+    return false;
+}
+
 Task<void> Backend::run_monitor() {
     auto alive = alive_;
-    auto monitor = NetworkMonitor::open();
-    if (!monitor) {
-        monitor_trouble_ = monitor.error().message();
-        log::error("cannot watch the network", {{"error", monitor.error()}});
-        co_return;
+    while (*alive) {
+        co_await follow_network(alive);
+        if (!*alive) co_return;
+        co_await reactor_.sleep(kLeastRetry);
     }
+}
+
+/// Until it cannot be watched any more.
+Task<void> Backend::follow_network(std::shared_ptr<bool> alive) {
+    auto monitor = NetworkMonitor::open();
+    if (!note_watch("watch the network", monitor ? Result<void>{} : monitor.error())) co_return;
     Descriptor descriptor{reactor_, Fd{::fcntl(monitor->fd(), F_DUPFD_CLOEXEC, 3)}};
-    for (;;) {
-        auto ready = co_await descriptor.readable();
-        if (!*alive || !ready) co_return;
-        auto events = monitor->read_events();
-        if (!events) continue;
+    std::vector<NetworkEvent> seen{EventsLost{}}; // whatever happened before we looked
+    for (bool first = true;; first = false) {
+        if (!first) {
+            auto ready = co_await descriptor.readable();
+            if (!*alive || !ready) co_return;
+            auto events = monitor->read_events();
+            if (!events) {
+                (void)note_watch("watch the network", events.error());
+                co_return;
+            }
+            seen = std::move(*events);
+        }
         bool addresses = false, routes = false, repair = false;
         bool elsewhere = false; // the way to the internet is another one
         int own = engine_.device_index();
-        for (const NetworkEvent& event : *events) {
+        for (const NetworkEvent& event : seen) {
             if (std::holds_alternative<EventsLost>(event)) {
                 addresses = routes = repair = elsewhere = true;
             } else if (const auto* link = std::get_if<LinkEvent>(&event)) {
@@ -647,7 +690,7 @@ Task<void> Backend::run_monitor() {
         }
         if (addresses) refresh_endpoints();
         if (routes && paths_) paths_->on_routes_change();
-        if (!events->empty()) engine_.end_fast_flows();
+        if (!seen.empty() && !engine_.end_fast_flows()) wake_engine();
         if (elsewhere) on_network_change_soon();
         if (repair && (engine_up_ || is_closed(prefs_))) wake_engine();
     }
@@ -655,20 +698,30 @@ Task<void> Backend::run_monitor() {
 
 Task<void> Backend::run_nft_watch() {
     auto alive = alive_;
-    auto watch = NftablesWatch::open(options_.engine.device);
-    if (!watch) {
-        monitor_trouble_ = watch.error().message();
-        log::error("cannot watch nftables", {{"error", watch.error()}});
-        co_return;
+    while (*alive) {
+        co_await follow_nftables(alive);
+        if (!*alive) co_return;
+        co_await reactor_.sleep(kLeastRetry);
     }
+}
+
+Task<void> Backend::follow_nftables(std::shared_ptr<bool> alive) {
+    auto watch = NftablesWatch::open(options_.engine.device);
+    if (!note_watch("watch nftables", watch ? Result<void>{} : watch.error())) co_return;
     Descriptor descriptor{reactor_, Fd{::fcntl(watch->fd(), F_DUPFD_CLOEXEC, 3)}};
+    firewall_touched_ = true; // whatever happened before we looked
+    if (!engine_.end_fast_flows() || engine_up_) wake_engine();
     for (;;) {
         auto ready = co_await descriptor.readable();
         if (!*alive || !ready) co_return;
         auto touched = watch->take_changes();
+        if (!touched) {
+            (void)note_watch("watch nftables", touched.error());
+            co_return;
+        }
         if (watch->take_others_changes()) firewall_touched_ = true;
-        if (watch->take_rule_changes()) engine_.end_fast_flows();
-        if (touched && *touched && engine_up_) wake_engine();
+        if (watch->take_rule_changes() && !engine_.end_fast_flows()) wake_engine();
+        if (*touched && engine_up_) wake_engine();
     }
 }
 
@@ -729,6 +782,7 @@ Task<void> Backend::run_poll() {
         if (!*alive) co_return;
         look_for_sleep();
         give_memory_back();
+        if (watch_troubles_.contains("list interfaces")) refresh_endpoints();
         if (!engine_up_ || !engine_.has_device()) continue;
         if (std::exchange(firewall_touched_, false)) wake_engine();
         if (must_read_device()) {
@@ -820,6 +874,7 @@ std::shared_ptr<BusWatcher> Backend::watch(int mask) {
 
 Result<void> Backend::edit_prefs(Prefs wanted) {
     if (auto good = check_prefs(wanted); !good) return good;
+    remember_exit_node(prefs_, wanted);
     auto changed = changed_prefs(prefs_, wanted);
     if (changed.empty()) return {};
     if (auto closed = close_past_tunnel(wanted); !closed) return closed.error().with("the exit node is not used");
@@ -849,6 +904,7 @@ Result<void> Backend::edit_prefs(Prefs wanted) {
 Result<void> Backend::start_with(Prefs wanted, std::string auth_key) {
     if (auto good = check_prefs(wanted); !good) return good;
     wanted.config = prefs_.config;
+    remember_exit_node(prefs_, wanted);
     bool other_server = prefs_.control_url != wanted.control_url;
     if (other_server && wanted.config && wanted.config->has_node_key() && !prefs_.control_url.empty()) {
         wanted.config.reset(); // who we are there is nothing to the new server
@@ -862,7 +918,7 @@ Result<void> Backend::start_with(Prefs wanted, std::string auth_key) {
     prefs_ = std::move(wanted);
     publish("\"Prefs\":" + write_prefs(prefs_.without_secrets()));
     auth_url_.clear();
-    engine_trouble_.clear(); // whoever asked now shall hear of it again
+    engine_trouble_told_.clear(); // whoever asked now shall hear of it again
     login_pending_ = true;
     bool has_key = prefs_.config && prefs_.config->has_node_key();
     auth_key_does_it_ = !has_key && !auth_key.empty();

@@ -101,6 +101,8 @@ public:
 
     /// Empty, or why the kernel does not pass on what comes for these routes.
     std::string check_ip_forwarding(std::vector<IpPrefix> routes);
+    /// Empty, or how UDP would be forwarded faster.
+    std::string check_udp_gro_forwarding();
     /// What --accept-routes would do to this host, were it given. Sentences.
     std::vector<std::string> check_accept_routes();
     /// {"ID","Name"} of the exit node that is best for us, empty ones when there is none.
@@ -145,7 +147,7 @@ private:
     void look_for_sleep();
     bool must_read_device() const;
     void give_memory_back();
-    std::vector<HostNetwork> host_networks();
+    Result<std::vector<HostNetwork>> host_networks();
     ExitNodeQuestion exit_node_question() const;
     /// The preferences follow who the exit node is, by address or by `auto:any`.
     void follow_exit_node();
@@ -153,7 +155,13 @@ private:
     Result<void> close_past_tunnel(const Prefs& prefs);
     bool is_closed(const Prefs& prefs) const { return prefs.want_running && uses_exit_node(prefs); }
     void add_route_health(std::vector<std::string>& out);
-    EngineConfig engine_config();
+    EngineConfig engine_config(const std::vector<HostNetwork>& networks);
+    /// Of something that is watched or made beside the engine: whether it went well, logged when it changes.
+    bool note_watch(std::string_view what, const Result<void>& outcome);
+    Task<void> follow_network(std::shared_ptr<bool> alive);
+    Task<void> follow_nftables(std::shared_ptr<bool> alive);
+    void ensure_inner_ping();
+    void wake_engine_later(Duration wait);
     PortMapping::Settings port_mapping_settings() const;
     void ensure_paths();
     void shake_hands(const NodeKey& peer);
@@ -183,7 +191,9 @@ private:
     NlPrivateKey lock_key_;
     wire::Hostinfo machine_info_;
     BackendState state_ = BackendState::NoState;
-    std::string config_trouble_, auth_url_, login_trouble_, control_trouble_, engine_trouble_, monitor_trouble_;
+    std::string config_trouble_, auth_url_, login_trouble_, control_trouble_, engine_trouble_, engine_trouble_told_;
+    /// By what the agent would do: watch the network, ... Each is tried again until it is possible.
+    std::map<std::string_view, std::string> watch_troubles_;
     bool in_map_poll_ = false;
     TimePoint control_lost_{};
 
@@ -209,6 +219,7 @@ private:
     Event engine_wake_;
     bool engine_down_ = false; ///< there is nothing of ours in the kernel
     Event engine_went_down_;
+    bool engine_retry_pending_ = false;
     bool engine_up_ = false; ///< what is in the kernel is as we want it
     int exit_node_home_ = 0; ///< our home relay's region when `auto:any` chose
     std::string suggested_exit_node_;

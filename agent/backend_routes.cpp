@@ -1,9 +1,12 @@
 // What the backend has to do with routes: of ours, of others, and by an exit node.
 #include "agent/backend.hpp"
+#include "agent/doctor/ethtool.hpp"
 #include "agent/router/ip_forwarding.hpp"
+#include "agent/router/udp_gro.hpp"
 #include "agent/router/via6.hpp"
 #include "base/json/json.hpp"
 #include "base/log.hpp"
+#include "netlink/route_lookup.hpp"
 
 #include <algorithm>
 
@@ -23,10 +26,23 @@ std::string Backend::check_ip_forwarding(std::vector<IpPrefix> routes) {
     return ip_forwarding_trouble(question, read_kernel_setting);
 }
 
+std::string Backend::check_udp_gro_forwarding() {
+    auto lookup = RouteLookup::open();
+    auto links = engine_.links();
+    if (!lookup || !links) return "";
+    auto out = lookup->find(*IpAddress::parse("192.0.2.1"), Engine::kMark); // documentation: nobody has a route there
+    if (!out) return "";
+    auto uplink = std::ranges::find(*links, out->device_index, &Link::index);
+    if (uplink == links->end()) return "";
+    return udp_gro_trouble(interface_features(options_.engine.device), uplink->name, interface_features(uplink->name));
+}
+
 std::vector<std::string> Backend::check_accept_routes() {
     std::vector<const wire::Node*> peers;
     for (const auto& [id, peer] : netmap_.peers()) peers.push_back(&peer);
-    return accepted_route_warnings(acceptable_routes(peers, prefs_, WallTime::now()), host_networks());
+    auto networks = host_networks();
+    if (!networks) return {networks.error().with("the networks of this machine are not known").message()};
+    return accepted_route_warnings(acceptable_routes(peers, prefs_, WallTime::now()), *networks);
 }
 
 ExitNodeQuestion Backend::exit_node_question() const {
@@ -82,7 +98,9 @@ void Backend::follow_exit_node() {
 
 Result<void> Backend::close_past_tunnel(const Prefs& prefs) {
     if (!is_closed(prefs)) return {};
-    return engine_.close(kept_out_of_tunnel(prefs, host_networks()));
+    auto networks = host_networks();
+    if (!networks) return networks.error();
+    return engine_.close(kept_out_of_tunnel(prefs, *networks));
 }
 
 void Backend::add_route_health(std::vector<std::string>& out) {

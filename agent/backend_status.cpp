@@ -42,7 +42,7 @@ std::vector<std::string> Backend::health() {
         for (const std::string& trouble : paths_->relays().troubles()) out.push_back(trouble);
     if (!engine_trouble_.empty()) out.push_back("The data plane is not as it should be: " + engine_trouble_);
     if (!store_trouble_.empty()) out.push_back("The state cannot be saved: " + store_trouble_);
-    if (!monitor_trouble_.empty()) out.push_back(monitor_trouble_);
+    for (const auto& [what, trouble] : watch_troubles_) out.push_back(fmt::format("{}: {}", what, trouble));
     for (const std::string& warning : engine_.warnings()) out.push_back(warning);
     if (!netmap_.display_messages().empty()) {
         for (const auto& [id, message] : netmap_.display_messages())

@@ -130,6 +130,13 @@ int main(int argc, char** argv) {
         command = [&](LocalClient& client) { return cli::set(client, set_given); };
     });
 
+    GetCommand get_options;
+    auto* get_command = app.add_subcommand("get", "Show preferences, by the names of the flags of \"set\"");
+    get_command->add_flag("--json", get_options.json, "output in JSON format");
+    get_command->add_flag("--set-flags", get_options.set_flags, "output as flags of \"tailrace set\"");
+    get_command->add_option("setting", get_options.name, "name of one, or all");
+    get_command->callback([&] { command = [&](LocalClient& client) { return get(client, get_options); }; });
+
     auto* logout_command = app.add_subcommand("logout", "Disconnect from the tailnet and expire the node key");
     logout_command->add_option("--reason", reason, "why, for the records");
     logout_command->callback([&] { command = [](LocalClient& client) { return logout(client); }; });
@@ -191,6 +198,13 @@ int main(int argc, char** argv) {
     auto* exit_node_suggest_command = exit_node->add_subcommand("suggest", "Suggest the best one for this node");
     exit_node_suggest_command->callback(
         [&] { command = [](LocalClient& client) { return exit_node_suggest(client); }; });
+
+    exit_node->add_subcommand("connect", "Use the exit node again that was used last")->callback([&] {
+        command = [](LocalClient& client) { return use_exit_node(client, true); };
+    });
+    exit_node->add_subcommand("disconnect", "Use none, and remember which it was")->callback([&] {
+        command = [](LocalClient& client) { return use_exit_node(client, false); };
+    });
 
     std::string whois_address, whois_protocol;
     bool whois_json = false;

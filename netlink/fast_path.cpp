@@ -92,7 +92,10 @@ Result<void> FastPath::make() {
     devices.push_back(device_);
     std::vector<NetlinkMessage> batch;
     batch.push_back(batch_edge(nftnl_batch_begin));
-    if (in_force_) batch.push_back(table_message(NFT_MSG_DELTABLE, NLM_F_ACK, table_, 0));
+    if (may_be_there_) { // so that there is one to delete
+        batch.push_back(table_message(NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_ACK, table_, kOwner));
+        batch.push_back(table_message(NFT_MSG_DELTABLE, NLM_F_ACK, table_, 0));
+    }
     batch.push_back(table_message(NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_ACK, table_, kOwner));
     batch.push_back(flow_table_message(table_, devices));
     const PlannedChain chains[] = {guard(table_, device_, mark_bit_), offload(table_, device_)};
@@ -101,6 +104,8 @@ Result<void> FastPath::make() {
         for (const Rule& rule : chain.rules) batch.push_back(rule_message(rule.get(), Place::Last));
     }
     batch.push_back(batch_edge(nftnl_batch_end));
+    may_be_there_ = true;
+    in_force_ = false;
     auto made = socket_.transaction(batch);
     if (!made) return made.error().with("make nftables table {}", table_);
     in_force_ = true;
@@ -108,31 +113,36 @@ Result<void> FastPath::make() {
 }
 
 Result<void> FastPath::use(const std::vector<std::string>& interfaces, int device_index) {
-    if (interfaces == interfaces_ && device_index == device_index_) return {};
+    if (in_force_ && interfaces == interfaces_ && device_index == device_index_) return {};
     interfaces_ = interfaces;
     device_index_ = device_index;
     auto made = make();
-    if (!made) {
-        auto removed = remove(); // rather none than one of other interfaces
-        interfaces_ = interfaces;
-        device_index_ = device_index;
-    }
+    if (made) return made;
+    if (auto removed = remove(); !removed) return removed; // rather none than one of other interfaces
     return made;
 }
 
 Result<void> FastPath::end_flows() {
-    if (!in_force_) return {};
+    if (!may_be_there_) return {};
+    if (!in_force_) return remove();
     auto made = make();
-    if (made) return {};
-    auto removed = remove();
-    return made.error();
+    if (made) return made;
+    if (auto removed = remove(); !removed) return removed;
+    return made;
 }
 
 Result<void> FastPath::remove() {
     interfaces_.clear();
     device_index_ = 0;
-    if (!std::exchange(in_force_, false)) return {};
-    return nft::remove_table(socket_, table_);
+    in_force_ = false;
+    if (!may_be_there_) return {};
+    auto removed = nft::remove_table(socket_, table_);
+    if (removed) may_be_there_ = false;
+    return removed;
+}
+
+bool FastPath::is_not_supported(const Error& error) {
+    return error.code() == ENOENT || error.code() == EOPNOTSUPP;
 }
 
 } // namespace tailrace

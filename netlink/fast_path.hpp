@@ -36,14 +36,16 @@ public:
     /// `mark_bit`: the bit that the policy program sets on what passes (bpf/shared/marks.h).
     static Result<FastPath> create(const std::string& device, std::uint32_t mark_bit);
 
-    /// Flows between the device and these interfaces (sorted names) from now on. The same again changes nothing. An
-    /// error, told once: this kernel has no flow table; everything is forwarded the usual way.
+    /// Flows between the device and these interfaces (sorted names) from now on. The same again changes nothing. After
+    /// an error everything is forwarded the usual way.
     Result<void> use(const std::vector<std::string>& interfaces, int device_index);
     /// Flows have to be accepted again before they are fast again.
     Result<void> end_flows();
     Result<void> remove(); ///< none there is success
 
     bool in_force() const { return in_force_; }
+    /// What that error says where it says more than that a call failed.
+    static bool is_not_supported(const Error& error);
 
 private:
     FastPath(const std::string& device, std::uint32_t mark_bit, NetlinkSocket socket);
@@ -56,6 +58,7 @@ private:
     std::vector<std::string> interfaces_;
     int device_index_ = 0;
     bool in_force_ = false;
+    bool may_be_there_ = false; ///< the table: the kernel may have made it all the same
 };
 
 } // namespace tailrace

@@ -125,6 +125,15 @@ public:
         append(rule, "counter");
         append_verdict(rule, NF_DROP);
     }
+    void refuse() {
+        open("forward", {"filter", NF_INET_FORWARD, kBeforeFilter});
+        for (std::uint32_t which : {NFT_META_IIFNAME, NFT_META_OIFNAME}) {
+            nftnl_rule* rule = add();
+            append_interface(rule, which, device_);
+            append(rule, "counter");
+            append_verdict(rule, NF_DROP);
+        }
+    }
     void masquerade() {
         open("masquerade", {"nat", NF_INET_POST_ROUTING, kSourceNatPriority});
         nftnl_rule* rule = add();
@@ -216,9 +225,9 @@ Result<Forwarding> Forwarding::create(const std::string& device) {
     return Forwarding{device, std::move(*socket)};
 }
 
-Result<std::string> Forwarding::what_is_wrong(const ForwardingConfig& wanted) {
+Result<std::string> Forwarding::what_is_wrong(const std::vector<PlannedChain>& chains) {
     std::size_t rules = 0;
-    for (const PlannedChain& chain : planned(table_, device_, wanted)) {
+    for (const PlannedChain& chain : chains) {
         auto found = read_chain(socket_, NFPROTO_INET, table_, chain.name);
         if (!found) return found.error();
         if (!*found) return fmt::format("there is no chain {}", chain.name);
@@ -238,18 +247,27 @@ Result<std::string> Forwarding::what_is_wrong(const ForwardingConfig& wanted) {
     return std::string{};
 }
 
-Result<void> Forwarding::make_table(const ForwardingConfig& wanted) {
+Result<void> Forwarding::make_table(const std::vector<PlannedChain>& chains) {
     std::vector<NetlinkMessage> batch;
     batch.push_back(batch_edge(nftnl_batch_begin));
     batch.push_back(table_message(NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_ACK, table_, 0)); // so that there is one
     batch.push_back(table_message(NFT_MSG_DELTABLE, NLM_F_ACK, table_, 0));
     batch.push_back(table_message(NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_ACK, table_, 0));
-    for (const PlannedChain& chain : planned(table_, device_, wanted)) {
+    for (const PlannedChain& chain : chains) {
         batch.push_back(chain_message(table_, chain));
         for (const Rule& rule : chain.rules) batch.push_back(rule_message(rule.get(), Place::Last));
     }
     batch.push_back(batch_edge(nftnl_batch_end));
     return socket_.transaction(batch);
+}
+
+Result<void> Forwarding::refuse() {
+    Plan plan{table_, device_, true};
+    plan.refuse();
+    const auto chains = plan.take();
+    if (auto wrong = what_is_wrong(chains); wrong && wrong->empty()) return {}; // whoever watches need not look again
+    auto made = make_table(chains);
+    return made ? made : made.error().with("make nftables table {}", table_);
 }
 
 Result<void> Forwarding::remove_table() {
@@ -319,16 +337,18 @@ Result<std::vector<std::string>> Forwarding::obstacles() {
 }
 
 Result<std::vector<std::string>> Forwarding::reconcile(const ForwardingConfig& wanted) {
+    stands_ = false;
     if (wanted.mode == ForwardingMode::Off) {
         if (auto removed = remove(); !removed) return removed.error();
         return std::vector<std::string>{};
     }
     auto settle = [&](const ForwardingConfig& config) -> Result<void> {
-        auto wrong = what_is_wrong(config);
+        const auto chains = planned(table_, device_, config);
+        auto wrong = what_is_wrong(chains);
         if (!wrong) return wrong.error().with("read nftables table {}", table_);
         if (wrong->empty()) return {};
-        if (auto made = make_table(config); !made) return made.error().with("make nftables table {}", table_);
-        wrong = what_is_wrong(config);
+        if (auto made = make_table(chains); !made) return made.error().with("make nftables table {}", table_);
+        wrong = what_is_wrong(chains);
         if (!wrong) return wrong.error().with("read nftables table {}", table_);
         if (!wrong->empty()) return Error::make("nftables table {} did not stay: {}", table_, *wrong);
         return {};
@@ -344,6 +364,7 @@ Result<std::vector<std::string>> Forwarding::reconcile(const ForwardingConfig& w
             "are not reached directly while an exit node is in use.");
     }
     if (!settled) return settled.error();
+    stands_ = true;
     if (auto opened = open_filters(wanted); !opened) return opened.error();
     if (!wanted.routes || wanted.mode != ForwardingMode::On) return warnings;
     auto others = obstacles();

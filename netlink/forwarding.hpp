@@ -37,6 +37,10 @@
 
 namespace tailrace {
 
+namespace nft {
+struct PlannedChain;
+}
+
 /// How much of it is in force. Numbers as in the preferences.
 enum class ForwardingMode {
     Off = 0,      ///< none of our rules
@@ -64,14 +68,19 @@ public:
     /// Makes all of it as it shall be: each table in one transaction, and only where something differs. Gives sentences
     /// for the health report.
     Result<std::vector<std::string>> reconcile(const ForwardingConfig& wanted);
+    /// Our table is as the last reconcile() wanted it, whatever else of it went wrong.
+    bool stands() const { return stands_; }
+    /// In the place of our table one that lets nothing through between the tailnet and other networks: for kernels
+    /// that lack what the table is made of. It needs neither connection tracking nor NAT.
+    Result<void> refuse();
     Result<void> remove(); ///< none there is success
 
     const std::string& table_name() const { return table_; }
 
 private:
     Forwarding(const std::string& device, NetlinkSocket socket);
-    Result<void> make_table(const ForwardingConfig& wanted);
-    Result<std::string> what_is_wrong(const ForwardingConfig& wanted);
+    Result<void> make_table(const std::vector<nft::PlannedChain>& chains);
+    Result<std::string> what_is_wrong(const std::vector<nft::PlannedChain>& chains);
     Result<void> remove_table();
     /// Our rules at the head of the chains that others may close.
     Result<void> open_filters(const ForwardingConfig& wanted);
@@ -81,6 +90,7 @@ private:
     std::string table_;
     std::string comment_;
     NetlinkSocket socket_;
+    bool stands_ = false;
 };
 
 } // namespace tailrace

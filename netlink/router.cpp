@@ -164,19 +164,20 @@ std::string sysctl(const std::string& path) {
 
 } // namespace
 
-Ipv6Support probe_ipv6(const std::string& device) {
+Result<Ipv6Support> probe_ipv6(const std::string& device) {
     const std::string everywhere = sysctl("net/ipv6/conf/all/disable_ipv6");
-    if (everywhere.empty()) return {false, "the kernel has no IPv6"};
+    if (everywhere.empty()) return Ipv6Support{false, "the kernel has no IPv6"};
     auto socket = NetlinkSocket::open(NETLINK_ROUTE);
-    if (!socket) return {false, socket.error().message(), true};
+    if (!socket) return socket.error();
     std::vector<PolicyRule> rules;
-    if (auto listed = read_rules(*socket, AF_INET6, rules); !listed || rules.empty())
-        return {false, "the kernel has no IPv6 policy routing"};
-    if (everywhere != "0") return {false, "net.ipv6.conf.all.disable_ipv6 is set", true};
+    auto listed = read_rules(*socket, AF_INET6, rules);
+    if (!listed && listed.error().code() != EOPNOTSUPP && listed.error().code() != EAFNOSUPPORT) return listed.error();
+    if (!listed || rules.empty()) return Ipv6Support{false, "the kernel has no IPv6 policy routing"};
+    if (everywhere != "0") return Ipv6Support{false, "net.ipv6.conf.all.disable_ipv6 is set", true};
     const std::string here = sysctl("net/ipv6/conf/" + device + "/disable_ipv6");
-    if (here.empty()) return {false, fmt::format("{} has no IPv6: is its MTU below 1280?", device), true};
-    if (here != "0") return {false, fmt::format("net.ipv6.conf.{}.disable_ipv6 is set", device), true};
-    return {true, {}, true};
+    if (here.empty()) return Ipv6Support{false, fmt::format("{} has no IPv6: is its MTU below 1280?", device), true};
+    if (here != "0") return Ipv6Support{false, fmt::format("net.ipv6.conf.{}.disable_ipv6 is set", device), true};
+    return Ipv6Support{true, {}, true};
 }
 
 Router::Router(std::string device, Links links, NetlinkSocket socket)
@@ -258,13 +259,14 @@ Result<RouterChanges> Router::reconcile(const RouterConfig& wanted) {
     if (!(*link)->up && !wanted.routes.empty()) return Error::from_errno(ENETDOWN, "routes of {}", device_);
 
     const auto ipv6 = probe_ipv6(device_);
+    if (!ipv6) return ipv6.error();
     RouterChanges done;
     // Once is the rule. A second round is for what the kernel's loose matching takes along: asked to remove a rule
     // without a mark it may choose ours, which has one.
     for (int round = 0;; ++round) {
         auto current = read();
         if (!current) return current.error();
-        auto changes = diff(*current, wanted, index, ipv6);
+        auto changes = diff(*current, wanted, index, *ipv6);
         if (changes.empty()) return done;
         if (round == 3)
             return Error::make("{} changes to addresses, routes and rules of {} do not stay", changes.size(), device_);
@@ -279,7 +281,9 @@ Result<void> Router::close(const std::vector<IpPrefix>& throw_routes) {
     RouterConfig wanted;
     wanted.throw_routes = throw_routes;
     wanted.closed = true;
-    auto changes = diff(*current, wanted, -1, probe_ipv6(device_));
+    auto ipv6 = probe_ipv6(device_);
+    if (!ipv6) return ipv6.error();
+    auto changes = diff(*current, wanted, -1, *ipv6);
     changes.remove_addresses.clear();
     changes.remove_routes.clear();
     changes.remove_rules.clear();

@@ -64,7 +64,7 @@ struct Ipv6Support {
 /// Available means: the kernel has IPv6, `all.disable_ipv6` is 0, IPv6 policy rules can be listed, and the device
 /// itself has not switched it off (an MTU below 1280 makes its directory in /proc vanish). `disable_policy` (IPsec) is
 /// not looked at: it says nothing about routing.
-Ipv6Support probe_ipv6(const std::string& device);
+Result<Ipv6Support> probe_ipv6(const std::string& device);
 
 /// Metric of the default routes that refuse. Any that is worse than the kernel's own for IPv6.
 inline constexpr std::uint32_t kClosedMetric = 0xffff;

@@ -247,11 +247,14 @@ Result<void> NetlinkSocket::query(NetlinkMessage& message, const OnMessage& on_m
     const std::uint32_t sequence = message.get()->nlmsg_seq;
     if (auto sent = send(message.bytes()); !sent) return sent.error();
 
-    // Reads to the end even after an error: a dump that is left half-read blocks the next one.
+    // Reads to the end even after an error: while a dump is half-read the kernel refuses the next one.
     Result<void> result;
     for (bool done = false; !done;) {
         auto received = receive(0);
-        if (!received) return received.error();
+        if (!received) {
+            while (receive(MSG_DONTWAIT)) continue;
+            return received.error();
+        }
         for_each_message(*received, [&](const nlmsghdr& answer) {
             if (answer.nlmsg_seq != sequence || done) return;
             if ((answer.nlmsg_flags & NLM_F_DUMP_INTR) && result) result = Error::from_errno(EINTR, "netlink dump");

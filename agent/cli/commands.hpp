@@ -24,6 +24,12 @@ struct UpOptions {
 Task<int> up(LocalClient& client, UpOptions options);
 Task<int> down(LocalClient& client);
 Task<int> set(LocalClient& client, GivenFlags given);
+struct GetCommand {
+    std::string name; ///< of one setting; "" or "all": every one
+    bool json = false, set_flags = false;
+};
+Task<int> get(LocalClient& client, GetCommand command);
+Result<std::string> settings_text(const Prefs& prefs, const GetCommand& command);
 Task<int> logout(LocalClient& client);
 
 struct StatusCommand {

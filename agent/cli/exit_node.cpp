@@ -173,6 +173,23 @@ Result<std::string> exit_node_table(const Status& status, const std::string& cou
     return out;
 }
 
+Prefs with_exit_node_shown(Prefs prefs, const Status& status) {
+    if (!status.peer || prefs.exit_node_id.empty() || !prefs.auto_exit_node.empty()) return prefs;
+    for (const auto& [key, peer] : *status.peer)
+        if (peer.id == prefs.exit_node_id && peer.tailscale_ips && !peer.tailscale_ips->empty()) {
+            prefs.exit_node_id.clear();
+            prefs.exit_node_ip = peer.tailscale_ips->front().text();
+        }
+    return prefs;
+}
+
+Task<int> use_exit_node(LocalClient& client, bool enabled) {
+    auto done =
+        co_await client.request("POST", fmt::format("/localapi/v0/set-use-exit-node-enabled?enabled={}", enabled), "");
+    if (!done) co_return fail(done.error().message());
+    co_return 0;
+}
+
 Task<int> exit_node_list(LocalClient& client, std::string country) {
     auto status = co_await client.status();
     if (!status) co_return fail(status.error().message());

@@ -10,6 +10,11 @@ namespace tailrace::cli {
 /// is.
 Result<void> choose_exit_node(Prefs& prefs, const std::string& value, const Status& status);
 
+/// People know a node by its address rather than by its StableID.
+Prefs with_exit_node_shown(Prefs prefs, const Status& status);
+
+/// On again, the one that was used last; or off.
+Task<int> use_exit_node(LocalClient& client, bool enabled);
 Task<int> exit_node_list(LocalClient& client, std::string country);
 Task<int> exit_node_suggest(LocalClient& client);
 /// What `exit-node list` prints; an error when there is nothing to list.

@@ -329,24 +329,25 @@ std::vector<std::string> prefs_named(const GivenFlags& given) {
     return {names.begin(), names.end()};
 }
 
+std::string flag_text(const PrefFlag& flag, const std::string& value) {
+    if (flag.kind == Kind::Bool) return fmt::format("--{}{}", flag.name, value == "true" ? "" : "=" + value);
+    return fmt::format("--{}={}", flag.name, value.empty() ? "" : shell_quote(value));
+}
+
 std::string missing_flags_text(const GivenFlags& given,
                                const std::vector<std::pair<std::string, std::string>>& other_flags,
                                const Prefs& current, const Prefs& wanted) {
     if (current.control_url.empty()) return "";
-    auto written = [](const PrefFlag& flag, const std::string& value) {
-        if (flag.kind == Kind::Bool) return fmt::format("--{}{}", flag.name, value == "true" ? "" : "=" + value);
-        return fmt::format("--{}={}", flag.name, value.empty() ? "" : shell_quote(value));
-    };
     std::vector<std::pair<std::string, std::string>> mentioned;
     for (const auto& [name, value] : other_flags) mentioned.emplace_back(name, value);
     std::vector<std::string> missing;
     for (const PrefFlag& flag : pref_flags()) {
         if (auto found = given.find(flag.name); found != given.end()) {
-            mentioned.emplace_back(flag.name, written(flag, found->second));
+            mentioned.emplace_back(flag.name, flag_text(flag, found->second));
             continue;
         }
         std::string before = flag.value(current);
-        if (before != flag.value(wanted)) missing.push_back(written(flag, before));
+        if (before != flag.value(wanted)) missing.push_back(flag_text(flag, before));
     }
     if (missing.empty()) return "";
     std::ranges::sort(mentioned);

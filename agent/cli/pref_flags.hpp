@@ -25,6 +25,8 @@ struct PrefFlag {
     std::string (*value)(const Prefs& prefs);
 };
 const std::vector<PrefFlag>& pref_flags();
+/// As it is given to a command: "--ssh", "--ssh=false", "--hostname='a b'".
+std::string flag_text(const PrefFlag& flag, const std::string& value);
 
 /// What was given on a command line: flag name -> text.
 using GivenFlags = std::map<std::string, std::string>;

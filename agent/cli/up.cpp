@@ -4,6 +4,7 @@
 #include "base/file.hpp"
 #include "base/json/json.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 
@@ -57,7 +58,19 @@ struct UpRun {
     std::string node_key_before;
     bool printed = false;
     std::string last_url;
+    std::vector<std::string> told; ///< warnings that were printed before
 };
+
+/// The same matter, whatever the details: what there is to read about it is the last line of both.
+bool is_told(const std::vector<std::string>& told, const std::string& message) {
+    auto page = [](const std::string& text) {
+        auto at = text.rfind("\nSee ");
+        return at == std::string::npos ? text : text.substr(at);
+    };
+    return std::ranges::any_of(told, [&](const std::string& before) {
+        return page(before) == page(message) || before.find(message) != std::string::npos;
+    });
+}
 
 Task<int> follow_bus(UpRun& run, Bus& bus, std::string known_url) {
     for (;;) {
@@ -109,7 +122,8 @@ Task<int> follow_bus(UpRun& run, Bus& bus, std::string known_url) {
             else if (run.printed)
                 fmt::print(stderr, "Success.\n");
             if (!run.options.json && status->health)
-                for (const std::string& message : *status->health) fmt::print("Warning: {}\n", message);
+                for (const std::string& message : *status->health)
+                    if (!is_told(run.told, message)) fmt::print("Warning: {}\n", message);
             co_return 0;
         }
     }
@@ -133,32 +147,28 @@ bool allows_lan_for_nothing(const GivenFlags& given, const Prefs& wanted) {
     return given.contains("exit-node-allow-lan-access") && wanted.exit_node_allow_lan_access && !uses_exit_node;
 }
 
-/// People know a node by its address rather than by its StableID.
-Prefs with_exit_node_shown(Prefs prefs, const Status& status) {
-    if (!status.peer || prefs.exit_node_id.empty() || !prefs.auto_exit_node.empty()) return prefs;
-    for (const auto& [key, peer] : *status.peer)
-        if (peer.id == prefs.exit_node_id && peer.tailscale_ips && !peer.tailscale_ips->empty()) {
-            prefs.exit_node_id.clear();
-            prefs.exit_node_ip = peer.tailscale_ips->front().text();
-        }
-    return prefs;
+/// Empty, or what the agent says to a question of this kind.
+Task<std::string> warning_of(LocalClient& client, std::string question) {
+    auto answer = co_await client.request("GET", "/localapi/v0/" + question, "");
+    if (!answer) co_return ""; // an older agent
+    auto value = json::parse_value(*answer);
+    if (!value || !value->is_object()) co_return "";
+    const auto* warning = value->get_object().if_contains("Warning");
+    co_return warning != nullptr && warning->is_string() ? warning->get_string().c_str() : "";
 }
 
-/// What these preferences would do that people want to know before it is done.
-Task<void> warn_about_routes(LocalClient& client, Prefs wanted, bool advertises, bool accepts) {
-    std::vector<std::string> asked;
-    if (advertises && !wanted.routes().empty()) asked.emplace_back("check-ip-forwarding");
-    if (accepts && wanted.route_all) asked.emplace_back("check-accept-routes");
-    for (const std::string& question : asked) {
-        auto answer = co_await client.request("GET", "/localapi/v0/" + question, "");
-        if (!answer) continue; // an older agent
-        auto value = json::parse_value(*answer);
-        if (!value || !value->is_object()) continue;
-        const auto* warning = value->get_object().if_contains("Warning");
-        if (warning == nullptr || !warning->is_string() || warning->get_string().empty()) continue;
-        fmt::print("Warning: {}\n", warning->get_string().c_str());
+/// What these preferences would do that people want to know before it is done. Gives what it printed.
+Task<std::vector<std::string>> warn_about_routes(LocalClient& client, Prefs wanted, bool advertises, bool accepts) {
+    std::vector<std::string> told;
+    if (advertises && !wanted.routes().empty()) {
+        told.push_back(co_await warning_of(client, "check-ip-forwarding"));
+        if (told.back().empty()) told.push_back(co_await warning_of(client, "check-udp-gro-forwarding"));
     }
+    if (accepts && wanted.route_all) told.push_back(co_await warning_of(client, "check-accept-routes"));
+    std::erase(told, "");
+    for (const std::string& warning : told) fmt::print("Warning: {}\n", warning);
     std::fflush(stdout);
+    co_return told;
 }
 
 } // namespace
@@ -186,7 +196,7 @@ Task<int> up(LocalClient& client, UpOptions options) {
         fmt::print("Warning: --snat-subnet-routes=false with --advertise-exit-node: the internet does not know tailnet "
                    "addresses.\n");
 
-    co_await warn_about_routes(client, *wanted, true, options.given.contains("accept-routes"));
+    auto told = co_await warn_about_routes(client, *wanted, true, options.given.contains("accept-routes"));
 
     bool running = status->backend_state == "Running";
     bool only_default = options.given.empty() && options.auth_key.empty() && !options.reset && !options.force_reauth;
@@ -242,7 +252,7 @@ Task<int> up(LocalClient& client, UpOptions options) {
         auto login = co_await client.request("POST", "/localapi/v0/login-interactive", "");
         if (!login) co_return fail(login.error().message());
     }
-    UpRun run{client, options, status->self ? status->self->public_key : "", false, ""};
+    UpRun run{client, options, status->self ? status->self->public_key : "", false, "", std::move(told)};
     int outcome = co_await follow_bus(run, **bus, status->auth_url);
     deadline.cancel();
     co_return outcome;

@@ -34,6 +34,14 @@ bool read_link(int link, TcxLinkInfo& info) {
     return ::bpf_obj_get_info_by_fd(link, &info, &bytes) == 0 && info.type == kLinkTypeTcx;
 }
 
+/// `info.type` says whether it is a link of TCX.
+Result<TcxLinkInfo> link_info(int link) {
+    TcxLinkInfo info;
+    std::uint32_t bytes = sizeof info;
+    if (::bpf_obj_get_info_by_fd(link, &info, &bytes) != 0) return Error::from_errno(errno, "ask about a pinned link");
+    return info;
+}
+
 int tcx_type(const Hook& hook) {
     return hook.direction == HookDirection::Ingress ? kTcxIngress : kTcxEgress;
 }
@@ -88,13 +96,15 @@ Result<void> detach_clsact(const Hook& hook) {
 }
 
 /// The pinned link of this very hook; none when there is none.
-Fd link_on(const PinDirectory& pins, const Hook& hook) {
-    TcxLinkInfo info;
-    Fd link = pins.get(hook.pin);
-    if (link && read_link(link.get(), info) && info.interface_index == hook.interface_index &&
-        info.attach_type == static_cast<std::uint32_t>(tcx_type(hook)))
+Result<Fd> link_on(const PinDirectory& pins, const Hook& hook) {
+    auto link = pins.find(hook.pin);
+    if (!link || !*link) return link;
+    auto info = link_info(link->get());
+    if (!info) return info.error();
+    if (info->type == kLinkTypeTcx && info->interface_index == hook.interface_index &&
+        info->attach_type == static_cast<std::uint32_t>(tcx_type(hook)))
         return link;
-    return {};
+    return Fd{};
 }
 
 Result<void> exchange(int link, const Hook& hook, int program) {
@@ -106,12 +116,16 @@ Result<void> exchange(int link, const Hook& hook, int program) {
 
 /// code() is EINVAL where the kernel knows no TCX.
 Result<void> attach_tcx(const PinDirectory& pins, const Hook& hook, int program, std::span<const PinDirectory> older) {
-    if (Fd ours = link_on(pins, hook)) return exchange(ours.get(), hook, program);
-    for (const PinDirectory& other : older)
-        if (Fd theirs = link_on(other, hook)) {
-            if (auto exchanged = exchange(theirs.get(), hook, program); !exchanged) return exchanged;
-            return pins.pin(theirs.get(), hook.pin);
-        }
+    auto ours = link_on(pins, hook);
+    if (!ours) return ours.error();
+    if (*ours) return exchange(ours->get(), hook, program);
+    for (const PinDirectory& other : older) {
+        auto theirs = link_on(other, hook);
+        if (!theirs) return theirs.error();
+        if (!*theirs) continue;
+        if (auto exchanged = exchange(theirs->get(), hook, program); !exchanged) return exchanged;
+        return pins.pin(theirs->get(), hook.pin);
+    }
     bpf_link_create_opts options{};
     options.sz = sizeof options;
     options.flags = hook.place == HookPlace::First ? kBefore : kAfter;
@@ -173,13 +187,23 @@ std::uint32_t program_id(int program) {
     return ::bpf_obj_get_info_by_fd(program, &info, &bytes) == 0 ? info.id : 0;
 }
 
-bool is_attached(const PinDirectory& pins, const Hook& hook, int program) {
-    TcxLinkInfo info;
+Result<bool> look_attached(const PinDirectory& pins, const Hook& hook, int program) {
     std::uint32_t wanted = program_id(program);
-    if (!wanted) return false;
-    if (Fd link = pins.get(hook.pin); link && read_link(link.get(), info))
-        return info.interface_index == hook.interface_index && info.program_id == wanted;
+    if (!wanted) return Error::from_errno(errno, "ask for the number of a program");
+    auto link = pins.find(hook.pin);
+    if (!link) return link.error();
+    if (*link) {
+        auto info = link_info(link->get());
+        if (!info) return info.error();
+        if (info->type == kLinkTypeTcx)
+            return info->interface_index == hook.interface_index && info->program_id == wanted;
+    }
     return filter_program_id(hook) == wanted;
+}
+
+bool is_attached(const PinDirectory& pins, const Hook& hook, int program) {
+    auto attached = look_attached(pins, hook, program);
+    return attached && *attached;
 }
 
 Result<AttachMethod> attach(const PinDirectory& pins, const Hook& hook, int program, AttachMethod method,

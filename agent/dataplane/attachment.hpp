@@ -26,7 +26,9 @@ struct Hook {
     std::uint32_t filter = 0x7a11; ///< handle of the filter in the clsact qdisc, another one for each program of ours
 };
 
-/// Is exactly this program attached there, by our link or our filter?
+/// Is exactly this program attached there, by our link or our filter? An error: the kernel did not say.
+Result<bool> look_attached(const PinDirectory& pins, const Hook& hook, int program);
+/// The same, and no when the kernel did not say.
 bool is_attached(const PinDirectory& pins, const Hook& hook, int program);
 
 /// Makes it so, in the hook's place; replaces an older program of ours without a gap. Says which

@@ -88,6 +88,12 @@ std::vector<PinDirectory> PinDirectory::others(const std::string& bpffs, const s
     return found;
 }
 
+Result<Fd> PinDirectory::find(const std::string& name) const {
+    Fd object{::bpf_obj_get(path_of(name).c_str())};
+    if (!object && errno != ENOENT) return Error::from_errno(errno, "open {}", path_of(name));
+    return object;
+}
+
 Fd PinDirectory::get(const std::string& name) const {
     return Fd{::bpf_obj_get(path_of(name).c_str())};
 }

@@ -22,7 +22,9 @@ public:
     const std::string& path() const { return path_; }
     std::string path_of(const std::string& name) const { return path_ + "/" + name; }
 
-    /// The pinned object; no descriptor when there is none.
+    /// The pinned object; no descriptor when there is none. An error says nothing of whether there is one.
+    Result<Fd> find(const std::string& name) const;
+    /// The same where it is no matter why there is none.
     Fd get(const std::string& name) const;
     /// Replaces what has that name.
     Result<void> pin(int object, const std::string& name) const;

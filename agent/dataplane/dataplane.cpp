@@ -48,10 +48,16 @@ Result<void> forget_schema(const PinDirectory& pins) {
 
 /// Is what is pinned here at work on this very device? If not it is left over from a device that is gone, maybe of
 /// another network namespace, and says nothing about ours.
-bool is_at_work(const PinDirectory& pins, unsigned interface_index) {
-    Fd policy = pins.get(kPolicyPin), egress = pins.get(kEgressPin);
-    return policy && egress && is_attached(pins, policy_hook(interface_index), policy.get()) &&
-           is_attached(pins, egress_hook(interface_index), egress.get());
+Result<bool> is_at_work(const PinDirectory& pins, unsigned interface_index) {
+    for (const auto& [pin, hook] :
+         {std::pair{kPolicyPin, policy_hook(interface_index)}, std::pair{kEgressPin, egress_hook(interface_index)}}) {
+        auto program = pins.find(pin);
+        if (!program) return program.error();
+        if (!*program) return false;
+        auto attached = look_attached(pins, hook, program->get());
+        if (!attached || !*attached) return attached;
+    }
+    return true;
 }
 
 ProgramOptions program_options(const DataplaneOptions& options, const PinDirectory& pins) {
@@ -64,12 +70,33 @@ ProgramOptions program_options(const DataplaneOptions& options, const PinDirecto
             &pins};
 }
 
+/// Maps of another configuration, which programs of this one cannot use.
+Result<bool> has_other_sizes(const PinDirectory& pins, const std::map<std::string, std::uint32_t>& sizes) {
+    for (const auto& [name, entries] : sizes) {
+        auto map = pins.find(name);
+        if (!map) return map.error();
+        if (!*map) continue;
+        bpf_map_info info{};
+        std::uint32_t bytes = sizeof info;
+        if (::bpf_obj_get_info_by_fd(map->get(), &info, &bytes) != 0)
+            return Error::from_errno(errno, "ask for the size of map {}", name);
+        if (info.max_entries != entries) return true;
+    }
+    return false;
+}
+
 /// The pinned program when it is the same as the one that this agent brings; else that one, pinned in its place.
 Result<Fd> keep_or_replace(const PinDirectory& pins, const char* name, Fd loaded, int map) {
-    if (Fd pinned = pins.get(name);
-        pinned && is_same_program(pinned.get(), loaded.get()) && uses_map(pinned.get(), map))
-        return pinned;
-    if (auto pinned = pins.pin(loaded.get(), name); !pinned) return pinned.error();
+    auto pinned = pins.find(name);
+    if (!pinned) return pinned;
+    if (*pinned) {
+        auto same = is_same_program(pinned->get(), loaded.get());
+        if (!same) return same.error();
+        auto uses = uses_map(pinned->get(), map);
+        if (!uses) return uses.error();
+        if (*same && *uses) return pinned;
+    }
+    if (auto done = pins.pin(loaded.get(), name); !done) return done.error();
     return loaded;
 }
 
@@ -101,7 +128,9 @@ Result<Dataplane> Dataplane::open(const std::string& device, const DataplaneOpti
     for (const PinDirectory& left_over : others.idle)
         if (auto gone = forget_schema(left_over); !gone) return gone.error().with("filter the packets of {}", device);
 
-    bool adopting = is_at_work(*pins, interface_index), shares_flows = false;
+    auto at_work = is_at_work(*pins, interface_index);
+    if (!at_work) return at_work.error().with("filter the packets of {}", device);
+    bool adopting = *at_work, shares_flows = false;
     auto forgotten = others.older.empty() && !adopting ? forget_pins(*pins, interface_index) : Result<void>{};
     if (!others.older.empty() && !is_involved(*pins, interface_index, others.attached)) {
         forgotten = pins->unpin_all(); // what an agent left that was killed before it put a policy in force
@@ -112,8 +141,10 @@ Result<Dataplane> Dataplane::open(const std::string& device, const DataplaneOpti
     if (!forgotten) return forgotten.error().with("filter the packets of {}", device);
 
     auto loaded = load_packet_programs(program_options(options, *pins));
-    if (!loaded && adopting && loaded.error().code() == EINVAL) {
-        // Maps of other sizes, from another configuration: start over. The new programs drop until the first commit.
+    Result<bool> other_sizes =
+        !loaded && adopting ? has_other_sizes(*pins, program_options(options, *pins).map_sizes) : Result<bool>{false};
+    if (!other_sizes) return other_sizes.error().with("filter the packets of {}", device);
+    if (*other_sizes) { // start over. The new programs drop until the first commit.
         for (const std::string& name : pins->names())
             if (name.starts_with("tr_")) (void)pins->unpin(name); // a failure shows when the new map is pinned
         adopting = false;
@@ -196,7 +227,9 @@ Result<void> Dataplane::keep_attached() {
     // The memory for replies first: from the first packet that may come in, what we sent is known.
     for (const auto& [hook, program] : {std::pair{egress_hook(interface_index), egress_.get()},
                                         std::pair{policy_hook(interface_index), policy_.get()}}) {
-        if (tailrace::is_attached(pins_, hook, program)) {
+        auto is_there = look_attached(pins_, hook, program);
+        if (!is_there) return is_there.error().with("filter the packets of {}", device_);
+        if (*is_there) {
             method_ = pins_.get(hook.pin) ? AttachMethod::Tcx : AttachMethod::Clsact;
             continue;
         }

@@ -105,10 +105,14 @@ Result<Guard> Guard::open(const std::string& device, const GuardOptions& options
     out.peers_ = duplicate(::bpf_map__fd(object->maps.tr_guard_peers));
     out.count_ = duplicate(::bpf_map__fd(object->maps.tr_guard_count));
     int loaded = ::bpf_program__fd(object->progs.tr_guard);
-    out.program_ = out.pins_.get(kProgramPin);
-    if (!out.program_ || !is_same_program(out.program_.get(), loaded)) {
+    auto pinned = out.pins_.find(kProgramPin);
+    if (!pinned) return pinned.error();
+    out.program_ = std::move(*pinned);
+    auto same = out.program_ ? is_same_program(out.program_.get(), loaded) : Result<bool>{false};
+    if (!same) return same.error();
+    if (!*same) {
         out.program_ = duplicate(loaded);
-        if (auto pinned = out.pins_.pin(loaded, kProgramPin); !pinned) return pinned.error();
+        if (auto done = out.pins_.pin(loaded, kProgramPin); !done) return done.error();
     }
     out.attached_ = linked(out.pins_);
     tr_guard_key key{}, next{};

@@ -13,6 +13,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <string_view>
 
@@ -32,11 +33,19 @@ bool is_our_map(const bpf_map* map) {
     return name.starts_with("tr_") && name.find('.') == std::string_view::npos;
 }
 
-Result<void> prepare_maps(bpf_object* object, const ProgramOptions& options) {
+/// By name. Asked before it is loaded: of a map that is there already libbpf takes over the name as the kernel has it,
+/// and it may have none.
+std::map<std::string, bpf_map*> our_maps(bpf_object* object) {
+    std::map<std::string, bpf_map*> out;
     bpf_map* map = nullptr;
     bpf_object__for_each_map(map, object) {
-        if (!is_our_map(map)) continue;
-        std::string name = ::bpf_map__name(map);
+        if (is_our_map(map)) out.emplace(::bpf_map__name(map), map);
+    }
+    return out;
+}
+
+Result<void> prepare_maps(const std::map<std::string, bpf_map*>& maps, const ProgramOptions& options) {
+    for (const auto& [name, map] : maps) {
         if (auto size = options.map_sizes.find(name); size != options.map_sizes.end())
             ::bpf_map__set_max_entries(map, size->second);
         if (options.pins)
@@ -50,7 +59,9 @@ Result<void> prepare_maps(bpf_object* object, const ProgramOptions& options) {
 Result<tr_secret> find_secret(const PinDirectory* pins) {
     tr_secret secret{};
     std::uint32_t zero = 0;
-    if (Fd map = pins ? pins->get("tr_secret") : Fd{}; map && ::bpf_map_lookup_elem(map.get(), &zero, &secret) != 0)
+    auto map = pins ? pins->find("tr_secret") : Result<Fd>{Fd{}};
+    if (!map) return map.error();
+    if (*map && ::bpf_map_lookup_elem(map->get(), &zero, &secret) != 0)
         return Error::from_errno(errno, "read map tr_secret");
     if (!secret.word[0])
         for (auto& word : secret.word) word = random_u64() | 1; // a product with an odd number loses nothing
@@ -79,7 +90,8 @@ Result<PacketPrograms> load_packet_programs(const ProgramOptions& options) {
     policy->rodata->l2_bytes = options.l2_bytes;
     egress->rodata->l2_bytes = options.l2_bytes;
 
-    if (auto ready = prepare_maps(policy->obj, options); !ready) return ready.error();
+    const auto policy_maps = our_maps(policy->obj), egress_maps = our_maps(egress->obj);
+    if (auto ready = prepare_maps(policy_maps, options); !ready) return ready.error();
     std::uint32_t flow_buckets = ::bpf_map__max_entries(policy->maps.tr_flows);
     if (!std::has_single_bit(flow_buckets))
         return Error::make("the memory for flows has {} buckets, which is no power of two", flow_buckets);
@@ -95,15 +107,11 @@ Result<PacketPrograms> load_packet_programs(const ProgramOptions& options) {
         return Error::from_errno(errno, "write map tr_secret");
 
     // The second program uses the first one's maps. libbpf makes only those of a pin path the same by itself.
-    if (auto ready = prepare_maps(egress->obj, {options.l2_bytes, options.map_sizes, nullptr}); !ready)
+    if (auto ready = prepare_maps(egress_maps, {options.l2_bytes, options.map_sizes, nullptr}); !ready)
         return ready.error();
-    bpf_map* map = nullptr;
-    bpf_object__for_each_map(map, egress->obj) {
-        if (!is_our_map(map)) continue;
-        const bpf_map* shared = ::bpf_object__find_map_by_name(policy->obj, ::bpf_map__name(map));
-        if (int failed = ::bpf_map__reuse_fd(map, ::bpf_map__fd(shared)))
-            return Error::from_errno(-failed, "share map {}", ::bpf_map__name(map));
-    }
+    for (const auto& [name, map] : egress_maps)
+        if (int failed = ::bpf_map__reuse_fd(map, ::bpf_map__fd(policy_maps.at(name))))
+            return Error::from_errno(-failed, "share map {}", name);
     if (int failed = tr_egress_object__load(egress.get()))
         return Error::from_errno(-failed, "load the egress program{}", complaints.text());
 
@@ -112,33 +120,34 @@ Result<PacketPrograms> load_packet_programs(const ProgramOptions& options) {
     out.egress = duplicate(::bpf_program__fd(egress->progs.tr_egress));
     out.question = duplicate(::bpf_program__fd(policy->progs.tr_question));
     if (!out.policy || !out.egress || !out.question) return Error::from_errno(errno, "keep the packet programs");
-    bpf_object__for_each_map(map, policy->obj) {
-        if (!is_our_map(map)) continue;
+    for (const auto& [name, map] : policy_maps) {
         Fd kept = duplicate(::bpf_map__fd(map));
-        if (!kept) return Error::from_errno(errno, "keep map {}", ::bpf_map__name(map));
-        out.maps.emplace(::bpf_map__name(map), std::move(kept));
+        if (!kept) return Error::from_errno(errno, "keep map {}", name);
+        out.maps.emplace(name, std::move(kept));
     }
     return out;
 }
 
-bool is_same_program(int a, int b) {
+Result<bool> is_same_program(int a, int b) {
     bpf_prog_info first{}, second{};
     std::uint32_t first_bytes = sizeof first, second_bytes = sizeof second;
-    if (::bpf_obj_get_info_by_fd(a, &first, &first_bytes) != 0) return false;
-    if (::bpf_obj_get_info_by_fd(b, &second, &second_bytes) != 0) return false;
+    if (::bpf_obj_get_info_by_fd(a, &first, &first_bytes) != 0 ||
+        ::bpf_obj_get_info_by_fd(b, &second, &second_bytes) != 0)
+        return Error::from_errno(errno, "compare programs");
     return std::memcmp(first.tag, second.tag, sizeof first.tag) == 0;
 }
 
-bool uses_map(int program, int map) {
+Result<bool> uses_map(int program, int map) {
     bpf_map_info wanted{};
     std::uint32_t bytes = sizeof wanted;
-    if (::bpf_obj_get_info_by_fd(map, &wanted, &bytes) != 0) return false;
+    if (::bpf_obj_get_info_by_fd(map, &wanted, &bytes) != 0) return Error::from_errno(errno, "ask about a map");
     std::uint32_t ids[64];
     bpf_prog_info info{};
     info.nr_map_ids = std::size(ids);
     info.map_ids = reinterpret_cast<std::uintptr_t>(ids);
     bytes = sizeof info;
-    if (::bpf_obj_get_info_by_fd(program, &info, &bytes) != 0) return false;
+    if (::bpf_obj_get_info_by_fd(program, &info, &bytes) != 0)
+        return Error::from_errno(errno, "ask which maps a program uses");
     std::uint32_t* end = ids + std::min<std::size_t>(info.nr_map_ids, std::size(ids));
     return std::find(ids, end, wanted.id) != end;
 }

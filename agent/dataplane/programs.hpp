@@ -30,9 +30,9 @@ struct PacketPrograms {
 Result<PacketPrograms> load_packet_programs(const ProgramOptions& options);
 
 /// Two copies of one program? Compares the instructions, not the maps.
-bool is_same_program(int a, int b);
+Result<bool> is_same_program(int a, int b);
 
 /// Does a loaded program read or write this map?
-bool uses_map(int program, int map);
+Result<bool> uses_map(int program, int map);
 
 } // namespace tailrace

@@ -52,9 +52,15 @@ void pin_maps(bpf_object* object, const PinDirectory& pins) {
 
 /// The pinned program when it is the same as the loaded one; else that one, pinned in its place.
 Result<Fd> keep_or_replace(const PinDirectory& pins, const char* name, int loaded) {
-    if (Fd pinned = pins.get(name); pinned && is_same_program(pinned.get(), loaded)) return pinned;
+    auto pinned = pins.find(name);
+    if (!pinned) return pinned;
+    if (*pinned) {
+        auto same = is_same_program(pinned->get(), loaded);
+        if (!same) return same.error();
+        if (*same) return pinned;
+    }
     Fd kept = duplicate(loaded);
-    if (auto pinned = pins.pin(kept.get(), name); !pinned) return pinned.error();
+    if (auto done = pins.pin(kept.get(), name); !done) return done.error();
     return kept;
 }
 
@@ -84,14 +90,18 @@ std::vector<unsigned> all_interfaces() {
 
 /// Off every interface, and forgotten.
 Result<void> take_away(const PinDirectory& pins) {
-    if (Fd program = pins.get(kProgramPin))
-        for (unsigned index : all_interfaces())
-            if (Hook hook = hook_on(index); is_attached(pins, hook, program.get()))
-                if (auto gone = detach(pins, hook); !gone) return gone;
-    if (Fd mover = pins.get(kMoverPin))
-        for (unsigned index : all_interfaces())
-            if (Hook hook = mover_hook_on(index); is_attached(pins, hook, mover.get()))
-                if (auto gone = detach(pins, hook); !gone) return gone;
+    for (const auto& [pin, make_hook] : {std::pair{kProgramPin, &hook_on}, std::pair{kMoverPin, &mover_hook_on}}) {
+        auto program = pins.find(pin);
+        if (!program) return program.error();
+        if (!*program) continue;
+        for (unsigned index : all_interfaces()) {
+            Hook hook = make_hook(index);
+            auto attached = look_attached(pins, hook, program->get());
+            if (!attached) return attached.error();
+            if (!*attached) continue;
+            if (auto gone = detach(pins, hook); !gone) return gone;
+        }
+    }
     if (auto gone = pins.unpin_all(); !gone) return gone;
     pins.remove_if_empty();
     return {};
@@ -171,7 +181,8 @@ Result<void> Steering::remove(const std::string& device, const SteeringOptions& 
 Result<void> Steering::set_ports(const SteeringPorts& ports) {
     tr_steer_config config{};
     std::uint32_t zero = 0;
-    (void)::bpf_map_lookup_elem(config_.get(), &zero, &config); // an array has all its elements
+    if (::bpf_map_lookup_elem(config_.get(), &zero, &config) != 0)
+        return Error::from_errno(errno, "ask the steering program for its ports");
     config.wireguard_port = htons(ports.wireguard);
     config.agent_port4 = htons(ports.agent4);
     config.agent_port6 = htons(ports.agent6);
@@ -193,7 +204,9 @@ Result<void> Steering::set_interfaces(const std::vector<std::string>& names) {
             if (auto gone = detach(pins_, hook_on(index)); !gone) return gone.error().with("stop steering datagrams");
     attached_ = wanted;
     for (unsigned index : wanted) {
-        if (is_attached(pins_, hook_on(index), program_.get())) continue;
+        auto is_there = look_attached(pins_, hook_on(index), program_.get());
+        if (!is_there) return is_there.error().with("steer datagrams");
+        if (*is_there) continue;
         auto attached = attach(pins_, hook_on(index), program_.get(), method_, others_);
         if (!attached && attached.error().code() != ENODEV) return attached.error().with("steer datagrams");
     }
@@ -206,13 +219,17 @@ Result<void> Steering::set_interfaces(const std::vector<std::string>& names) {
 
 /// The moving program sits where the steering one does, while there is something to move.
 Result<void> Steering::keep_movers() {
-    bool needed = !moves().empty();
+    auto moved = moves();
+    if (!moved) return moved.error();
+    bool needed = !moved->empty();
     if (!needed && movers_are_gone_) return {};
     movers_are_gone_ = false;
     for (unsigned index : all_interfaces()) {
         Hook hook = mover_hook_on(index);
         bool wanted = needed && std::find(attached_.begin(), attached_.end(), index) != attached_.end();
-        if (is_attached(pins_, hook, mover_.get()) == wanted) continue;
+        auto is_there = look_attached(pins_, hook, mover_.get());
+        if (!is_there) return is_there.error().with("move datagrams");
+        if (*is_there == wanted) continue;
         if (!wanted) {
             if (auto gone = detach(pins_, hook); !gone) return gone.error().with("stop moving datagrams");
             continue;
@@ -236,9 +253,12 @@ bool Steering::is_in_place() const {
 Result<void> Steering::set_moves(const std::vector<PortMove>& moves) {
     tr_steer_config config{};
     std::uint32_t zero = 0;
-    (void)::bpf_map_lookup_elem(config_.get(), &zero, &config); // an array has all its elements
+    if (::bpf_map_lookup_elem(config_.get(), &zero, &config) != 0)
+        return Error::from_errno(errno, "ask the programs whether ports are moved");
     config.moves = static_cast<std::uint16_t>(moves.size());
-    for (const PortMove& old : this->moves()) {
+    auto before = this->moves();
+    if (!before) return before.error();
+    for (const PortMove& old : *before) {
         bool stays = std::ranges::any_of(moves, [&](const PortMove& move) { return move.remote == old.remote; });
         tr_move_key key = key_of(old.remote);
         if (!stays && ::bpf_map_delete_elem(moves_.get(), &key) != 0 && errno != ENOENT)
@@ -257,7 +277,7 @@ Result<void> Steering::set_moves(const std::vector<PortMove>& moves) {
     return keep_movers();
 }
 
-std::vector<PortMove> Steering::moves() const {
+Result<std::vector<PortMove>> Steering::moves() const {
     std::vector<PortMove> out;
     tr_move_key key{}, next{};
     for (bool first = true; ::bpf_map_get_next_key(moves_.get(), first ? nullptr : &key, &next) == 0; first = false) {
@@ -265,7 +285,10 @@ std::vector<PortMove> Steering::moves() const {
         tr_move value{};
         if (::bpf_map_lookup_elem(moves_.get(), &key, &value) == 0)
             out.push_back({{IpAddress::v4(ntohl(key.addr)), ntohs(key.port)}, ntohs(value.port)});
+        else if (errno != ENOENT)
+            break;
     }
+    if (errno != ENOENT) return Error::from_errno(errno, "ask the programs for moved ports");
     return out;
 }
 

@@ -59,7 +59,7 @@ public:
     /// The whole list: others end. Costs nothing while there is none.
     Result<void> set_moves(const std::vector<PortMove>& moves);
     /// Those in force, also an earlier agent's.
-    std::vector<PortMove> moves() const;
+    Result<std::vector<PortMove>> moves() const;
 
 private:
     explicit Steering(PinDirectory pins) : pins_(std::move(pins)) {}

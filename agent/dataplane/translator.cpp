@@ -66,10 +66,15 @@ Result<Object> load(const PinDirectory& pins) {
 
 /// The pinned program when it is the same as the loaded one; else that one, pinned in its place.
 Result<Fd> keep_or_replace(const PinDirectory& pins, const char* name, int loaded, int map) {
-    if (Fd pinned = pins.get(name); pinned && is_same_program(pinned.get(), loaded) && uses_map(pinned.get(), map))
-        return pinned;
+    auto pinned = pins.find(name);
+    if (!pinned) return pinned;
+    if (*pinned) {
+        auto same = is_same_program(pinned->get(), loaded);
+        if (!same) return same.error();
+        if (*same && uses_map(pinned->get(), map)) return pinned;
+    }
     Fd kept = duplicate(loaded);
-    if (auto pinned = pins.pin(kept.get(), name); !pinned) return pinned.error();
+    if (auto done = pins.pin(kept.get(), name); !done) return done.error();
     return kept;
 }
 

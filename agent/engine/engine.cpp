@@ -79,6 +79,7 @@ Result<void> Engine::apply_peers(const EngineConfig& config, const WireGuardStat
 }
 
 Task<Result<void>> Engine::reconcile(EngineConfig config) {
+    complete_ = true;
     if (!backstop_) {
         auto made = Backstop::create(options_.device, PacketFilter::passed_mark());
         if (!made) co_return made.error();
@@ -107,10 +108,20 @@ Task<Result<void>> Engine::reconcile(EngineConfig config) {
         auto committed = co_await filter_->commit(config.filter);
         if (!committed) co_return committed.error().with("put the packet filter in force");
         warnings_ = *committed;
-        committed_filter_ = filter_->is_whole() ? config.filter_version : 0;
+        committed_filter_ = config.filter_version;
+        if (!filter_->is_whole()) {
+            committed_filter_ = 0;
+            complete_ = false;
+        }
     }
     auto translated = filter_->translate(config.wanted.via);
-    auto forwarding = apply_forwarding(config.wanted); // before there is a peer whose packets are forwarded
+    // Before there is a peer whose packets are forwarded.
+    if (auto forwarding = apply_forwarding(config.wanted); !forwarding) co_return forwarding.error();
+    if (!translated) {
+        complete_ = false;
+        forwarding_warnings_.push_back(
+            fmt::format("Packets for 4via6 routes are dropped, they cannot be translated: {}", translated.error()));
+    }
     state = device_->read();
     if (!state) co_return state.error();
     if (auto added = apply_peers(config, *state, true); !added) co_return added.error();
@@ -127,8 +138,7 @@ Task<Result<void>> Engine::reconcile(EngineConfig config) {
     if (disco_ != nullptr)
         if (auto steered = steer(*disco_); !steered) co_return steered.error();
     keep_guard();
-    if (!translated) co_return translated.error();
-    co_return forwarding; // without either packets are not forwarded, all else works
+    co_return Result<void>{};
 }
 
 Result<void> Engine::ensure_router() {
@@ -154,7 +164,21 @@ Result<void> Engine::apply_forwarding(const Wanted& wanted) {
         forwarding_.emplace(std::move(*made));
     }
     auto warnings = forwarding_->reconcile(config);
-    if (!warnings) return warnings.error().with("forwarding");
+    if (!warnings) warnings = forwarding_->reconcile(config); // what passes by itself is not worth a gap
+    if (!warnings) {
+        complete_ = false;
+        forwarding_warnings_ = {warnings.error().message()};
+        if (forwarding_->stands() || config.mode != ForwardingMode::On) return {};
+        auto refused = fast_path_ ? fast_path_->remove() : Result<void>{}; // its flows would not ask
+        if (refused) refused = forwarding_->refuse();
+        if (!refused)
+            return warnings.error().with("forwarding, which cannot be refused either ({})", refused.error().message());
+        forwarding_warnings_ = {fmt::format(
+            "Nothing is forwarded between the tailnet and other networks, as the rules for it cannot be made "
+            "({}): see \"tailrace doctor\" for what this kernel lacks; all else works.",
+            warnings.error().message())};
+        return {};
+    }
     forwarding_warnings_ = std::move(*warnings);
     if (config.keep_marks) keep_marks_in_source_checks();
     apply_fast_path(config);
@@ -166,39 +190,49 @@ void Engine::apply_fast_path(const ForwardingConfig& config) {
     const bool tracked = config.masquerade || config.stateful;
     if (!options_.fast_path || !config.routes || !tracked || config.mode != ForwardingMode::On) {
         if (fast_path_)
-            if (auto removed = fast_path_->remove(); !removed) log::warn("fast path", {{"error", removed.error()}});
+            if (auto removed = fast_path_->remove(); !removed) no_fast_path(removed.error());
         return;
     }
     if (!fast_path_) {
         auto made = FastPath::create(options_.device, PacketFilter::passed_mark());
-        if (!made) return log::warn("no fast path for forwarded flows", {{"error", made.error()}});
+        if (!made) return no_fast_path(made.error());
         fast_path_.emplace(std::move(*made));
     }
     auto all = links();
-    if (!all) return log::warn("no fast path for forwarded flows", {{"error", all.error()}});
+    if (!all) return no_fast_path(all.error());
     std::vector<std::string> interfaces;
     for (const Link& link : *all)
         if (link.up && !link.loopback && link.name != options_.device && !link.addresses.empty())
             interfaces.push_back(link.name);
     std::ranges::sort(interfaces);
     const bool before = fast_path_->in_force();
-    if (auto used = fast_path_->use(interfaces, index_); !used)
-        log::info("forwarded flows go the usual way: this kernel has no flow table", {{"error", used.error()}});
-    else if (!before)
-        log::info("forwarded flows have a fast path", {});
+    if (auto used = fast_path_->use(interfaces, index_); !used) return no_fast_path(used.error());
+    fast_path_trouble_.clear();
+    if (!before) log::info("forwarded flows have a fast path", {});
 }
 
-void Engine::end_fast_flows() {
-    if (!fast_path_) return;
-    if (auto ended = fast_path_->end_flows(); !ended)
-        log::warn("forwarded flows go the usual way", {{"error", ended.error()}});
+void Engine::no_fast_path(const Error& error) {
+    if (!FastPath::is_not_supported(error)) complete_ = false;
+    if (error.message() == fast_path_trouble_) return;
+    fast_path_trouble_ = error.message();
+    log::info("forwarded flows go the usual way", {{"error", error}});
+}
+
+bool Engine::end_fast_flows() {
+    auto ended = fast_path_ ? fast_path_->end_flows() : Result<void>{};
+    if (!ended) no_fast_path(ended.error());
+    return static_cast<bool>(ended);
 }
 
 Result<void> Engine::steer(DiscoLoop& disco) {
-    constexpr auto kTryAgainAfter = std::chrono::minutes{1};
+    constexpr auto kTryAgainAfter = std::chrono::seconds{1};
+    constexpr auto kTryAgainAtLeastEvery = std::chrono::minutes{1};
     if (!filter_) return {};
     TimePoint now = reactor_.now();
-    if (steer_again_ && now < *steer_again_) return {};
+    if (steer_again_ && now < *steer_again_) {
+        complete_ = false;
+        return {};
+    }
     auto all = links();
     if (!all) return all.error();
     Result<void> steered;
@@ -210,6 +244,7 @@ Result<void> Engine::steer(DiscoLoop& disco) {
         if (!steering_trouble_.empty()) log::info("the steering program is in use again", {});
         steering_trouble_.clear();
         steer_again_.reset();
+        steer_wait_ = {};
         disco.stop_listening_raw();
         return {};
     }
@@ -220,7 +255,10 @@ Result<void> Engine::steer(DiscoLoop& disco) {
     if (trouble != steering_trouble_)
         log::warn("no steering program; disco and STUN are received by raw sockets", {{"error", trouble}});
     steering_trouble_ = std::move(trouble);
-    steer_again_ = now + kTryAgainAfter;
+    if (options_.steering == SteeringChoice::Socket) return {};
+    steer_wait_ = std::clamp<Duration>(steer_wait_ * 2, kTryAgainAfter, kTryAgainAtLeastEvery);
+    steer_again_ = now + steer_wait_;
+    complete_ = false;
     return {};
 }
 
@@ -248,8 +286,9 @@ Result<void> Engine::move_ports(const std::vector<PortMove>& moves) {
     return filter_->move_ports(moves);
 }
 
-std::vector<PortMove> Engine::moved_ports() const {
-    return filter_ ? filter_->moved_ports() : std::vector<PortMove>{};
+Result<std::vector<PortMove>> Engine::moved_ports() const {
+    if (!filter_) return std::vector<PortMove>{};
+    return filter_->moved_ports();
 }
 
 Result<std::vector<Link>> Engine::links() {
@@ -271,6 +310,18 @@ Task<Result<void>> Engine::down(std::optional<std::vector<IpPrefix>> closed_but_
         note(router_->remove(closed_but_for.value_or(std::vector<IpPrefix>{}), closed_but_for.has_value()));
     }
     router_.reset();
+    if (!device_) {
+        auto found = find_wireguard(options_.device);
+        if (!found && found.error().code() != 0) co_return found.error();
+        if (found)
+            device_ = std::move(*found);
+        else
+            note(found.error()); // a device of that name that is not ours
+    }
+    // While the device is there, what judges its packets stays.
+    if (auto removed = device_ ? device_->remove() : Result<void>{}; !removed) co_return removed.error();
+    device_.reset();
+    index_ = 0;
     if (!forwarding_)
         if (auto made = Forwarding::create(options_.device)) forwarding_.emplace(std::move(*made));
     if (fast_path_) note(fast_path_->remove());
@@ -279,18 +330,6 @@ Task<Result<void>> Engine::down(std::optional<std::vector<IpPrefix>> closed_but_
     forwarding_.reset();
     forwarding_warnings_.clear();
     notes_.clear();
-    if (!device_) {
-        auto found = find_wireguard(options_.device);
-        if (found && *found) {
-            device_ = std::move(*found);
-            if (auto all = links(); all)
-                for (const Link& link : *all)
-                    if (link.name == options_.device) index_ = link.index;
-        }
-    }
-    if (device_) note(device_->remove());
-    device_.reset();
-    index_ = 0;
     filter_.reset();
     steer_again_.reset();
     note(PacketFilter::remove(options_.device, options_.schema));

@@ -58,7 +58,10 @@ public:
     Engine(Reactor& reactor, EngineOptions options);
     ~Engine(); ///< leaves traffic as it is
 
+    /// What the rest works without is no error: then is_complete() is false and warnings() say what it is.
     Task<Result<void>> reconcile(EngineConfig config);
+    /// If not, a later reconcile() may have more success.
+    bool is_complete() const { return complete_; }
     /// Before anything else is known: while an exit node is chosen nothing leaves past the tunnel. See Router::close().
     Result<void> close(const std::vector<IpPrefix>& throw_routes);
     /// Takes everything back, the backstop last. `closed_but_for`: nothing leaves past a tunnel that is not there, see
@@ -75,8 +78,9 @@ public:
     int device_index() const { return index_; }
     const EngineOptions& options() const { return options_; }
     Result<std::vector<Link>> links();
-    /// A rule or a route of this host is another one: forwarded flows have to be accepted anew.
-    void end_fast_flows();
+    /// A rule or a route of this host is another one: forwarded flows have to be accepted anew. No: reconcile() tries
+    /// to make a fast path again.
+    bool end_fast_flows();
     bool has_fast_path() const { return fast_path_ && fast_path_->in_force(); }
     /// Sentences for the health report.
     std::vector<std::string> warnings() const;
@@ -94,13 +98,15 @@ public:
     GuardKeeper& guard() { return guard_; }
     /// Steering::set_moves() and moves().
     Result<void> move_ports(const std::vector<PortMove>& moves);
-    std::vector<PortMove> moved_ports() const;
+    Result<std::vector<PortMove>> moved_ports() const;
 
 private:
     Result<void> ensure_device();
     Result<void> ensure_router();
+    /// Fails only where forwarded packets can neither be treated as they should be nor refused.
     Result<void> apply_forwarding(const Wanted& wanted);
     void apply_fast_path(const ForwardingConfig& config);
+    void no_fast_path(const Error& error);
     Result<void> apply_peers(const EngineConfig& config, const WireGuardState& state, bool additions);
 
     Reactor& reactor_;
@@ -119,6 +125,9 @@ private:
     std::vector<std::string> warnings_;
     std::string steering_trouble_;         ///< why the steering program is not in use; empty: it is
     std::optional<TimePoint> steer_again_; ///< not before
+    Duration steer_wait_{};                ///< until then from the last time on
+    std::string fast_path_trouble_;        ///< as it was logged
+    bool complete_ = true;
     DiscoLoop* disco_ = nullptr;
 
 public:

@@ -15,7 +15,7 @@ Result<std::unique_ptr<PacketFilter>> PacketFilter::open(Reactor& reactor, const
     if (!dataplane)
         return Error::make(
             "the packet programs cannot be loaded ({}): tailraced needs a kernel with eBPF, CAP_BPF, and "
-            "bpffs on /sys/fs/bpf; nothing from the tailnet is let in",
+            "bpffs on /sys/fs/bpf, and a restart where it lacked memory; nothing from the tailnet is let in",
             dataplane.error().message());
     if (auto older = dataplane->older_schema())
         log::info("packet programs of an older schema judge until the policy is in force",

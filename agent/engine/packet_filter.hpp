@@ -37,7 +37,9 @@ public:
     Result<void> steer(const SteeringPorts& ports, const std::vector<Link>& links);
     /// See Steering; nothing is moved before steer().
     Result<void> move_ports(const std::vector<PortMove>& moves);
-    std::vector<PortMove> moved_ports() const { return steering_ ? steering_->moves() : std::vector<PortMove>{}; }
+    Result<std::vector<PortMove>> moved_ports() const {
+        return steering_ ? steering_->moves() : Result<std::vector<PortMove>>{std::vector<PortMove>{}};
+    }
     /// Packets for these via routes are IPv4 behind the filter; without any the programs for it are taken away.
     Result<void> translate(const ViaTable& table);
     Result<std::vector<TranslatorCount>> translator_counts() const;

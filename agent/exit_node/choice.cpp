@@ -126,4 +126,44 @@ std::optional<Prefs> resolve_exit_node(const Prefs& prefs, const ExitNodeQuestio
     return out;
 }
 
+namespace {
+
+/// "" where none is chosen.
+std::string exit_node_text(const Prefs& prefs) {
+    if (!prefs.auto_exit_node.empty()) return "auto:" + prefs.auto_exit_node;
+    return prefs.exit_node_id.empty() ? prefs.exit_node_ip : prefs.exit_node_id;
+}
+
+} // namespace
+
+void remember_exit_node(const Prefs& before, Prefs& wanted) {
+    std::string used = exit_node_text(before);
+    if (!used.empty() && exit_node_text(wanted).empty())
+        wanted.internal_exit_node_prior = used;
+    else if (wanted.internal_exit_node_prior.empty())
+        wanted.internal_exit_node_prior = before.internal_exit_node_prior;
+}
+
+Result<Prefs> with_exit_node_enabled(const Prefs& prefs, bool enabled) {
+    if (exit_node_text(prefs).empty() != enabled) return prefs;
+    Prefs out = prefs;
+    out.exit_node_id.clear();
+    out.exit_node_ip.clear();
+    out.auto_exit_node.clear();
+    if (!enabled) return out;
+    const std::string& prior = prefs.internal_exit_node_prior;
+    if (prior.empty())
+        return Error::make("no exit node was used before; choose one with \"tailrace set --exit-node=NAME\"");
+    auto address = IpAddress::parse(prior);
+    if (prior.starts_with("auto:")) {
+        out.auto_exit_node = prior.substr(5);
+        out.exit_node_id = kUnresolvedExitNode;
+    } else if (address && address->valid()) {
+        out.exit_node_ip = prior;
+    } else {
+        out.exit_node_id = prior;
+    }
+    return out;
+}
+
 } // namespace tailrace

@@ -37,4 +37,9 @@ Result<const wire::Node*> suggest_exit_node(const ExitNodeQuestion& question);
 /// better: traffic goes nowhere rather than past the tunnel.
 std::optional<Prefs> resolve_exit_node(const Prefs& prefs, const ExitNodeQuestion& question, int chosen_at_home);
 
+/// Where `wanted` gives up the exit node of `before`, it remembers who that was.
+void remember_exit_node(const Prefs& before, Prefs& wanted);
+/// With the exit node that was used last, or with none. An error: none was used.
+Result<Prefs> with_exit_node_enabled(const Prefs& prefs, bool enabled);
+
 } // namespace tailrace

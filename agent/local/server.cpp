@@ -254,6 +254,19 @@ Task<HttpResponse> LocalServer::route(HttpRequest request, bool write) {
             backend_.check_ip_forwarding({IpPrefix{IpAddress::v4(0), 0}, IpPrefix{IpAddress::v6({}), 0}});
         co_return HttpResponse::json(200, error_object("Warning", trouble));
     }
+    if (name == "check-udp-gro-forwarding")
+        co_return HttpResponse::json(200, error_object("Warning", backend_.check_udp_gro_forwarding()));
+    if (name == "set-use-exit-node-enabled") {
+        if (!write) co_return denied();
+        if (!post) co_return HttpResponse::text(405, "use POST\n");
+        std::string enabled = request.query("enabled");
+        if (enabled != "true" && enabled != "false") co_return HttpResponse::text(400, "invalid 'enabled' parameter\n");
+        auto wanted = with_exit_node_enabled(backend_.prefs(), enabled == "true");
+        Result<void> done = wanted ? check_lock(*wanted) : Result<void>{wanted.error()};
+        if (done) done = backend_.edit_prefs(*wanted);
+        if (!done) co_return HttpResponse::json(400, error_object("Error", done.error().message()));
+        co_return HttpResponse::json(200, write_prefs(backend_.prefs().without_secrets()));
+    }
     if (name == "suggest-exit-node") {
         auto suggested = backend_.suggest_exit_node_json();
         if (!suggested) co_return HttpResponse::text(500, suggested.error().message() + "\n");

@@ -197,7 +197,7 @@ TEST_P(Move, FragmentsOfAnAnswerStayTogether) {
 
 TEST_P(Move, NothingIsMovedAfterTheEnd) {
     ASSERT_TRUE(steering_->set_moves({}));
-    EXPECT_TRUE(steering_->moves().empty());
+    EXPECT_TRUE(steering_->moves()->empty());
     send(wireguard_, kA, kPeerPort, wireguard());
     EXPECT_EQ(left()->src_port, kWireGuardPort);
     arrive(Packet{kA, kR}.udp(kMovedPort, kPeerPort, wireguard()));
@@ -213,7 +213,7 @@ TEST_P(Move, ARestartedAgentFindsThemInForce) {
     steering_ = std::make_unique<Steering>(std::move(*next));
     ASSERT_TRUE(steering_->set_ports({kWireGuardPort, kAgentPort, kAgentPort}));
     ASSERT_TRUE(steering_->set_interfaces({kDevice, "lo"}));
-    EXPECT_EQ(steering_->moves(), std::vector{peer_});
+    EXPECT_EQ(*steering_->moves(), std::vector{peer_});
     send(wireguard_, kA, kPeerPort, wireguard());
     EXPECT_EQ(left()->src_port, kMovedPort);
     arrive(Packet{kA, kR}.udp(kMovedPort, kPeerPort, wireguard()));

@@ -190,11 +190,11 @@ class Agent:
         return {r["Reason"]: r["Packets"] for r in reasons if not r["Passes"] and r["Packets"]}
 
     def packet_programs(self) -> list:
-        """(name, id) of every packet program on the tunnel, by links and by filters, sorted."""
+        """(name, id) of every packet program on the tunnel, by links and by filters, sorted. One may have been loaded without a name."""
         ids = self.host.run(["/usr/bin/python3", "-c", _PROGRAMS_BY_LINKS, self.device]).stdout.split()
         filters = json.loads(self.host.run(["bpftool", "-j", "net", "show", "dev", self.device]).stdout)[0]["tc"]
         ids += [str(entry.get("id", entry.get("prog_id"))) for entry in filters if str(entry.get("kind", "")).startswith("clsact")]
-        return sorted((json.loads(self.host.run(["bpftool", "-j", "prog", "show", "id", one]).stdout)["name"], int(one)) for one in ids)
+        return sorted((json.loads(self.host.run(["bpftool", "-j", "prog", "show", "id", one]).stdout).get("name", ""), int(one)) for one in ids)
 
     def detach_packet_programs(self) -> None:
         """As somebody with too many rights might: the links are pinned and stay, and lead nowhere."""

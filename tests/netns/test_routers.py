@@ -4,3 +4,9 @@ from lab.scenarios import routers
 
 def test_a_route_is_where_a_router_is(lab, programs):
     routers.run(lab)
+
+
+def test_a_router_that_flaps_and_one_that_only_the_client_does_not_reach(lab, programs):
+    net = routers.Routers(lab)
+    routers.flapping(net)
+    routers.cut_from_the_client(net)

@@ -1,8 +1,8 @@
 """The packages on a machine with systemd and WireGuard of its own (user-mode Linux): traffic goes on over an upgrade, a stop
 leaves it, and a removal takes it down.
 """
+import re
 import subprocess
-
 
 from lab.lab import PROJECT
 
@@ -23,6 +23,17 @@ tailrace-control keys create --user alice --reusable >/root/key
 step declared
 printf 'login-server: http://127.0.0.1:8080\\nauth-key-file: /root/key\\nhostname: gw1\\n' >/etc/tailrace/tailraced.yaml
 systemctl reload tailraced; tailrace wait --timeout 30s; tailrace status; devices; nft list tables
+step peer
+ip netns add peer; ip link add v0 type veth peer name v1 netns peer
+ip address add 192.0.2.1/24 dev v0; ip link set v0 up
+ip netns exec peer sh -c 'ip link set lo up; ip address add 192.0.2.2/24 dev v1; ip link set v1 up; ip route add default via 192.0.2.1'
+ip netns exec peer /usr/sbin/tailraced --config /dev/null --state-dir /root/peer --socket /root/peer.sock >/root/peer.log 2>&1 &
+for i in $(busybox seq 100); do tailrace --socket /root/peer.sock status >/dev/null 2>&1 && break; busybox sleep 0.1; done
+tailrace --socket /root/peer.sock up --login-server http://192.0.2.1:8080 --auth-key file:/root/key --hostname peer --timeout 30s
+gw1=$(tailrace ip -4)
+for i in $(busybox seq 100); do ip netns exec peer ping -n -c 1 -w 1 $gw1 >/dev/null 2>&1 && break; done
+flood() { ip netns exec peer ping -n -i 0.01 $gw1 >/root/pings 2>&1 & pings=$!; busybox sleep 1; }
+told() { busybox sleep 1; kill -INT $pings; wait $pings || true; busybox tail -3 /root/pings; }
 step locked; tailrace set --hostname other 2>&1 || true
 step wrong; echo 'hostnmae: x' >>/etc/tailrace/tailraced.yaml; systemctl reload tailraced; busybox sleep 1; tailrace status | tail -3 || true
 sed -i '/hostnmae/d' /etc/tailrace/tailraced.yaml; systemctl reload tailraced
@@ -34,11 +45,13 @@ for secret in $(cat /root/key) $(grep -o 'privkey:[0-9a-f]*' /var/lib/tailrace/t
 done
 step doctor; status=0; tailrace doctor --json >/root/doctor || status=$?; echo "status $status"
 step upgraded; pid=$(systemctl show -P MainPID tailraced)
-(while [ ! -e /root/enough ]; do ip link show tailrace0 >/dev/null 2>&1 || echo gone; busybox sleep 0.02; done >/root/watched) &
-dpkg --force-confold -i $(ls /root/debs/*.deb | busybox grep -v _old) >>/root/dpkg.log 2>&1
-tailrace wait --timeout 30s; devices; touch /root/enough; wait; cat /root/watched
+(while [ ! -e /root/enough ]; do ip link show tailrace0 >/dev/null 2>&1 || echo gone; busybox sleep 0.02; done >/root/watched) & watcher=$!
+flood; dpkg --force-confold -i $(ls /root/debs/*.deb | busybox grep -v _old) >>/root/dpkg.log 2>&1
+tailrace wait --timeout 30s; devices; touch /root/enough; wait $watcher; cat /root/watched
 [ "$pid" != "$(systemctl show -P MainPID tailraced)" ] && echo restarted
+told
 dpkg-query -W tailrace; cat /etc/tailrace/tailraced.yaml
+step restarted; flood; systemctl restart tailraced; tailrace wait --timeout 30s; systemctl restart tailraced; tailrace wait --timeout 30s; told
 step stopped; systemctl stop tailraced tailraced.socket; devices; systemctl start tailraced.socket; tailrace wait --timeout 30s; devices
 step down; systemctl stop tailraced tailraced.socket; echo 'on-stop: down' >>/etc/tailrace/tailraced.yaml
 systemctl start tailraced; tailrace wait --timeout 30s; ip -br link show tailrace0
@@ -51,7 +64,7 @@ step end
 """
 CONTROL = """
 server_url: http://127.0.0.1:8080
-listen: 127.0.0.1:8080
+listen: 0.0.0.0:8080
 listen_tls: ""
 metrics_listen: ""
 """
@@ -73,6 +86,13 @@ cp {folder}/story.service /run/systemd/system/
 unshare --pid --fork --mount --mount-proc env container=other /lib/systemd/systemd --system --unit=story.service --show-status=false >/dev/null
 cat /root/told
 """
+
+
+def none_lost(told: str) -> int:
+    """How many pings were sent, a hundred a second, each of which was answered."""
+    sent, received = map(int, re.search(r"(\d+) packets transmitted, (\d+) received", told).groups())
+    assert sent - received <= 1, f"{sent - received} of {sent} lost; the last may be on its way"
+    return sent
 
 
 def test_traffic_goes_on_over_an_upgrade_and_ends_with_a_removal(tmp_path):
@@ -100,6 +120,9 @@ def test_traffic_goes_on_over_an_upgrade_and_ends_with_a_removal(tmp_path):
     assert "status" in steps["doctor"], told
     assert index in steps["upgraded"].split() and "gone" not in steps["upgraded"] and "restarted" in steps["upgraded"], told
     assert "0.0.9" not in steps["upgraded"] and "hostname: gw1" in steps["upgraded"], told
+    counted = none_lost(steps["upgraded"]), none_lost(steps["restarted"])
+    print(f"pings, a hundred a second, none lost: {counted[0]} over an upgrade, {counted[1]} over two restarts")
+    assert min(counted) > 100, told
     assert steps["stopped"].split() == [index, index], told
     assert "does not exist" in steps["down"] and "tailrace-tailrace0" not in steps["down"], told
     assert steps["watchdog"].split() == ["1min", "0"], told

@@ -7,3 +7,12 @@ from lab.scenarios import routers
 @pytest.mark.guest(timeout=300)
 def test_a_route_is_where_a_router_is(lab, programs):
     routers.run(lab)
+
+
+@pytest.mark.time_travel
+@pytest.mark.guest(mem="2G", timeout=400)
+def test_a_power_cut(lab, programs):
+    net = routers.Routers(lab)
+    routers.power_cut(net, hours=0.15)
+    print("seconds until the other router carried the route:", round(net.moved["a power cut"], 2))
+    assert net.moved["a power cut"] < routers.GONE_SECONDS, "by a clock that nothing else moves"

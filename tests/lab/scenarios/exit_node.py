@@ -184,6 +184,11 @@ def run(lab: Lab) -> ExitNet:
 
     client.cli("set", "--exit-node=")
     wait_for(lambda: net.fetches() and net.seen_by_site() == net.home.box.address, 10, "the client is itself again")
+    client.cli("exit-node", "connect")
+    assert client.cli("get", "exit-node").stdout.strip() == client.peer("exit-b")["TailscaleIPs"][0]
+    net.goes_by("exit-b")
+    client.cli("exit-node", "disconnect")
+    wait_for(lambda: net.fetches() and net.seen_by_site() == net.home.box.address, 10, "and itself once more")
     probes.stop()
     return net
 

@@ -11,6 +11,7 @@ import time
 
 from ..lab import Lab
 from ..tailrace import Agent, TailraceControl, TailraceRelay
+from ..traffic import ping
 from ..wait import wait_for
 
 ROUTE, OTHER = "10.7.0.0/24", "10.8.0.0/16"
@@ -31,6 +32,11 @@ APPROVING = POLICY.replace('"acls"', '"autoApprovers": { "routes": { "10.8.0.0/1
 CUT_OFF = """table inet cut {
   chain out { type filter hook output priority 0; ip daddr 203.0.113.1 drop; }
   chain in { type filter hook input priority 0; ip saddr 203.0.113.1 drop; }
+}
+"""
+APART = """table inet apart {
+  chain in { type filter hook prerouting priority -500; ip saddr ROUTER drop; }
+  chain out { type filter hook output priority -500; ip daddr ROUTER drop; }
 }
 """
 GONE_SECONDS = 5.0 # what we promise; other programs on the machine are given some more below
@@ -169,6 +175,69 @@ def failures(net: Routers) -> None:
     r1.host.run(["nft", "delete", "table", "inet", "cut"])
     r1.start()
     wait_for(lambda: net.health("r1") in ("on probation", "healthy"), 60, "r1 is back")
+
+
+def moves(net: Routers) -> int:
+    """How often the route has gone to another router, by control's own log."""
+    return sum("a route has another primary router" in line and f"route={ROUTE}" in line for line in net.control.program.output().splitlines())
+
+
+def flapping(net: Routers) -> None:
+    """Up and down, ten times: who flaps loses the route once, and whoever has it keeps it."""
+    r1, r2 = net.routers["r1"], net.routers["r2"]
+    for name in ("r1", "r2"):
+        net.control.cli("nodes", "routes", "approve", name, ROUTE)
+    net.wait_for_carrier("r1", "before anything flaps")
+    before = moves(net)
+    for _ in range(10):
+        r1.cli("down")
+        wait_for(lambda: net.carriers() == ["r2"], GONE_SECONDS + NOISE_SECONDS, "r2 has the route while r1 is down", interval=0.05)
+        r1.cli("up", timeout=30)
+        assert net.carriers() == ["r2"], "and while it is up again"
+    assert moves(net) == before + 1, "one move in ten times"
+    wait_for(lambda: net.health("r1") in ("on probation", "healthy"), 30, "r1 is back")
+    net.stays_for(3, "r2", "r1 is not trusted yet")
+    net.fails_over("the end of the steady one", "r1", r2.program.kill)
+    r2.start()
+    wait_for(lambda: net.health("r2") in ("on probation", "healthy"), 30, "r2 is back")
+    assert moves(net) == before + 2, "who flapped is better than nobody"
+
+
+def cut_from_the_client(net: Routers) -> None:
+    """Only alice does not reach the router, directly: she does over the relay, and nothing moves."""
+    carrier = net.primary()[0]
+    router = net.routers[carrier]
+    before = moves(net)
+    wait_for(lambda: ping(net.alice.host, router.ip(), timeout=1) and net.alice.direct_to(carrier), 30, "alice reaches it directly")
+    net.alice.host.nft(APART.replace("ROUTER", router.host.address))
+    wait_for(lambda: ping(net.alice.host, router.ip(), timeout=1), 20, "alice reaches it over the relay")
+    assert net.alice.direct_to(carrier) == ""
+    net.stays_for(8, carrier, "everybody else reaches it")
+    net.alice.host.run("nft delete table inet apart")
+    wait_for(lambda: ping(net.alice.host, router.ip(), timeout=1) and net.alice.direct_to(carrier), 60, "alice reaches it directly again")
+    assert moves(net) == before
+
+
+def power_cut(net: Routers, hours: float) -> None:
+    """A router without power is gone, its kernel too. For long, where the clock jumps and that takes no time at all."""
+    for name in ("r1", "r2"):
+        net.control.cli("nodes", "routes", "approve", name, ROUTE)
+    net.wait_for_carrier("r1", "before the power fails")
+    r1 = net.routers["r1"]
+
+    def cut():
+        r1.host.set_plugged(net.internet, "eth0", "down")
+        r1.program.kill()
+    net.fails_over("a power cut", "r2", cut)
+    time.sleep(hours * 3600)
+    assert net.carriers() == ["r2"] and net.health("r1") not in ("on probation", "healthy")
+    r1.host.run("ip link delete tailrace0") # what a boot starts without
+    r1.host.set_plugged(net.internet, "eth0", "up")
+    r1.host.ip(f"route replace default via {net.internet.gateway}")
+    r1.start()
+    wait_for(lambda: net.health("r1") in ("on probation", "healthy"), 60, "r1 is back")
+    time.sleep(hours * 3600)
+    assert net.health("r1") == "healthy" and net.carriers() == ["r2"], "and does not take the route back"
 
 
 def restart_of_control(net: Routers) -> None:

@@ -9,8 +9,11 @@
 
 Port 80 of the network is for everybody in the tailnet, 8080 is not.
 """
-from ..lab import Lab
-from ..tailrace import Agent, TailraceControl, TailraceRelay
+import json
+import time
+
+from ..lab import BUILD, Lab
+from ..tailrace import AGENT_SOCKET, TAILRACE, Agent, TailraceControl, TailraceRelay
 from ..traffic import WebServer, fetch, tcp_opens
 from ..wait import NotInTime, wait_for
 
@@ -30,16 +33,18 @@ POLICY = """{
 
 
 class RoutedNet:
-    """`prepare` is called with the router's host before its agent starts."""
+    """`prepare` is called with the router's host before its agent starts. `behind`: the kinds of NAT that router and client
+    are behind, if any."""
 
-    def __init__(self, lab: Lab, router_is=Agent, client_is=Agent, control_is=TailraceControl, prepare=lambda host: None):
+    def __init__(self, lab: Lab, router_is=Agent, client_is=Agent, control_is=TailraceControl, prepare=lambda host: None, behind=("", "")):
         self.lab = lab
         lab.internet()
         self.relay = TailraceRelay(lab.host("relay", address="203.0.113.2"))
         self.control = control_is(lab.host("control", address="203.0.113.1"), self.relay.derp_map)
         self.control.create_user(US)
         self.control.set_policy(POLICY)
-        self.client_host, self.router_host = lab.host("client"), lab.host("router")
+        self.client_host, self.router_host = (lab.host(name, lab.nat(f"nat-{name}", lab.internet(), nat).lan if nat else None)
+                                              for name, nat in (("client", behind[1]), ("router", behind[0])))
         self.lan = lab.lan(self.router_host, LAN)
         self.router_host.ip("address add fd00:7::1/64 dev lan0 nodad")
         self.server = lab.host("server", self.lan, SERVER)
@@ -82,10 +87,15 @@ def run(lab: Lab) -> RoutedNet:
     net = RoutedNet(lab)
     said = net.router.cli("up", "--login-server", net.control.url, "--auth-key", net.control.create_key(US, tags=["tag:router"]),
                           "--hostname", "router", f"--advertise-routes={LAN},{LAN6}", "--timeout=30s", timeout=40).stdout
-    assert "IP forwarding is disabled, subnet routing/exit nodes will not work." in said, said
+    assert said.count("IP forwarding is disabled, subnet routing/exit nodes will not work.") == 1, said
+    assert "UDP GRO" not in said, "first things first"
     assert any("IP forwarding is disabled" in text for text in net.router.status()["Health"])
     net.forward()
     assert not any("forwarding" in text for text in net.router.status()["Health"] or [])
+    advice = json.loads(net.router.cli("debug", "localapi", "GET", "/localapi/v0/check-udp-gro-forwarding").stdout).get("Warning", "")
+    assert advice == "" or advice.startswith("UDP GRO forwarding is suboptimally configured on eth0, "), advice
+    said = net.router.cli("set", f"--advertise-routes={LAN},{LAN6}").stdout
+    assert said == (f"Warning: {advice}\n" if advice else ""), said
     net.client.up(net.control.url, net.control.create_key(US))
     wait_for(lambda: net.client.peer("router"), 10, "the client knows the router")
     assert not net.fetches(), "routes were taken without --accept-routes"
@@ -139,6 +149,50 @@ def two_sites(lab: Lab) -> None:
         wait_for(lambda: fetch(host, f"http://{address}/payload", 3), 20, f"{host.name} fetches from {address}")
     assert net.seen_by_server() == "192.168.8.10"
     assert not tcp_opens(desk, SERVER, 8080)
+
+
+def behind_nat(lab: Lab, router: str, client: str) -> RoutedNet:
+    """A router at somebody's home; direct where the client can be reached, over the relay where both are behind hard NATs."""
+    net = RoutedNet(lab, behind=(router, client))
+    net.forward()
+    net.join()
+    for address in (SERVER, SERVER6):
+        wait_for(lambda: net.fetches(address), 20, f"the client fetches from {address}")
+        assert not tcp_opens(net.client_host, address, 8080), "the policy closes port 8080 of the network"
+    return net
+
+
+def crowd(lab: Lab, count: int = 200) -> None:
+    """Many clients of one router: they hold their sessions with control (bench/storm), one of them is real. What the packet
+    program in force says of each of them is what the policy says."""
+    net = RoutedNet(lab)
+    net.forward()
+    net.join()
+    wait_for(net.fetches, 20, "the client fetches")
+    storm = lab.host("crowd").start("storm", [BUILD / "bench/storm", "--url", net.control.url, "--key", net.control.create_key(US), "--nodes", count])
+    began = time.monotonic()
+    peers = lambda: net.router_host.run("wg show tailrace0 peers").stdout.split() # noqa: E731
+    wait_for(lambda: len(peers()) == count + 1, 60, "all are peers of the router")
+    took = time.monotonic() - began
+    status = net.router.status()["Peer"].values()
+    addresses = [peer["TailscaleIPs"][0] for peer in status if peer["DNSName"].split(".")[0] != "client"]
+    assert len(addresses) == count and storm.alive()
+
+    def verdicts(port: int) -> list:
+        """Of each address, in one go."""
+        asked = "; ".join(f"{TAILRACE} --socket {AGENT_SOCKET} debug explain {address} {SERVER}:{port}" for address in addresses)
+        said = net.router_host.run(["sh", "-c", asked], timeout=120, check=False).stdout
+        return [line.split(":")[0] for line in said.splitlines() if line.startswith(("passes: ", "dropped: "))]
+    assert verdicts(80) == ["passes"] * count
+    assert verdicts(8080) == ["dropped"] * count
+    assert net.fetches() and net.fetches(SERVER6), "the real one is served as before"
+    assert not tcp_opens(net.client_host, SERVER, 8080)
+    resident = next(int(line.split()[1]) for line in open(f"/proc/{net.router.program.pid}/status") if line.startswith("VmRSS"))
+    print(f"{count} clients: peers of the router after {took:.1f} s; its agent has {resident // 1024} MB")
+
+    net.control.set_policy(POLICY.replace("192.168.7.0/24:80", "192.168.7.0/24:443"))
+    wait_for(lambda: not net.fetches(), 10, "the network is shut to everybody")
+    assert verdicts(80) == ["dropped"] * count
 
 
 def modes(lab: Lab) -> None:

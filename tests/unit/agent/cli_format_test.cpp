@@ -102,5 +102,38 @@ TEST(Netcheck, SaysWhatTheGatewaySpeaks) {
     EXPECT_EQ(line(R"("UPnP":null,"PMP":null,"PCP":null)"), "PortMapping: not checked");
 }
 
+TEST(GetSettings, OneIsItsValueAndAllAreATable) {
+    Prefs prefs;
+    prefs.hostname = "gw 1";
+    prefs.route_all = true;
+    prefs.advertise_routes =
+        std::vector{*IpPrefix::parse("10.0.0.0/8"), *IpPrefix::parse("0.0.0.0/0"), *IpPrefix::parse("::/0")};
+    EXPECT_EQ(*settings_text(prefs, {"hostname"}), "gw 1\n");
+    EXPECT_EQ(*settings_text(prefs, {"accept-routes"}), "true\n");
+    EXPECT_EQ(*settings_text(prefs, {"advertise-routes"}), "10.0.0.0/8\n");
+    EXPECT_EQ(*settings_text(prefs, {"advertise-exit-node"}), "true\n");
+    std::string table = *settings_text(prefs, {});
+    EXPECT_THAT(table, testing::StartsWith("NAME "));
+    EXPECT_THAT(table, HasSubstr("\nhostname "));
+    EXPECT_EQ(table, *settings_text(prefs, {"all"}));
+    EXPECT_EQ(table.find("login-server"), std::string::npos) << "a flag of up alone";
+}
+
+TEST(GetSettings, AreJsonAndFlagsOfSet) {
+    Prefs prefs;
+    prefs.hostname = "gw 1";
+    EXPECT_EQ(*settings_text(prefs, {"hostname", true}), "{\n  \"hostname\": \"gw 1\"\n}\n");
+    EXPECT_THAT(*settings_text(prefs, {"", true}), HasSubstr("\"accept-routes\": false,"));
+    std::string flags = *settings_text(prefs, {"", false, true});
+    EXPECT_THAT(flags, HasSubstr("--hostname='gw 1'"));
+    EXPECT_THAT(flags, HasSubstr("--accept-routes=false"));
+}
+
+TEST(GetSettings, RefuseAnUnknownName) {
+    auto text = settings_text(Prefs{}, {"hostnmae"});
+    ASSERT_FALSE(text);
+    EXPECT_THAT(text.error().message(), HasSubstr("unknown setting \"hostnmae\""));
+}
+
 } // namespace
 } // namespace tailrace::cli

@@ -184,5 +184,44 @@ TEST(ViaCommand, ConvertsBothWays) {
     EXPECT_EQ(cli::via_text({"2001:db8::/96"}).error().message(), "not a via route");
 }
 
+TEST(ExitNodeSwitch, RemembersWhoItWasHoweverItWasGivenUp) {
+    Prefs used;
+    used.exit_node_id = "n7";
+    Prefs none;
+    remember_exit_node(used, none);
+    EXPECT_EQ(none.internal_exit_node_prior, "n7");
+    auto again = with_exit_node_enabled(none, true);
+    ASSERT_TRUE(again) << again.error().message();
+    EXPECT_EQ(again->exit_node_id, "n7");
+    EXPECT_EQ(*with_exit_node_enabled(*again, true), *again) << "it is on";
+    EXPECT_EQ(with_exit_node_enabled(*again, false)->exit_node_id, "");
+
+    Prefs other = used;
+    other.exit_node_id = "n8";
+    remember_exit_node(used, other);
+    EXPECT_EQ(other.internal_exit_node_prior, "") << "one is in use";
+}
+
+TEST(ExitNodeSwitch, KnowsAddressesAndAutomaticChoice) {
+    Prefs automatic, by_address, off, off_too;
+    automatic.auto_exit_node = "any";
+    automatic.exit_node_id = "n7"; // the one chosen now
+    remember_exit_node(automatic, off);
+    auto again = with_exit_node_enabled(off, true);
+    ASSERT_TRUE(again);
+    EXPECT_EQ(again->auto_exit_node, "any");
+    EXPECT_EQ(again->exit_node_id, kUnresolvedExitNode);
+    by_address.exit_node_ip = "100.64.0.9";
+    remember_exit_node(by_address, off_too);
+    EXPECT_EQ(with_exit_node_enabled(off_too, true)->exit_node_ip, "100.64.0.9");
+}
+
+TEST(ExitNodeSwitch, SaysSoWhereNoneWasUsed) {
+    auto on = with_exit_node_enabled(Prefs{}, true);
+    ASSERT_FALSE(on);
+    EXPECT_THAT(on.error().message(), HasSubstr("set --exit-node"));
+    EXPECT_TRUE(with_exit_node_enabled(Prefs{}, false));
+}
+
 } // namespace
 } // namespace tailrace

@@ -1,5 +1,6 @@
 #include "agent/router/accepted_routes.hpp"
 #include "agent/router/ip_forwarding.hpp"
+#include "agent/router/udp_gro.hpp"
 #include "agent/router/via6.hpp"
 
 #include <gmock/gmock.h>
@@ -112,6 +113,21 @@ TEST(ViaRoute, RefusesWhatCannotBe) {
     EXPECT_FALSE(check_via(prefix("fd7a:115c:a1e0:b1a::/64")));
     EXPECT_TRUE(check_via(prefix("fd7a:115c:a1e0:b1a:0:ffff::/96")));
     EXPECT_TRUE(check_via(prefix("10.0.0.0/8")));
+}
+
+TEST(UdpGro, IsWorthAWarningWhereTheTunnelTakesLargePackets) {
+    const InterfaceFeatures large{{"tx-udp-segmentation", true}}, small{{"tx-udp-segmentation", false}};
+    auto uplink = [](bool forwarding, bool list) {
+        return InterfaceFeatures{{"rx-udp-gro-forwarding", forwarding}, {"rx-gro-list", list}};
+    };
+    EXPECT_EQ(
+        udp_gro_trouble(large, "eth0", uplink(false, false)),
+        "UDP GRO forwarding is suboptimally configured on eth0, UDP forwarding throughput capability will increase "
+        "with a configuration change.\nSee https://tailscale.com/s/ethtool-config-udp-gro");
+    EXPECT_NE(udp_gro_trouble(large, "eth0", uplink(true, true)), "");
+    EXPECT_EQ(udp_gro_trouble(large, "eth0", uplink(true, false)), "");
+    EXPECT_EQ(udp_gro_trouble(small, "eth0", uplink(false, false)), "");
+    EXPECT_EQ(udp_gro_trouble(large, "eth0", {}), "") << "a kernel that has no such thing";
 }
 
 } // namespace

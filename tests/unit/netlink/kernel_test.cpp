@@ -160,7 +160,7 @@ TEST_F(Kernel, RouterReplacesRulesOfAnEarlierLife) {
 TEST_F(Kernel, RouterDoesWithoutIpv6WhereItIsOff) {
     Link link = device("tr0");
     ASSERT_TRUE(ok(links_->set_mtu(link.index, 1000))); // takes IPv6 away from the device
-    EXPECT_FALSE(probe_ipv6("tr0").available);
+    EXPECT_FALSE(probe_ipv6("tr0")->available);
     auto router = Router::create("tr0");
     RouterConfig wanted;
     wanted.addresses = {prefix("100.64.0.1/32"), prefix("fd7a:115c:a1e0::1/128")};
