@@ -89,6 +89,7 @@ Result<void> write_all(int map, const std::map<std::array<std::byte, KeyBytes>, 
         std::uint32_t value = 0;
         if (::bpf_map_lookup_elem(map, &key, &value) == 0) present.emplace(key, value);
     }
+    if (errno != ENOENT) return Error::from_errno(errno, "read the table");
     for (const auto& [old, value] : present)
         if (!wanted.contains(old) && ::bpf_map_delete_elem(map, &old) != 0 && errno != ENOENT)
             return Error::from_errno(errno, "forget an entry");
