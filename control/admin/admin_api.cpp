@@ -1,6 +1,7 @@
 #include "control/admin/admin_api.hpp"
 
 #include "base/json/json.hpp"
+#include "control/admin/failure.hpp"
 #include "control/admin/messages.hpp"
 #include "control/admin/routes_api.hpp"
 #include "control/server/policy_input.hpp"
@@ -12,13 +13,6 @@ namespace {
 using namespace admin;
 
 constexpr Duration kDefaultKeyLifetime = std::chrono::hours{1};
-
-HttpResponse failed(int status, const std::string& sentence) {
-    return HttpResponse::json(status, json::write(Failure{sentence}));
-}
-HttpResponse failed(const Error& error) {
-    return failed(400, error.message());
-}
 
 template <typename T>
 HttpResponse ok(const T& value) {

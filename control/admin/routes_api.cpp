@@ -1,6 +1,7 @@
 #include "control/admin/routes_api.hpp"
 
 #include "base/json/json.hpp"
+#include "control/admin/failure.hpp"
 #include "control/routes/route_rules.hpp"
 
 #include <set>
@@ -31,10 +32,6 @@ std::string health_of(const AdminBackend& backend, const Node& node) {
         return "gone";
     }
     return "";
-}
-
-HttpResponse failed(int status, const std::string& sentence) {
-    return HttpResponse::json(status, json::write(Failure{sentence}));
 }
 
 /// What "all" means: what could be approved, or what is.
