@@ -45,6 +45,26 @@ class Outcome:
         self.notes += other.notes
 
 
+def give_way(level: int) -> None:
+    """Called in a child with a session of its own. Linux shares processors among sessions first, and a nice value counts only
+    within one; a session has another."""
+    os.nice(level)
+    try:
+        pathlib.Path("/proc/self/autogroup").write_text(str(level))
+    except OSError: # a kernel that does not do so
+        pass
+
+
+def start_aside(command: list, log: pathlib.Path, level: int) -> subprocess.Popen:
+    """Runs beside everything else and gives way to it."""
+    def in_the_child():
+        die_with_parent()
+        give_way(level)
+    with open(log, "wb") as out:
+        return subprocess.Popen([str(word) for word in command], cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+                                start_new_session=True, preexec_fn=in_the_child)
+
+
 def say(text: str) -> None:
     print(f"==> {text}", flush=True)
 
@@ -91,7 +111,7 @@ class Suite:
     def _in_the_child(self) -> None:
         die_with_parent()
         if self.kind == "fuzz": # takes its time whatever runs beside it, and must not take it from a test that looks at the clock
-            os.nice(10)
+            give_way(10)
 
     def ended(self) -> bool:
         if time.monotonic() - self._started > SUITE_TIMEOUT[self.room]:
@@ -171,16 +191,13 @@ def targets(build: pathlib.Path, folder: str, prefix: str) -> list:
 
 
 def start_sanitized_build() -> subprocess.Popen:
-    """Runs beside the rooms that mostly wait, and gives way to them."""
     if not (SANITIZED / "build.ninja").exists():
         say("configuring the build with sanitizers")
         run("meson", "setup", SANITIZED, "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=0",
             "-Dcpp_args=-fsanitize=fuzzer-no-link", "-Dc_args=-fsanitize=fuzzer-no-link",
             environment={"CC": "clang-14", "CXX": "clang++-14"})
     wanted = targets(SANITIZED, "tests/unit", "unit_") + targets(SANITIZED, "tests/fuzz", "fuzz_")
-    log = open(RESULTS / "build-sanitized.log", "w", encoding="utf-8")
-    return subprocess.Popen(["nice", "-n", "5", "ninja", "-C", str(SANITIZED), *wanted, "tests/policy_vectors"], stdout=log,
-                            stderr=subprocess.STDOUT, preexec_fn=die_with_parent)
+    return start_aside(["ninja", "-C", SANITIZED, *wanted, "tests/policy_vectors"], RESULTS / "build-sanitized.log", 5)
 
 
 SANITIZER_OPTIONS = {"ASAN_OPTIONS": "abort_on_error=0:detect_leaks=1", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
@@ -231,14 +248,12 @@ class Preparation:
 
 def start_kernel_build() -> subprocess.Popen:
     """Five minutes on a new machine, so it begins first and runs beside our own build."""
-    with open(RESULTS / "build-kernel.log", "w", encoding="utf-8") as log:
-        return subprocess.Popen(["nice", PROJECT / "tests/uml/build-kernel"], stdout=log, stderr=subprocess.STDOUT, preexec_fn=die_with_parent)
+    return start_aside([PROJECT / "tests/uml/build-kernel"], RESULTS / "build-kernel.log", 5)
 
 
 def start_package_build() -> subprocess.Popen:
-    """Gives way to the rooms, and has nothing to do when the packages of these sources are there."""
-    with open(RESULTS / "build-package.log", "w", encoding="utf-8") as log:
-        return subprocess.Popen(["nice", "-n", "5", PROJECT / "scripts/package"], stdout=log, stderr=subprocess.STDOUT, preexec_fn=die_with_parent)
+    """Has nothing to do when the packages of these sources are there."""
+    return start_aside([PROJECT / "scripts/package"], RESULTS / "build-package.log", 5)
 
 
 def main() -> int:
