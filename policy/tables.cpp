@@ -42,7 +42,7 @@ std::optional<std::vector<IpPrefix>> parse_addresses(std::string_view text) {
 }
 
 /// A rule as the tables need it.
-struct Rule {
+struct PlacedRule {
     std::size_t index = 0;
     std::uint32_t number = 0;
     std::vector<IpPrefix> sources;
@@ -192,9 +192,9 @@ private:
 
     const FilterInput& input_;
     TableNumbers& numbers_;
-    std::vector<Rule> rules_;
+    std::vector<PlacedRule> rules_;
     std::vector<bool> kept_;
-    std::unordered_map<std::uint32_t, const Rule*> by_number_;
+    std::unordered_map<std::uint32_t, const PlacedRule*> by_number_;
     std::map<std::uint32_t, Signature> sources_, destinations_;           ///< class -> signature
     std::map<std::uint32_t, std::vector<std::uint16_t>> port_classes_of_; ///< first << 16 | last -> classes
     std::unordered_map<std::uint32_t, bool> rule_sets_written_;
@@ -215,7 +215,7 @@ bool TableCompiler::refuse_whole_filter(PolicyTables& out) const {
     }
     for (const PeerFacts& peer : input_.peers) {
         if (!peer.unsigned_peer_api_only) continue;
-        for (const Rule& rule : rules_) {
+        for (const PlacedRule& rule : rules_) {
             if (rule.destinations.empty()) continue;
             for (const IpPrefix& source : rule.sources)
                 for (const IpPrefix& allowed : peer.allowed_ips)
@@ -235,7 +235,7 @@ void TableCompiler::read_rules(PolicyTables& out) {
     for (std::size_t i = 0; i < input_.rules.size(); ++i) {
         const FilterRule& wire = input_.rules[i];
         if (wire.dst_ports.empty()) continue; // a capability grant lets no packet in
-        Rule rule;
+        PlacedRule rule;
         rule.index = i;
         rule.number = numbers[i];
         for (const std::string& text : wire.src_ips) {
@@ -334,10 +334,10 @@ void climb_to(std::vector<Level>& levels, const IpPrefix& prefix) {
 } // namespace
 
 std::uint32_t TableCompiler::first_cap_rule(const Signature& signature, const IpPrefix& prefix) const {
-    const Rule* first = nullptr;
+    const PlacedRule* first = nullptr;
     for (std::uint64_t element : signature) {
         if (!(element & 1)) continue;
-        const Rule* rule = by_number_.at(static_cast<std::uint32_t>(element >> 1));
+        const PlacedRule* rule = by_number_.at(static_cast<std::uint32_t>(element >> 1));
         bool has_effect = prefix.address().is_v4() ? rule->has_v4_destination : rule->has_v6_destination;
         if (has_effect && (!first || rule->index < first->index)) first = rule;
     }
@@ -363,7 +363,7 @@ void TableCompiler::build_sources(PolicyTables& out) {
             }
     for (std::size_t i = 0; i < rules_.size(); ++i) {
         if (!kept_[i]) continue;
-        const Rule& rule = rules_[i];
+        const PlacedRule& rule = rules_[i];
         for (const IpPrefix& source : rule.sources)
             if (source.address().is_v4() ? rule.has_v4_destination : rule.has_v6_destination)
                 marks.push_back({source, source_element(rule.number, false)});
@@ -515,14 +515,14 @@ void TableCompiler::build_ports(PolicyTables& out, bool renumbered) {
 tr_pair TableCompiler::make_pair(const Signature& elements, PolicyTables& out) {
     constexpr std::uint64_t kByCap = std::uint64_t{1} << 63;
     struct Reach {
-        const Rule* rule;
+        const PlacedRule* rule;
         bool by_cap;
         std::vector<PortRange> ports;
         bool all = false;
     };
     std::map<std::size_t, Reach> in_order;
     for (std::uint64_t element : elements) {
-        const Rule* rule = by_number_.at(static_cast<std::uint32_t>((element & ~kByCap) >> 32));
+        const PlacedRule* rule = by_number_.at(static_cast<std::uint32_t>((element & ~kByCap) >> 32));
         PortRange ports{static_cast<std::uint16_t>(element >> 16), static_cast<std::uint16_t>(element)};
         Reach& reach = in_order.try_emplace(rule->index, Reach{rule, (element & kByCap) != 0, {}, false}).first->second;
         reach.ports.push_back(ports);

@@ -3,18 +3,18 @@
 namespace tailrace {
 namespace {
 
-constexpr std::uint8_t kReject = '!', kPing = 'p', kPong = 'o', kDiscoKey = 'a';
+constexpr std::uint8_t kReject = '!', kTsmpPing = 'p', kTsmpPong = 'o', kDiscoKey = 'a';
 
 Bytes write(const TsmpPing& ping) {
     Writer out;
-    out.u8(kPing);
+    out.u8(kTsmpPing);
     out.bytes(ping.data);
     return out.take();
 }
 
 Bytes write(const TsmpPong& pong) {
     Writer out;
-    out.u8(kPong);
+    out.u8(kTsmpPong);
     out.bytes(pong.data);
     out.be16(pong.peer_api_port);
     return out.take();
@@ -55,10 +55,10 @@ Result<TsmpMessage> parse_tsmp(BytesView payload) {
     std::uint8_t type = in.u8();
     TsmpMessage message;
     switch (type) {
-    case kPing:
+    case kTsmpPing:
         message = TsmpPing{in.array<8>()};
         break;
-    case kPong: {
+    case kTsmpPong: {
         TsmpPong pong{in.array<8>()};
         if (in.left() >= 2) pong.peer_api_port = in.be16();
         message = pong;

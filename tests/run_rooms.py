@@ -1,8 +1,8 @@
 """Builds and runs the test rooms. Started by scripts/test, which has installed the packages.
 
-A room is made of suites: test programs, or files of tests for pytest. Suites run side by side, one a core; each has a
-network, processes and a kernel of its own where it needs them. A suite writes its result in JUnit's form, and what is
-counted and listed at the end comes from those files. One that ends without (it crashed, it hung) counts as one failure.
+A room is made of suites: test programs, or files of tests for pytest. Suites run side by side, those that compute one a
+core, those that mostly wait several; each has a network, processes and a kernel of its own where it needs them. A suite
+writes its result in JUnit's form, and what is counted and listed at the end comes from those files. One that ends without (it crashed, it hung) counts as one failure.
 """
 import argparse
 import dataclasses
@@ -28,6 +28,7 @@ PYTEST_ROOMS = {"netns", "uml", "vm", "interop", "package"}
 FUZZ_SECONDS = 20
 SUITE_TIMEOUT = {"unit": 600, "sim": 300, "bpf": 600, "fuzz": 120, "netns": 600, "uml": 900, "vm": 600, "interop": 900, "package": 900}
 CORES = os.cpu_count() or 1
+AT_ONCE = {"compute": CORES, "wait": 2 * CORES + 1, "fuzz": 2 * CORES}
 
 
 @dataclasses.dataclass
@@ -42,6 +43,26 @@ class Outcome:
         self.failed += other.failed
         self.skipped += other.skipped
         self.notes += other.notes
+
+
+def give_way(level: int) -> None:
+    """Called in a child with a session of its own. Linux shares processors among sessions first, and a nice value counts only
+    within one; a session has another."""
+    os.nice(level)
+    try:
+        pathlib.Path("/proc/self/autogroup").write_text(str(level))
+    except OSError: # a kernel that does not do so
+        pass
+
+
+def start_aside(command: list, log: pathlib.Path, level: int) -> subprocess.Popen:
+    """Runs beside everything else and gives way to it."""
+    def in_the_child():
+        die_with_parent()
+        give_way(level)
+    with open(log, "wb") as out:
+        return subprocess.Popen([str(word) for word in command], cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+                                start_new_session=True, preexec_fn=in_the_child)
 
 
 def say(text: str) -> None:
@@ -70,6 +91,7 @@ class Suite:
 
     def __init__(self, room: str, name: str, command: list, environment=None, junit: bool = True):
         self.room = room
+        self.kind = "wait" if room in PYTEST_ROOMS else "fuzz" if room == "fuzz" else "compute"
         self.name = name
         self.junit = RESULTS / f"{name}.xml" if junit else None
         self.log = RESULTS / f"{name}.log"
@@ -88,8 +110,8 @@ class Suite:
 
     def _in_the_child(self) -> None:
         die_with_parent()
-        if self.room == "fuzz": # takes its time whatever runs beside it, and must not take it from a test that looks at the clock
-            os.nice(19)
+        if self.kind == "fuzz": # takes its time whatever runs beside it, and must not take it from a test that looks at the clock
+            give_way(10)
 
     def ended(self) -> bool:
         if time.monotonic() - self._started > SUITE_TIMEOUT[self.room]:
@@ -123,8 +145,8 @@ class Suite:
 
 
 def run_all(waiting: list, ready) -> Outcome:
-    """Runs suites side by side, in their order; those of a room that is not ready(room) wait. Fuzz targets run beside the
-    others. Daemons that look at the clock are judged without company when they failed in it; that they did is told."""
+    """Runs suites side by side, in their order, of each kind so many; those of a room that is not ready(room) wait. Daemons
+    that look at the clock are judged without company when they failed in it; that they did is told."""
     total, running, again = Outcome(), [], []
     while waiting or running:
         for suite in [s for s in running if s.ended()]:
@@ -135,8 +157,7 @@ def run_all(waiting: list, ready) -> Outcome:
             else:
                 total.add(outcome)
         for suite in list(waiting):
-            beside = sum((other.room == "fuzz") == (suite.room == "fuzz") for other in running)
-            if beside < CORES and ready(suite.room):
+            if sum(other.kind == suite.kind for other in running) < AT_ONCE[suite.kind] and ready(suite.room):
                 waiting.remove(suite)
                 suite.start()
                 running.append(suite)
@@ -170,16 +191,13 @@ def targets(build: pathlib.Path, folder: str, prefix: str) -> list:
 
 
 def start_sanitized_build() -> subprocess.Popen:
-    """Runs beside the rooms that mostly wait, and gives way to them."""
     if not (SANITIZED / "build.ninja").exists():
         say("configuring the build with sanitizers")
         run("meson", "setup", SANITIZED, "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=0",
             "-Dcpp_args=-fsanitize=fuzzer-no-link", "-Dc_args=-fsanitize=fuzzer-no-link",
             environment={"CC": "clang-14", "CXX": "clang++-14"})
     wanted = targets(SANITIZED, "tests/unit", "unit_") + targets(SANITIZED, "tests/fuzz", "fuzz_")
-    log = open(RESULTS / "build-sanitized.log", "w", encoding="utf-8")
-    return subprocess.Popen(["nice", "-n", "19", "ninja", "-C", str(SANITIZED), *wanted, "tests/policy_vectors"], stdout=log,
-                            stderr=subprocess.STDOUT, preexec_fn=die_with_parent)
+    return start_aside(["ninja", "-C", SANITIZED, *wanted, "tests/policy_vectors"], RESULTS / "build-sanitized.log", 5)
 
 
 SANITIZER_OPTIONS = {"ASAN_OPTIONS": "abort_on_error=0:detect_leaks=1", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
@@ -230,14 +248,12 @@ class Preparation:
 
 def start_kernel_build() -> subprocess.Popen:
     """Five minutes on a new machine, so it begins first and runs beside our own build."""
-    with open(RESULTS / "build-kernel.log", "w", encoding="utf-8") as log:
-        return subprocess.Popen(["nice", PROJECT / "tests/uml/build-kernel"], stdout=log, stderr=subprocess.STDOUT, preexec_fn=die_with_parent)
+    return start_aside([PROJECT / "tests/uml/build-kernel"], RESULTS / "build-kernel.log", 5)
 
 
 def start_package_build() -> subprocess.Popen:
-    """Gives way to the rooms, and has nothing to do when the packages of these sources are there."""
-    with open(RESULTS / "build-package.log", "w", encoding="utf-8") as log:
-        return subprocess.Popen(["nice", "-n", "19", PROJECT / "scripts/package"], stdout=log, stderr=subprocess.STDOUT, preexec_fn=die_with_parent)
+    """Has nothing to do when the packages of these sources are there."""
+    return start_aside([PROJECT / "scripts/package"], RESULTS / "build-package.log", 5)
 
 
 def main() -> int:

@@ -41,12 +41,7 @@ Result<IpAddress> address_of(const Status& status, std::string_view text, bool v
     return Error::make("{} has no {} address", text, v4 ? "IPv4" : "IPv6");
 }
 
-std::string text_of(const boost::json::object& object, const char* name) {
-    const auto* member = object.if_contains(name);
-    return member != nullptr && member->is_string() ? std::string{member->get_string().c_str()} : std::string{};
-}
-
-std::string number_of(const boost::json::object& object, const char* name) {
+std::string number_text(const boost::json::object& object, const char* name) {
     const auto* member = object.if_contains(name);
     return member != nullptr && member->is_number() ? std::to_string(member->to_number<std::uint64_t>())
                                                     : std::string{};
@@ -60,7 +55,7 @@ Result<std::string> explanation_text(std::string_view json) {
     const auto* passes = value->is_object() ? value->get_object().if_contains("Passes") : nullptr;
     if (passes == nullptr || !passes->is_bool()) return Error::make("debug-explain: the agent's answer has no verdict");
     const auto& answer = value->get_object();
-    std::string port = number_of(answer, "Port"), rule = number_of(answer, "Rule");
+    std::string port = number_text(answer, "Port"), rule = number_text(answer, "Rule");
     std::string out =
         fmt::format("{}: {} -> {}{}{} ({}), reason {}\n", passes->get_bool() ? "passes" : "dropped",
                     text_of(answer, "Source"), text_of(answer, "Destination"), port.empty() ? "" : " port ", port,
@@ -71,7 +66,7 @@ Result<std::string> explanation_text(std::string_view json) {
     out += "rules that come near:\n";
     for (const auto& miss : misses->get_array())
         if (miss.is_object())
-            out += fmt::format("  {}: {}\n     {}\n", number_of(miss.get_object(), "Rule"),
+            out += fmt::format("  {}: {}\n     {}\n", number_text(miss.get_object(), "Rule"),
                                text_of(miss.get_object(), "RuleText"), text_of(miss.get_object(), "Why"));
     return out;
 }

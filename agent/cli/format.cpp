@@ -80,7 +80,20 @@ std::string table(const std::vector<std::vector<std::string>>& rows) {
     return out;
 }
 
+/// Names come from other machines: nothing in them may move the cursor.
+std::string harmless(std::string_view text) {
+    std::string out{text};
+    for (char& c : out)
+        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+    return out;
+}
+
 } // namespace
+
+std::string text_of(const boost::json::object& object, const char* name) {
+    const auto* member = object.if_contains(name);
+    return member != nullptr && member->is_string() ? harmless(member->get_string().c_str()) : std::string{};
+}
 
 std::string offline_text(const PeerStatus& peer, const WallTime& now) {
     if (peer.last_seen.is_zero()) return "offline";

@@ -3,6 +3,8 @@
 #include "agent/local/status.hpp"
 #include "base/result.hpp"
 
+#include <boost/json/fwd.hpp>
+
 #include <string>
 #include <string_view>
 
@@ -28,11 +30,13 @@ Result<std::string> whois_text(std::string_view json);
 std::string scrub_auth_keys(std::string_view text);
 /// Quoted for a shell where needed.
 std::string shell_quote(std::string_view text);
-/// The addresses of the peer that a person called `name`: an address, a short name, or a full name.
 /// "offline, last seen 3d ago"
 std::string offline_text(const PeerStatus& peer, const WallTime& now);
 /// Whether that is its full or its short name.
 bool is_named(const PeerStatus& peer, std::string_view name);
+/// A member that is text, without what could move the cursor, for it may come from another machine; else "".
+std::string text_of(const boost::json::object& object, const char* name);
+/// The peer that a person called `name`: an address, a short name, or a full name.
 Result<const PeerStatus*> find_peer(const Status& status, std::string_view name);
 
 } // namespace tailrace::cli

@@ -8,11 +8,6 @@
 namespace tailrace::cli {
 namespace {
 
-std::string text_of(const boost::json::object& object, const char* name) {
-    const auto* member = object.if_contains(name);
-    return member != nullptr && member->is_string() ? std::string{member->get_string().c_str()} : std::string{};
-}
-
 std::string ago(const boost::json::object& object, const char* name) {
     const auto* member = object.if_contains(name);
     if (member == nullptr || !member->is_number()) return "-";

@@ -5,6 +5,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/magic.h>
 #include <sys/mount.h>
@@ -151,6 +152,10 @@ LibbpfComplaints::LibbpfComplaints() {
 
 std::string LibbpfComplaints::text() const {
     return last_complaint.empty() ? "" : ": " + last_complaint;
+}
+
+Fd duplicate(int fd) {
+    return Fd{::fcntl(fd, F_DUPFD_CLOEXEC, 0)};
 }
 
 } // namespace tailrace

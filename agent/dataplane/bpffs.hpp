@@ -48,4 +48,7 @@ public:
     std::string text() const;
 };
 
+/// A second owner of what libbpf's objects close when they go.
+Fd duplicate(int fd);
+
 } // namespace tailrace

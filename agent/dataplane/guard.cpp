@@ -8,7 +8,6 @@
 
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
-#include <fcntl.h>
 #include <net/if.h>
 
 #include <algorithm>
@@ -31,10 +30,6 @@ std::string pins_of(const std::string& device) {
 
 XdpHook hook_on(unsigned interface_index) {
     return {interface_index, fmt::format("{}{}", kLinkPrefix, interface_index)};
-}
-
-Fd duplicate(int fd) {
-    return Fd{::fcntl(fd, F_DUPFD_CLOEXEC, 0)};
 }
 
 tr_guard_key key_of(const Endpoint& endpoint) {

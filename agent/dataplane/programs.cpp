@@ -7,7 +7,6 @@
 #include "bpf/policy.skel.h"
 
 #include <bpf/bpf.h>
-#include <fcntl.h>
 
 #include <algorithm>
 #include <bit>
@@ -22,10 +21,6 @@ namespace {
 
 using PolicyObject = std::unique_ptr<tr_policy_object, void (*)(tr_policy_object*)>;
 using EgressObject = std::unique_ptr<tr_egress_object, void (*)(tr_egress_object*)>;
-
-Fd duplicate(int fd) {
-    return Fd{::fcntl(fd, F_DUPFD_CLOEXEC, 0)};
-}
 
 bool is_our_map(const bpf_map* map) {
     // Not the read-only data of one program: tr_polic.rodata, which bpffs would not take for its dot.

@@ -9,7 +9,6 @@
 
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
-#include <fcntl.h>
 #include <net/if.h>
 
 #include <algorithm>
@@ -37,10 +36,6 @@ Hook hook_on(unsigned interface_index) {
 
 Hook mover_hook_on(unsigned interface_index) {
     return {interface_index, HookDirection::Egress, fmt::format("{}{}", kMoverLinkPrefix, interface_index)};
-}
-
-Fd duplicate(int fd) {
-    return Fd{::fcntl(fd, F_DUPFD_CLOEXEC, 0)};
 }
 
 /// Maps are found again by their pins, and so shared by the two objects.

@@ -5,7 +5,6 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <fcntl.h>
 #include <net/if.h>
 
 #include <array>
@@ -32,10 +31,6 @@ Hook in_hook(unsigned interface_index) {
 }
 Hook out_hook(unsigned interface_index) {
     return {interface_index, HookDirection::Egress, "via_out_link", HookPlace::First, kFilter};
-}
-
-Fd duplicate(int fd) {
-    return Fd{::fcntl(fd, F_DUPFD_CLOEXEC, 0)};
 }
 
 /// Off the device, and forgotten.

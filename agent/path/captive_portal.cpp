@@ -9,7 +9,7 @@ namespace {
 
 constexpr auto kTime = std::chrono::seconds{3};
 constexpr std::size_t kMostHosts = 5;
-constexpr std::size_t kMostBody = 256 << 10;
+constexpr std::size_t kMostPortalBytes = 256 << 10;
 
 std::string challenge_for(const std::string& host) {
     return "ts_" + host;
@@ -33,7 +33,7 @@ Task<std::optional<bool>> ask(Reactor& reactor, PortalQuestion question, std::ui
     request.headers.add("Cache-Control", "no-cache, no-store, must-revalidate, no-transform, max-age=0");
     if (question.to == PortalQuestion::To::Relay) request.headers.add("X-Tailscale-Challenge", challenge_for(host));
     auto response =
-        co_await http.request(std::move(request), kMostBody); // redirects are not followed: they tell enough
+        co_await http.request(std::move(request), kMostPortalBytes); // redirects are not followed: they tell enough
     if (!response) co_return std::nullopt;
     co_return is_captive_portal(*response, question);
 }

@@ -12,7 +12,7 @@ namespace {
 constexpr auto kEchoTime = std::chrono::seconds{1};
 constexpr auto kHttpsTime = std::chrono::seconds{5};
 constexpr auto kPatience = std::chrono::seconds{1}; // with the others, after the first answer
-constexpr std::size_t kMostBody = 8 << 10;
+constexpr std::size_t kMostAnswerBytes = 8 << 10;
 
 struct Round {
     Round(Reactor& reactor, NetReport first) : report(std::move(first)), news(reactor) {}
@@ -60,7 +60,7 @@ Task<Result<HttpsAnswer>> ask_node(Reactor& reactor, wire::DerpNode node, std::s
     request.target = "/derp/latency-check";
     request.authority = node.host_name;
     TimePoint begin = reactor.now();
-    auto response = co_await http.request(std::move(request), kMostBody);
+    auto response = co_await http.request(std::move(request), kMostAnswerBytes);
     if (!response) co_return response.error();
     if (response->status > 299) co_return Error::make("{} answered {}", node.host_name, response->status);
     answer.latency = reactor.now() - begin;

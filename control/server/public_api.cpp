@@ -13,15 +13,15 @@ namespace {
 constexpr std::string_view kUpgradeToken = "tailscale-control-protocol";
 constexpr std::size_t kVerifyLimit = 4096;
 
-HttpResponse plain(int status, std::string_view text) {
+HttpResponse text_line(int status, std::string_view text) {
     return HttpResponse::text(status, std::string{text} + "\n");
 }
 
 /// Source: control-protocol.md 1.2.
 HttpResponse on_key(const HttpRequest& request, const NoiseServer& noise) {
     std::string version = request.query("v");
-    if (version.empty()) return plain(400, "capability version must be set");
-    if (!parse_number<int>(version)) return plain(400, "invalid capability version");
+    if (version.empty()) return text_line(400, "capability version must be set");
+    if (!parse_number<int>(version)) return text_line(400, "invalid capability version");
     wire::OverTlsPublicKeyResponse keys;
     keys.public_key = noise.public_key();
     return HttpResponse::json(200, wire::write_public_key_response(keys));
@@ -35,17 +35,18 @@ HttpResponse on_ts2021(const HttpRequest& request, Coordinator& coordinator, con
     };
     if (wants_websocket(request)) {
         auto initiation = base64_decode(request.query("X-Tailscale-Handshake"));
-        if (!initiation || initiation->empty()) return plain(400, "missing or invalid X-Tailscale-Handshake parameter");
+        if (!initiation || initiation->empty())
+            return text_line(400, "missing or invalid X-Tailscale-Handshake parameter");
         return accept_websocket(request, std::string{kUpgradeToken}, serve(std::move(*initiation)));
     }
-    if (request.method != "POST") return plain(405, "use POST with an upgrade, or a WebSocket");
+    if (request.method != "POST") return text_line(405, "use POST with an upgrade, or a WebSocket");
     std::string_view wanted = request.headers.get("Upgrade");
-    if (wanted.empty()) return plain(400, "missing next protocol");
-    if (!equals_ignoring_case(wanted, kUpgradeToken)) return plain(400, "unknown next protocol");
+    if (wanted.empty()) return text_line(400, "missing next protocol");
+    if (!equals_ignoring_case(wanted, kUpgradeToken)) return text_line(400, "unknown next protocol");
     std::string_view header = request.headers.get("X-Tailscale-Handshake");
-    if (header.empty()) return plain(400, "missing Tailscale handshake header");
+    if (header.empty()) return text_line(400, "missing Tailscale handshake header");
     auto initiation = base64_decode(header);
-    if (!initiation) return plain(400, "invalid tailscale handshake header");
+    if (!initiation) return text_line(400, "invalid tailscale handshake header");
     HttpResponse response;
     response.status = 101;
     response.headers.add("Upgrade", std::string{kUpgradeToken});
@@ -56,9 +57,9 @@ HttpResponse on_ts2021(const HttpRequest& request, Coordinator& coordinator, con
 
 /// A relay asks whether it may serve a client (control-protocol.md 8.2).
 HttpResponse on_verify(const HttpRequest& request, Coordinator& coordinator) {
-    if (request.body.size() > kVerifyLimit) return plain(413, "request too large");
+    if (request.body.size() > kVerifyLimit) return text_line(413, "request too large");
     auto asked = wire::parse_derp_admit_request(request.body);
-    if (!asked) return plain(400, fmt::format("bad request: {}", asked.error().message()));
+    if (!asked) return text_line(400, fmt::format("bad request: {}", asked.error().message()));
     wire::DerpAdmitClientResponse answer;
     answer.allow = coordinator.tailnet().node_by_key(asked->node_public) != nullptr;
     return HttpResponse::json(200, wire::write_derp_admit_response(answer));
@@ -92,20 +93,21 @@ HttpResponse route(const HttpRequest& request, Coordinator& coordinator, const N
     std::string path = request.path();
     bool get = request.method == "GET" || request.method == "HEAD";
     if (path == "/ts2021") return on_ts2021(request, coordinator, noise);
-    if (path == "/verify") return request.method == "POST" ? on_verify(request, coordinator) : plain(405, "use POST");
-    if (!get) return plain(path.starts_with("/machine/") ? 404 : 405, "not here");
+    if (path == "/verify")
+        return request.method == "POST" ? on_verify(request, coordinator) : text_line(405, "use POST");
+    if (!get) return text_line(path.starts_with("/machine/") ? 404 : 405, "not here");
     if (path == "/key") return on_key(request, noise);
     if (path == "/health")
         return coordinator.healthy() ? HttpResponse::json(200, R"({"status":"pass"})")
                                      : HttpResponse::json(500, R"({"status":"fail"})");
     if (path == "/version") return HttpResponse::json(200, fmt::format(R"({{"version":"{}"}})", TAILRACE_VERSION));
-    if (path == "/robots.txt") return plain(200, "User-agent: *\nDisallow: /");
+    if (path == "/robots.txt") return text_line(200, "User-agent: *\nDisallow: /");
     if (path == "/bootstrap-dns")
         return HttpResponse::json(200, "{}"); // we run no relay whose names we could vouch for
     if (path.starts_with("/register/")) return on_register_page(std::string_view{path}.substr(10), coordinator);
     if (path == "/") return page(200, "tailrace-control", "<p>This is the coordination server of a tailnet.</p>");
-    if (path == "/derp" || path.starts_with("/derp/")) return plain(404, "this server runs no relay");
-    return plain(404, "not found");
+    if (path == "/derp" || path.starts_with("/derp/")) return text_line(404, "this server runs no relay");
+    return text_line(404, "not found");
 }
 
 } // namespace
@@ -113,7 +115,7 @@ HttpResponse route(const HttpRequest& request, Coordinator& coordinator, const N
 HttpHandler verify_handler(Coordinator& coordinator) {
     return [&coordinator](HttpRequest request) -> Task<HttpResponse> {
         bool right = request.path() == "/verify" && request.method == "POST";
-        co_return right ? on_verify(request, coordinator) : plain(404, "not found");
+        co_return right ? on_verify(request, coordinator) : text_line(404, "not found");
     };
 }
 
@@ -135,10 +137,10 @@ HttpHandler public_handler(Coordinator& coordinator, const NoiseServer& noise, E
 HttpHandler metrics_handler(Coordinator& coordinator) {
     return [&coordinator](HttpRequest request) -> Task<HttpResponse> {
         std::string path = request.path();
-        HttpResponse response = plain(404, "not found: /metrics and /health are here");
+        HttpResponse response = text_line(404, "not found: /metrics and /health are here");
         if (path == "/metrics") response = HttpResponse::text(200, coordinator.metrics());
         if (path == "/health")
-            response = plain(coordinator.healthy() ? 200 : 500, coordinator.healthy() ? "ok" : "failing");
+            response = text_line(coordinator.healthy() ? 200 : 500, coordinator.healthy() ? "ok" : "failing");
         co_return response;
     };
 }

@@ -12,10 +12,12 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <functional>
 #include <iterator>
 #include <optional>
+#include <vector>
 
 namespace tailrace::test {
 namespace {
@@ -183,8 +185,13 @@ TEST_P(Upgrade, OneFilterJudgesAtEveryMoment) {
 TEST_P(Upgrade, KilledAnywhereTheNextStartFinishesIt) {
     auto calls = step_through([&] { return upgrade(); }, [](int) { return true; });
     ASSERT_TRUE(calls);
-    // From the last grace period of the commit on at each call, before that at some.
-    for (int point = 1; point <= *calls; point += point < *calls - 60 ? 17 : 1) {
+    // From the last grace period of the commit on at every other call, before that at some; the other kind of
+    // attachment has those between.
+    const int phase = GetParam() == AttachMethod::Tcx ? 1 : 0, tail = std::max(1, *calls - 60);
+    std::vector<int> points;
+    for (int point = 1 + 17 * phase; point < tail; point += 34) points.push_back(point);
+    for (int point = tail + phase; point <= *calls; point += 2) points.push_back(point);
+    for (int point : points) {
         std::string when = "killed before call " + std::to_string(point) + " of " + std::to_string(*calls);
         begin_with(kOld);
         EXPECT_FALSE(step_through([&] { return upgrade(); }, [&](int n) { return n < point; }));

@@ -1,6 +1,7 @@
 #include "agent/path/hole_puncher.hpp"
 #include "agent/path/icmp_error.hpp"
 #include "base/text.hpp"
+#include "tests/unit/agent/moments.hpp"
 
 #include <gmock/gmock.h>
 
@@ -9,10 +10,6 @@ namespace {
 
 using namespace std::chrono_literals;
 using Step = DiscoPunch::Step;
-
-TimePoint at(Duration since_start) {
-    return TimePoint{} + 1h + since_start;
-}
 
 const NodeKey kAlice{std::array<std::byte, 32>{std::byte{1}}}; // behind the easy NAT
 const NodeKey kBob{std::array<std::byte, 32>{std::byte{2}}};   // behind the hard one

@@ -1,5 +1,6 @@
 #include "agent/path/port_mapping.hpp"
 #include "base/text.hpp"
+#include "tests/unit/agent/moments.hpp"
 
 #include <gmock/gmock.h>
 
@@ -20,10 +21,6 @@ const Endpoint kWeb{kGateway, 1900};
 constexpr pcp::Nonce kNonce{std::byte{7}};
 constexpr std::uint16_t kPort = 41641;
 constexpr Duration kHalf = 251ms + 3600s; // of the lease that get_pmp() and get_pcp() get
-
-TimePoint at(Duration since_start) {
-    return TimePoint{} + 1h + since_start;
-}
 
 // -- what a gateway says
 

@@ -2,6 +2,7 @@
 #include "agent/router/ip_forwarding.hpp"
 #include "agent/router/udp_gro.hpp"
 #include "agent/router/via6.hpp"
+#include "tests/unit/addresses.hpp"
 
 #include <gmock/gmock.h>
 
@@ -15,10 +16,6 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
-
-IpPrefix prefix(const char* text) {
-    return *IpPrefix::parse(text);
-}
 
 ReadSetting settings(std::map<std::string, std::string> values) {
     return [values = std::move(values)](const std::string& path) -> Result<std::string> {

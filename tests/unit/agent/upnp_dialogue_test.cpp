@@ -8,8 +8,8 @@ namespace {
 using namespace std::chrono_literals;
 using testing::HasSubstr;
 
-const IpAddress kGateway = *IpAddress::parse("192.168.1.1");
-const IpAddress kSelf = *IpAddress::parse("192.168.1.10");
+const IpAddress kRouter = *IpAddress::parse("192.168.1.1");
+const IpAddress kClient = *IpAddress::parse("192.168.1.10");
 
 std::string service(std::string_view type, std::string_view url) {
     return fmt::format("<service><serviceType>{}</serviceType><controlURL>{}</controlURL></service>", type, url);
@@ -18,14 +18,14 @@ UpnpDialogue::Answer description(const std::string& services, const std::string&
     std::string url_base = base.empty() ? "" : "<URLBase>" + base + "</URLBase>";
     return {200, "<root>" + url_base + "<device><serviceList>" + services + "</serviceList></device></root>"};
 }
-UpnpDialogue::Answer soap(const std::string& values) {
+UpnpDialogue::Answer answer_with(const std::string& values) {
     return {200, "<s:Envelope><s:Body><u:Response>" + values + "</u:Response></s:Body></s:Envelope>"};
 }
 UpnpDialogue::Answer outside(const std::string& address) {
-    return soap("<NewExternalIPAddress>" + address + "</NewExternalIPAddress>");
+    return answer_with("<NewExternalIPAddress>" + address + "</NewExternalIPAddress>");
 }
 UpnpDialogue::Answer status(const std::string& text) {
-    return soap("<NewConnectionStatus>" + text + "</NewConnectionStatus>");
+    return answer_with("<NewConnectionStatus>" + text + "</NewConnectionStatus>");
 }
 UpnpDialogue::Answer fault(int code) {
     return {500, fmt::format("<s:Envelope><s:Body><s:Fault><detail><UPnPError><errorCode>{}</errorCode></UPnPError>"
@@ -39,7 +39,7 @@ std::string external_port(const UpnpDialogue::Request& request) {
 class UpnpDialogueTest : public testing::Test {
 protected:
     void begin(std::vector<std::string> locations = {"http://192.168.1.1:5000/dev/root.xml"}) {
-        UpnpDialogue::Wish wish{kGateway, kSelf, 41641, 41641, 7200s};
+        UpnpDialogue::Wish wish{kRouter, kClient, 41641, 41641, 7200s};
         dialogue_.emplace(wish, std::move(locations), [this] { return next_port_++; });
     }
     void answer(const UpnpDialogue::Answer& one) { dialogue_->on_answer(one); }
@@ -56,7 +56,7 @@ TEST_F(UpnpDialogueTest, GetsAMappingFromAnOldGateway) {
     EXPECT_EQ(question().target, "/ctl");
     EXPECT_THAT(question().soap_action, HasSubstr("WANIPConnection:1#AddPortMapping"));
     EXPECT_THAT(question().body, HasSubstr("<NewInternalClient>192.168.1.10</NewInternalClient>"));
-    answer(soap(""));
+    answer(answer_with(""));
     EXPECT_THAT(question().soap_action, HasSubstr("#GetExternalIPAddress"));
     answer(outside("203.0.113.9"));
     EXPECT_FALSE(dialogue_->question());
@@ -73,7 +73,7 @@ TEST_F(UpnpDialogueTest, TakesThePortThatANewGatewayChooses) {
     begin();
     answer(description(service(igd::kIp2, "/ctl")));
     EXPECT_THAT(question().soap_action, HasSubstr("#AddAnyPortMapping"));
-    answer(soap("<NewReservedPort>5001</NewReservedPort>"));
+    answer(answer_with("<NewReservedPort>5001</NewReservedPort>"));
     answer(outside("203.0.113.9"));
     EXPECT_EQ(dialogue_->mapping()->external.port, 5001);
 }
@@ -177,7 +177,7 @@ TEST_F(UpnpDialogueTest, BelievesNoAddressThatIsNone) {
     for (const char* address : {"0.0.0.0", "127.0.0.1", "", "::1", "2001:db8::1", "gateway"}) {
         begin();
         answer(description(service(igd::kIp1, "/ctl")));
-        answer(soap(""));
+        answer(answer_with(""));
         answer(outside(address));
         EXPECT_FALSE(dialogue_->question());
         EXPECT_FALSE(dialogue_->mapping()) << address;
@@ -198,7 +198,7 @@ TEST_F(UpnpDialogueTest, EndsOnAnythingElse) {
     }
     begin();
     answer(description(service(igd::kIp2, "/ctl")));
-    answer(soap("<NewReservedPort>0</NewReservedPort>"));
+    answer(answer_with("<NewReservedPort>0</NewReservedPort>"));
     EXPECT_FALSE(dialogue_->question()) << "no port";
     begin();
     dialogue_->on_answer(Error::make("timed out"));

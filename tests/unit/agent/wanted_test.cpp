@@ -1,4 +1,5 @@
 #include "agent/engine/wanted.hpp"
+#include "tests/unit/addresses.hpp"
 
 #include <gmock/gmock.h>
 
@@ -9,10 +10,6 @@ using testing::Contains;
 using testing::ElementsAre;
 using testing::IsEmpty;
 using testing::Not;
-
-IpPrefix prefix(const char* text) {
-    return *IpPrefix::parse(text);
-}
 
 wire::Node node(wire::NodeId id, std::vector<IpPrefix> allowed) {
     wire::Node out;

@@ -1,4 +1,5 @@
 #include "base/net.hpp"
+#include "tests/unit/addresses.hpp"
 
 #include <gtest/gtest.h>
 
@@ -8,10 +9,6 @@ namespace {
 IpAddress ip(std::string_view text) {
     return *IpAddress::parse(text);
 }
-IpPrefix prefix(std::string_view text) {
-    return *IpPrefix::parse(text);
-}
-
 TEST(IpAddress, ReadsAndWritesBothFamilies) {
     EXPECT_EQ(ip("100.64.0.1").text(), "100.64.0.1");
     EXPECT_EQ(ip("FD7A:115C:A1E0:0::1").text(), "fd7a:115c:a1e0::1");

@@ -2,6 +2,7 @@
 #include "base/io/socket.hpp"
 #include "base/io/tls.hpp"
 #include "tests/fakes/run_task.hpp"
+#include "tests/unit/io/stream_pair.hpp"
 
 #include <gtest/gtest.h>
 #include <sys/socket.h>
@@ -10,12 +11,6 @@ namespace tailrace {
 namespace {
 
 using namespace std::chrono_literals;
-
-std::pair<std::unique_ptr<Stream>, std::unique_ptr<Stream>> stream_pair(Reactor& reactor) {
-    int fds[2];
-    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
-    return {std::make_unique<SocketStream>(reactor, Fd{fds[0]}), std::make_unique<SocketStream>(reactor, Fd{fds[1]})};
-}
 
 TEST(Reactor, RunsWorkOnTheWorkerAndComesBack) {
     run_task([](Reactor& reactor) -> Task<void> {

@@ -8,6 +8,7 @@
 #include "netlink/route_lookup.hpp"
 #include "netlink/router.hpp"
 #include "netlink/wireguard.hpp"
+#include "tests/unit/addresses.hpp"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -29,9 +30,6 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
-IpPrefix prefix(std::string_view text) {
-    return *IpPrefix::parse(text);
-}
 IpAddress address(std::string_view text) {
     return *IpAddress::parse(text);
 }

@@ -1,4 +1,5 @@
 #include "netlink/router.hpp"
+#include "tests/unit/addresses.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -14,10 +15,6 @@ constexpr int kDevice = 7;
 const Ipv6Support kIpv6{true, {}, true};
 const Ipv6Support kNoIpv6{false, "the kernel has none"};
 const Ipv6Support kIpv6ElsewhereOnly{false, "switched off", true};
-
-IpPrefix prefix(std::string_view text) {
-    return *IpPrefix::parse(text);
-}
 
 RouterConfig config() {
     RouterConfig config;

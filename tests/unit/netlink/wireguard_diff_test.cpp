@@ -1,5 +1,6 @@
 #include "netlink/wireguard.hpp"
 #include "tests/fakes/fake_wireguard.hpp"
+#include "tests/unit/addresses.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -24,9 +25,6 @@ WireGuardKey key(int number) {
 
 Secret<32> secret(int number) {
     return Secret<32>{key(number)};
-}
-IpPrefix prefix(std::string_view text) {
-    return *IpPrefix::parse(text);
 }
 Endpoint endpoint(std::string_view text) {
     return *Endpoint::parse(text);

@@ -2,6 +2,7 @@
 #include "netlink/attributes.hpp"
 #include "netlink/wireguard_kernel.hpp"
 #include "netlink/wireguard_uapi.hpp"
+#include "tests/unit/addresses.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -15,10 +16,6 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
 using Kind = WireGuardPeerChange::Kind;
-
-IpPrefix prefix(std::string_view text) {
-    return *IpPrefix::parse(text);
-}
 
 WireGuardChanges many_peers(int count, int allowed_ips_each) {
     WireGuardChanges changes;
