@@ -5,13 +5,17 @@
 //         flowtable flows { hook ingress priority 0; devices = { DEVICE, eth0, ... } }
 //         chain guard { type filter hook ingress device DEVICE priority -10;
 //             meta mark & BIT == 0 drop }
+//         set accepted { typeof ct id; size 65536; flags dynamic,timeout; timeout 1m }
 //         chain offload { type filter hook forward priority 300;
-//             iifname "DEVICE" meta l4proto { tcp, udp } ct direction reply ct state established flow add @flows
+//             iifname "DEVICE" meta l4proto { tcp, udp } ct direction original update @accepted { ct id }
+//             iifname "DEVICE" meta l4proto { tcp, udp } ct direction reply ct state established
+//                 ct id @accepted flow add @flows
 //             oifname "DEVICE" ... the same }
 //     }
 //
-// Which flows: a packet in the reply direction that gets to priority 300 has passed everybody's forward rules, and its
-// connection exists because a packet in the other direction had passed them before. So both directions were accepted.
+// Which flows: those of which a packet in each direction got to priority 300, past everybody's forward rules, since the
+// table was made. (That the connection exists is no proof for its original direction: a rule of now may drop it, while
+// its replies still come.)
 // What is not plain (fragments, IP options, TTL 1, too big, FIN and RST, no neighbour) the kernel hands to its usual
 // path by itself.
 //

@@ -24,7 +24,7 @@ constexpr const char* kMaps[] = {"tr_guard_cfg", "tr_guard_local", "tr_guard_pee
                                  "tr_guard_count"};
 
 /// Beside the filter's directory, so that either may go without the other.
-std::string pins_of(const std::string& device) {
+std::string guard_pins_of(const std::string& device) {
     return device + "-guard";
 }
 
@@ -80,10 +80,10 @@ std::string why(const Error& error) {
 } // namespace
 
 Result<Guard> Guard::open(const std::string& device, const GuardOptions& options) {
-    auto pins = PinDirectory::open(options.bpffs, pins_of(device), options.schema);
+    auto pins = PinDirectory::open(options.bpffs, guard_pins_of(device), options.schema);
     if (!pins) return pins.error();
     Guard out{std::move(*pins)};
-    out.others_ = PinDirectory::others(options.bpffs, pins_of(device), options.schema);
+    out.others_ = PinDirectory::others(options.bpffs, guard_pins_of(device), options.schema);
 
     LibbpfComplaints complaints;
     std::unique_ptr<tr_guard_object, void (*)(tr_guard_object*)> object{tr_guard_object__open(),
@@ -120,8 +120,8 @@ Result<Guard> Guard::open(const std::string& device, const GuardOptions& options
 }
 
 Result<void> Guard::remove(const std::string& device, const GuardOptions& options) {
-    auto found = PinDirectory::others(options.bpffs, pins_of(device), options.schema);
-    found.push_back(PinDirectory::named(options.bpffs, pins_of(device), options.schema));
+    auto found = PinDirectory::others(options.bpffs, guard_pins_of(device), options.schema);
+    found.push_back(PinDirectory::named(options.bpffs, guard_pins_of(device), options.schema));
     for (const PinDirectory& pins : found)
         if (auto gone = take_away(pins); !gone) return gone.error().with("take the guard away");
     return {};

@@ -22,7 +22,7 @@ constexpr const char* kOutPin = "via_out";
 constexpr std::uint32_t kFilter = 0x7a12;
 
 /// Beside the filter's directory, so that either may go without the other.
-std::string pins_of(const std::string& device) {
+std::string translator_pins_of(const std::string& device) {
     return device + "-via6";
 }
 
@@ -119,16 +119,17 @@ std::uint32_t v4_of(const IpAddress& address) {
 } // namespace
 
 Result<Translator> Translator::open(const std::string& device, const TranslatorOptions& options) {
-    auto pins = PinDirectory::open(options.bpffs, pins_of(device), options.schema);
+    auto pins = PinDirectory::open(options.bpffs, translator_pins_of(device), options.schema);
     if (!pins) return pins.error().with("translate 4via6");
     Translator out{device, std::move(*pins)};
     out.method_ = options.attach;
-    out.others_ = PinDirectory::others(options.bpffs, pins_of(device), options.schema);
+    out.others_ = PinDirectory::others(options.bpffs, translator_pins_of(device), options.schema);
     auto object = load(out.pins_);
     if (!object && object.error().code() == EINVAL && !out.pins_.names().empty()) {
         // Maps of another layout, of a version before this one: start over, without its flows.
         if (auto gone = take_away(out.pins_, ::if_nametoindex(device.c_str())); !gone) return gone.error();
-        if (auto made = PinDirectory::open(options.bpffs, pins_of(device), options.schema); !made) return made.error();
+        if (auto made = PinDirectory::open(options.bpffs, translator_pins_of(device), options.schema); !made)
+            return made.error();
         object = load(out.pins_);
     }
     if (!object) return object.error();
@@ -149,16 +150,16 @@ Result<Translator> Translator::open(const std::string& device, const TranslatorO
 
 Result<void> Translator::remove(const std::string& device, const TranslatorOptions& options) {
     unsigned interface_index = ::if_nametoindex(device.c_str());
-    for (const PinDirectory& other : PinDirectory::others(options.bpffs, pins_of(device), options.schema))
+    for (const PinDirectory& other : PinDirectory::others(options.bpffs, translator_pins_of(device), options.schema))
         if (auto gone = take_away(other, interface_index); !gone) return gone.error().with("stop translating 4via6");
-    auto pins = PinDirectory::named(options.bpffs, pins_of(device), options.schema);
+    auto pins = PinDirectory::named(options.bpffs, translator_pins_of(device), options.schema);
     auto gone = take_away(pins, interface_index);
     return gone ? gone : gone.error().with("stop translating 4via6");
 }
 
 Result<void> Translator::step_aside(const std::string& device, const TranslatorOptions& options) {
-    std::vector<PinDirectory> all = PinDirectory::others(options.bpffs, pins_of(device), options.schema);
-    all.push_back(PinDirectory::named(options.bpffs, pins_of(device), options.schema));
+    std::vector<PinDirectory> all = PinDirectory::others(options.bpffs, translator_pins_of(device), options.schema);
+    all.push_back(PinDirectory::named(options.bpffs, translator_pins_of(device), options.schema));
     for (const PinDirectory& pins : all)
         if (auto gone = detach(pins, out_hook(::if_nametoindex(device.c_str()))); !gone) return gone;
     return {};

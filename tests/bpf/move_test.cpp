@@ -226,7 +226,7 @@ TEST_P(Move, AnotherSchemaGoesOnWithThem) {
     ++newer.schema;
     auto next = Steering::open(kDevice, newer);
     ASSERT_TRUE(next) << next.error().message();
-    EXPECT_EQ(next->moves(), std::vector{peer_});
+    EXPECT_EQ(*next->moves(), std::vector{peer_});
     send(wireguard_, kA, kPeerPort, wireguard());
     EXPECT_EQ(left()->src_port, kMovedPort) << "the older programs are at work still";
     ASSERT_TRUE(next->set_ports({kWireGuardPort, kAgentPort, kAgentPort}));

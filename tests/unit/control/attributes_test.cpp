@@ -20,12 +20,12 @@ TEST(ReportedPosture, IsWhatAClientSaysOfItself) {
     hostinfo.os_version = "14.5.0";
     hostinfo.ipn_version = "1.103.24-t53a0d659a-g0123";
     hostinfo.state_encrypted = true;
-    EXPECT_THAT(reported_posture(hostinfo),
-                UnorderedElementsAre(Pair("node:os", PostureValue{"macos"}), Pair("node:osVersion", PostureValue{"14.5.0"}),
-                                     Pair("node:tsVersion", PostureValue{"1.103.24"}),
-                                     Pair("node:tsReleaseTrack", PostureValue{"unstable"}),
-                                     Pair("node:tsAutoUpdate", PostureValue{false}),
-                                     Pair("node:tsStateEncrypted", PostureValue{true})));
+    EXPECT_THAT(reported_posture(hostinfo), UnorderedElementsAre(Pair("node:os", PostureValue{"macos"}),
+                                                                 Pair("node:osVersion", PostureValue{"14.5.0"}),
+                                                                 Pair("node:tsVersion", PostureValue{"1.103.24"}),
+                                                                 Pair("node:tsReleaseTrack", PostureValue{"unstable"}),
+                                                                 Pair("node:tsAutoUpdate", PostureValue{false}),
+                                                                 Pair("node:tsStateEncrypted", PostureValue{true})));
     hostinfo.ipn_version = "1.102.3";
     EXPECT_EQ(reported_posture(hostinfo).at("node:tsReleaseTrack"), PostureValue{"stable"});
 }
@@ -39,14 +39,14 @@ TEST(Attributes, HaveNamesAndValuesOfTheServicesForm) {
     EXPECT_EQ(*parse_attribute("-12"), PostureValue{-12.0});
     EXPECT_EQ(*parse_attribute("v1.2_x"), PostureValue{std::string{"v1.2_x"}});
     EXPECT_EQ(*parse_attribute("9007199254740991"), PostureValue{9007199254740991.0});
-    for (const char* bad : {"", "9007199254740992", "a b", "-", "1e5-", "\xff"}) EXPECT_FALSE(parse_attribute(bad)) << bad;
+    for (const char* bad : {"", "9007199254740992", "a b", "-", "1e5-", "\xff"})
+        EXPECT_FALSE(parse_attribute(bad)) << bad;
     EXPECT_FALSE(parse_attribute(std::string(51, 'a')));
 }
 
 TEST(Attributes, ComeBackFromTheStore) {
-    CustomAttributes attributes{{"custom:tier", {std::string{"17"}, at(5s)}},
-                              {"custom:level", {17.0, {}}},
-                              {"custom:managed", {false, {}}}};
+    CustomAttributes attributes{
+        {"custom:tier", {std::string{"17"}, at(5s)}}, {"custom:level", {17.0, {}}}, {"custom:managed", {false, {}}}};
     auto back = read_attributes(write_attributes(attributes));
     ASSERT_TRUE(back) << back.error().message();
     EXPECT_EQ(*back, attributes);

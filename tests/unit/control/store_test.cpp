@@ -52,7 +52,8 @@ NodePtr some_node(NodeId id) {
 
 TEST(SqliteStore, GivesBackWhatWasCommitted) {
     TemporaryDirectory directory;
-    auto user = std::make_shared<const User>(User{1, "alice@example.com", "Alice", WallTime::from_unix(1), UserRole::ItAdmin});
+    auto user =
+        std::make_shared<const User>(User{1, "alice@example.com", "Alice", WallTime::from_unix(1), UserRole::ItAdmin});
     AuthKey key{7, "abc", {}, 1, {"tag:x"}, true, true, true, WallTime::from_unix(2), {}, {}, {}, "for the fleet"};
     key.secret_hash.fill(std::byte{0xab});
     auto node = some_node(5);
