@@ -21,7 +21,7 @@ FAULTS_POLICY = POLICY.replace('"tag:router:*"', f'"tag:router:{OPEN}"').replace
 OTHER_POLICY = FAULTS_POLICY.replace(f"192.168.7.0/24:80,{OPEN}", "192.168.7.0/24:80")
 # What the agent makes of the machine, in one go: rules, routes, addresses, peers; the numbers of packets left out.
 PICTURE = """
-nft --stateless list ruleset; ip rule; ip -6 rule; ip route show table 52; ip -6 route show table 52
+nft --stateless --terse list ruleset; ip rule; ip -6 rule; ip route show table 52; ip -6 route show table 52
 ip -br address show dev tailrace0 | busybox sed 's, fe80::[^ ]*,,'; wg show tailrace0 allowed-ips | sort; wg show tailrace0 fwmark; wg show tailrace0 listen-port
 """
 
