@@ -4,7 +4,7 @@ import pytest
 from lab.scenarios import quickstart
 
 
-@pytest.mark.guest(mem="2G", timeout=420)
+@pytest.mark.guest(mem="2G", timeout=600)
 def test_the_whole_story_holds(lab, programs):
     net = quickstart.run(lab, lambda *_, **__: None)
     assert net.gateway.device_kind() == "kernel WireGuard"

@@ -60,7 +60,8 @@ class Story:
         change()
         wait_for(self.agent.running, PATIENCE, "nothing fails, and it runs")
         count = self.agent.calls()
-        assert not self.differences(self.right)
+        differences = self.differences(self.right)
+        assert not differences, differences
         return count
 
     def picture(self) -> tuple:
