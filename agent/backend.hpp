@@ -147,6 +147,8 @@ private:
     void look_for_sleep();
     bool must_read_device() const;
     void give_memory_back();
+    static constexpr auto kLeastRetry = std::chrono::milliseconds{500};
+    static constexpr std::size_t kSmallTailnet = 64; ///< peers; in a larger one what nobody needs is not done for all
     Result<std::vector<HostNetwork>> host_networks();
     ExitNodeQuestion exit_node_question() const;
     /// The preferences follow who the exit node is, by address or by `auto:any`.
