@@ -195,7 +195,7 @@ def start_sanitized_build() -> subprocess.Popen:
         say("configuring the build with sanitizers")
         run("meson", "setup", SANITIZED, "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=0",
             "-Dcpp_args=-fsanitize=fuzzer-no-link", "-Dc_args=-fsanitize=fuzzer-no-link",
-            environment={"CC": "clang-14", "CXX": "clang++-14"})
+            environment={"CC": "ccache clang-14", "CXX": "ccache clang++-14"})
     wanted = targets(SANITIZED, "tests/unit", "unit_") + targets(SANITIZED, "tests/fuzz", "fuzz_")
     return start_aside(["ninja", "-C", SANITIZED, *wanted, "tests/policy_vectors"], RESULTS / "build-sanitized.log", 1)
 
