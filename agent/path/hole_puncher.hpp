@@ -38,7 +38,7 @@ struct PunchProbed {};
 struct PunchMoves {
     std::map<Endpoint, std::uint16_t> ports;
 };
-/// Nobody shall be reached at these for now: PathBook::leave().
+/// Nobody shall be reached at these for kLeaveFor: PathBook::leave().
 struct PunchLeave {
     std::set<Endpoint> endpoints;
 };

@@ -352,8 +352,7 @@ protected:
     void SetUp() override {
         Kernel::SetUp();
         if (IsSkipped()) return;
-        if (auto made = Backstop::create("lo", kPassed); made && made->ensure() && made->remove()) return;
-        GTEST_SKIP() << "the kernel has no nftables";
+        if (run("nft --version") == 0 && run("nft list tables") != 0) GTEST_SKIP() << "the kernel has no nftables";
     }
 };
 
