@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -35,6 +36,13 @@ void TunRoom::SetUp() {
     ASSERT_EQ(run("ip link set " + device + " up"), 0);
     ASSERT_EQ(run("ip address add 100.64.0.16/10 dev " + device), 0);
     ASSERT_EQ(run("ip address add fd7a:115c:a1e0::10/48 nodad dev " + device), 0);
+    // The kernel puts an IPv6 address into its table of local routes a moment later, from a work queue.
+    bool local = false;
+    for (int attempt = 0; attempt < 1000 && !local; ++attempt) {
+        local = run("ip -6 route get fd7a:115c:a1e0::10 | grep -q ^local") == 0;
+        if (!local) ::usleep(10'000);
+    }
+    ASSERT_TRUE(local) << "the room's IPv6 address did not come up within 10 s";
 }
 
 void TunRoom::TearDown() {
