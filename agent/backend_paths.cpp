@@ -110,15 +110,16 @@ void Backend::park() {
 }
 
 /// A reference client answers a handshake only over paths that it has tried, and without a relay it has none when the
-/// first one comes; the next comes 5 s later. So the first packet is one that nobody waits for. Not in large tailnets,
-/// where silence is worth more.
+/// first one comes; the next comes 5 s later. And who has a session with a device that is gone sends into it for 15 s.
+/// So the first packet is one that nobody waits for. Not in large tailnets, where silence is worth more.
 void Backend::shake_hands(const NodeKey& peer) {
     const wire::Node* node = netmap_.find(peer);
-    if (paths_ && paths_->is_relaying()) return; // the relay carries the first handshake
+    if (paths_ && paths_->is_relaying() && !engine_.has_lost_sessions())
+        return; // the relay carries the first handshake
     if (!inner_ping_ || node == nullptr || node->addresses.empty() || netmap_.peers().size() > kSmallTailnet) return;
     for (const WireGuardPeerState& known : wireguard_.peers)
         if (known.public_key == peer.raw() && known.last_handshake) return;
-    if (!greeted_.insert(peer).second) return;
+    if (std::exchange(greeted_[peer], engine_.device_index()) == engine_.device_index()) return;
     auto greet = [](Backend* self, std::shared_ptr<bool> alive, IpAddress to) -> Task<void> {
         if (*alive && self->inner_ping_) (void)co_await self->inner_ping_->tsmp(to, std::chrono::seconds{5});
     };

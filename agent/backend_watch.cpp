@@ -197,7 +197,7 @@ void Backend::take_device_state(WireGuardState state) {
     auto is_gone = [&](const NodeKey& key) { return netmap_.find(key) == nullptr; };
     std::erase_if(announced_, [&](const auto& entry) { return is_gone(entry.first); });
     std::erase_if(last_write_, [&](const auto& entry) { return is_gone(entry.first); });
-    std::erase_if(greeted_, is_gone);
+    std::erase_if(greeted_, [&](const auto& entry) { return is_gone(entry.first); });
     if (paths_) paths_->carry_out();
 }
 

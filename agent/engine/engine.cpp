@@ -36,7 +36,9 @@ Result<void> Engine::ensure_device() {
         auto opened = open_wireguard(options_.device, options_.wireguard);
         if (!opened) return opened.error();
         device_ = std::move(opened->device);
-        log::info(opened->how == OpenedWireGuard::How::Adopted ? "WireGuard device adopted" : "WireGuard device made",
+        const bool adopted = opened->how == OpenedWireGuard::How::Adopted;
+        device_made_ = adopted ? std::nullopt : std::optional{reactor_.now()};
+        log::info(adopted ? "WireGuard device adopted" : "WireGuard device made",
                   {{"device", options_.device}, {"kind", text(device_->kind())}});
         filter_.reset();
         link = links_->find(options_.device);

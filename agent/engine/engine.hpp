@@ -54,6 +54,8 @@ public:
     static constexpr std::uint32_t kMtu = 1280;
     /// Source: tailscale tsconst/linuxfw.go, LinuxBypassMarkNum.
     static constexpr std::uint32_t kMark = kBypassMark;
+    /// Source: WireGuard whitepaper 6.1, Reject-After-Time.
+    static constexpr auto kSessionLife = std::chrono::seconds{180};
 
     Engine(Reactor& reactor, EngineOptions options);
     ~Engine(); ///< leaves traffic as it is
@@ -76,6 +78,8 @@ public:
     bool has_device() const { return device_ != nullptr; }
     std::string wireguard_kind() const { return device_ ? std::string{text(device_->kind())} : ""; }
     int device_index() const { return index_; }
+    /// Peers may hold sessions with the device before this one, and use them until they notice.
+    bool has_lost_sessions() const { return device_made_ && reactor_.now() - *device_made_ < kSessionLife; }
     const EngineOptions& options() const { return options_; }
     Result<std::vector<Link>> links();
     /// A rule or a route of this host is another one: forwarded flows have to be accepted anew. No: reconcile() tries
@@ -121,6 +125,7 @@ private:
     std::unique_ptr<PacketFilter> filter_;
     GuardKeeper guard_;
     int index_ = 0;
+    std::optional<TimePoint> device_made_; ///< none: it was adopted, with its sessions
     std::uint64_t committed_filter_ = 0;
     std::vector<std::string> warnings_;
     std::string steering_trouble_;         ///< why the steering program is not in use; empty: it is

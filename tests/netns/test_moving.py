@@ -58,3 +58,20 @@ def test_control_away_while_a_relay_starts_over(lab, programs):
     wait_for(lambda: ping(net.hosts["alice"], net.bob.ip(), timeout=1), 5.5, "packets flow again")
     net.control.start()
     wait_for(lambda: all(node["online"] for node in net.control.nodes()), 20, "control is found again")
+
+
+def test_a_node_that_left_and_came_back_is_reached_at_once(lab, programs):
+    """Its peers still have sessions with a device that is gone, which WireGuard by itself notices after 15 s."""
+    net = Net(lab, "easy", "easy")
+    net.reaches()
+    alice = net.hosts["alice"]
+    wait_for(lambda: ping(alice, net.bob.ip(), timeout=1) and net.alice.direct_to("bob"), 10, "the path is direct")
+    address = net.bob.ip()
+    pings = Ping(alice, address, interval=0.1)
+    pings.wait_for_reply()
+    net.bob.cli("down")
+    time.sleep(1)
+    answered = pings.answered()
+    net.bob.cli("up")
+    wait_for(lambda: pings.answered() > answered, 8, "packets flow again")
+    pings.stop()
