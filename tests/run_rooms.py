@@ -218,7 +218,7 @@ def suites_of(room: str) -> list:
             corpus = PROJECT / "tests/fuzz/corpus" / name.removeprefix("fuzz_")
             found = RESULTS / f"{name}.corpus" # what this run discovers stays out of the checkout
             found.mkdir(exist_ok=True)
-            suites.append(Suite(room, name, [SANITIZED / target, f"-max_total_time={FUZZ_SECONDS}", "-timeout=10", "-rss_limit_mb=1024",
+            suites.append(Suite(room, name, [SANITIZED / target, f"-max_total_time={FUZZ_SECONDS}", "-timeout=60", "-rss_limit_mb=1024",
                                              f"-artifact_prefix={RESULTS}/{name}.", found, *([corpus] if corpus.is_dir() else [])],
                                 SANITIZER_OPTIONS, junit=False))
         return suites

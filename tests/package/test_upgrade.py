@@ -45,9 +45,9 @@ for secret in $(cat /root/key) $(grep -o 'privkey:[0-9a-f]*' /var/lib/tailrace/t
 done
 step doctor; status=0; tailrace doctor --json >/root/doctor || status=$?; echo "status $status"
 step upgraded; pid=$(systemctl show -P MainPID tailraced)
-(while [ ! -e /root/enough ]; do ip link show tailrace0 >/dev/null 2>&1 || echo gone; busybox sleep 0.02; done >/root/watched) & watcher=$!
+ip -o monitor link >/root/watched & watcher=$!
 flood; dpkg --force-confold -i $(ls /root/debs/*.deb | busybox grep -v _old) >>/root/dpkg.log 2>&1
-tailrace wait --timeout 30s; devices; touch /root/enough; wait $watcher; cat /root/watched
+tailrace wait --timeout 30s; devices; busybox sleep 0.2; kill $watcher; busybox grep Deleted.*tailrace0: /root/watched && echo gone || true
 [ "$pid" != "$(systemctl show -P MainPID tailraced)" ] && echo restarted
 told
 dpkg-query -W tailrace; cat /etc/tailrace/tailraced.yaml

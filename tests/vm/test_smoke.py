@@ -1,4 +1,4 @@
-"""The quickstart's story on Debian's own kernel: kernel WireGuard, eBPF with a JIT, two processors. Emulated, so only this one."""
+"""The quickstart's story on Debian's own kernel: kernel WireGuard, eBPF with a JIT. Emulated, so only this one."""
 import pytest
 
 from lab.scenarios import quickstart
