@@ -47,7 +47,7 @@ class ExitNet:
         for name, (address, number) in EXITS.items():
             host = lab.host(name, address=address)
             host.add_v6(number)
-            for setting in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
+            for setting in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv4.conf.all.rp_filter"):
                 host.sysctl(setting, 1)
             self.exits[name] = exit_is(host)
         self.home = lab.nat("home", internet, "easy", "192.168.1.0/24")
@@ -56,6 +56,7 @@ class ExitNet:
         self.printer = lab.host("printer", self.home.lan, PRINTER)
         for host, number in ((self.client_host, 10), (self.printer, 20)):
             host.ip(f"address add fd00:1::{number}/64 dev eth0 nodad", "route add default via fd00:1::1")
+        self.client_host.sysctl("net.ipv4.conf.all.rp_filter", 1)
         WebServer(self.printer, (80,), PAYLOAD_BYTES)
         self.before = left_behind(self.client_host)
         self.client = client_is(self.client_host) if client_is else Agent(self.client_host, more=["--no-port-mapping"])
