@@ -5,24 +5,6 @@
 namespace tailrace {
 namespace {
 
-bool is_private(const IpAddress& address) {
-    static const std::vector<IpPrefix> ranges = [] {
-        std::vector<IpPrefix> out;
-        for (const char* text : {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"})
-            out.push_back(*IpPrefix::parse(text));
-        return out;
-    }();
-    return std::ranges::any_of(ranges, [&](const IpPrefix& range) { return range.contains(address); });
-}
-
-int address_points(const IpAddress& address) {
-    int points = address.is_v6() ? 10 : 0;
-    if (address.is_loopback()) return points + 50;
-    if (address.is_link_local()) return points + 30;
-    if (is_private(address)) return points + 20;
-    return points;
-}
-
 /// An introduction to every peer is a burst that only a small tailnet should see.
 constexpr std::size_t kSmallTailnet = 64;
 constexpr auto kBeatSlack = std::chrono::milliseconds{200}; // for a heartbeat's answer
@@ -41,22 +23,6 @@ Endpoint relay_endpoint(int region) {
 
 int relay_region(const Endpoint& endpoint) {
     return endpoint.address == kRelayMagic ? endpoint.port : 0;
-}
-
-bool is_better_path(const Endpoint& a, Duration a_round_trip, const Endpoint& b, Duration b_round_trip) {
-    if (a == b) return false;
-    if (!b.valid()) return true;
-    if (!a.valid()) return false;
-    auto percent = [](Duration small, Duration large) { return static_cast<int>(100 * small.count() / large.count()); };
-    int a_points = 0, b_points = 0;
-    if (a_round_trip > b_round_trip)
-        b_points += 100 - percent(b_round_trip, a_round_trip);
-    else if (b_round_trip > Duration{})
-        a_points += 100 - percent(a_round_trip, b_round_trip);
-    a_points += address_points(a.address);
-    b_points += address_points(b.address);
-    if (a_points <= 1 && b_points == 0) return false; // stay where we are for a mere hundredth
-    return a_points > b_points;
 }
 
 PathBook::PathBook(std::function<DiscoTxId()> new_id) : new_id_(std::move(new_id)) {}
@@ -389,32 +355,6 @@ std::uint64_t PathBook::ask(TimePoint now, const NodeKey& node) {
     return question;
 }
 
-void PathBook::forget_old_pings(TimePoint now) {
-    while (!sent_in_order_.empty() && now - sent_in_order_.front().first > kPingTimeout) {
-        auto it = sent_.find(sent_in_order_.front().second);
-        sent_in_order_.pop_front();
-        if (it == sent_.end()) continue;
-        auto peer = peers_.find(it->second.node);
-        if (peer != peers_.end() && can_relay(peer->second) && peer->second.best == it->second.to &&
-            !trusts(now, peer->second))
-            peer->second.best.reset(); // the relay carries on alone
-        sent_.erase(it);
-    }
-}
-
-void PathBook::on_timer(TimePoint now) {
-    forget_old_pings(now);
-    std::vector<NodeKey> due;
-    for (auto it = looks_.begin(); it != looks_.end() && it->first <= now; ++it) due.push_back(it->second);
-    for (const NodeKey& node : due)
-        if (auto peer = peers_.find(node); peer != peers_.end()) look(now, node, peer->second);
-}
-
-std::optional<TimePoint> PathBook::next_timer() const {
-    if (looks_.empty()) return std::nullopt;
-    return looks_.begin()->first;
-}
-
 PathBook::State PathBook::state(TimePoint now, const NodeKey& node) const {
     State out;
     auto found = peers_.find(node);
@@ -479,110 +419,6 @@ std::vector<PathBook::CandidateState> PathBook::candidates(TimePoint now, const 
     return out;
 }
 
-void PathBook::ping(TimePoint now, const NodeKey& node, Known& known, const Endpoint& to, std::uint64_t question) {
-    if (known.disco.is_zero()) return;
-    if (relay_region(to) == 0 && refuses(now, candidate(now, known, to))) return;
-    if (question == 0 && known.best != to && !take_from_budget(now)) return;
-    if (relay_region(to) == 0) candidate(now, known, to).last_ping_sent = now;
-    DiscoTxId id = new_id_();
-    sent_[id] = Sent{node, to, now, question};
-    sent_in_order_.emplace_back(now, id);
-    actions_.push_back(SendPing{node, known.disco, id, to});
-}
-
-bool PathBook::take_from_budget(TimePoint now) {
-    double seconds = std::chrono::duration<double>(now - budget_filled_).count();
-    ping_budget_ = std::min(kPingBurst, ping_budget_ + seconds * kPingsPerSecond);
-    budget_filled_ = now;
-    if (ping_budget_ < 1) return false;
-    ping_budget_ -= 1;
-    return true;
-}
-
-/// After the pings, so that our own firewall is open when the peer's come.
-void PathBook::call(TimePoint now, const NodeKey& node, Known& known) {
-    if (known.disco.is_zero() || (known.last_call && now - *known.last_call < kPingEvery)) return;
-    if (known.home_region == 0) return;
-    known.last_call = now;
-    actions_.push_back(SendCallMeMaybe{node, known.disco});
-}
-
-bool PathBook::is_due(TimePoint now, const Candidate& entry) const {
-    return !refuses(now, entry) && (!entry.last_ping_sent || now - *entry.last_ping_sent >= kPingEvery);
-}
-
-/// Pings every candidate that is due.
-void PathBook::round(TimePoint now, const NodeKey& node, Known& known, bool with_call) {
-    known.last_round = now;
-    std::vector<Endpoint> due;
-    for (const auto& [endpoint, entry] : known.candidates)
-        if (is_due(now, entry)) due.push_back(endpoint);
-    for (const Endpoint& endpoint : due) ping(now, node, known, endpoint, 0);
-    if (with_call && can_relay(known) && (!due.empty() || known.candidates.empty())) call(now, node, known);
-    look(now, node, known);
-}
-
-void PathBook::look(TimePoint now, const NodeKey& node, Known& known) {
-    TimePoint next = do_what_is_due(now, node, known);
-    if (next == known.next_look) return;
-    if (known.next_look != TimePoint::max()) looks_.erase({known.next_look, node});
-    if (next != TimePoint::max()) looks_.emplace(next, node);
-    known.next_look = next;
-}
-
-TimePoint PathBook::do_what_is_due(TimePoint now, const NodeKey& node, Known& known) {
-    constexpr TimePoint kNever = TimePoint::max();
-    bool trusted = trusts(now, known);
-    if (!trusted) settle(now, node, known);
-    bool active = is_active(now, known);
-    if (!active && can_relay(known)) { // silence costs nothing; the next packet wakes us at the relayed endpoint
-        return trusted ? known.trusted_until : kNever;
-    }
-    if (known.disco.is_zero() || (known.candidates.empty() && !can_relay(known))) return kNever;
-    if (!active && (trusted || now >= known.introduced_until)) return kNever;
-    if (trusted) {
-        Candidate& entry = candidate(now, known, *known.best);
-        TimePoint beat = entry.last_ping_sent ? *entry.last_ping_sent + kHeartbeat : now;
-        if (beat <= now) {
-            ping(now, node, known, *known.best, 0);
-            beat = now + kHeartbeat;
-        }
-        TimePoint next = std::min(beat, known.trusted_until);
-        bool slow = entry.round_trip > kGoodEnough;
-        if (!slow || !known.last_round || now - *known.last_round < kUpgradeEvery) return next;
-        known.last_round = now;
-        std::vector<Endpoint> others;
-        for (const auto& [endpoint, other] : known.candidates)
-            if (endpoint != *known.best && is_due(now, other)) others.push_back(endpoint);
-        for (const Endpoint& endpoint : others) ping(now, node, known, endpoint, 0);
-        if (can_relay(known)) call(now, node, known);
-        return next;
-    }
-    TimePoint next = now + kPingEvery;
-    std::vector<Endpoint> due;
-    for (const auto& [endpoint, entry] : known.candidates) {
-        if (is_due(now, entry))
-            due.push_back(endpoint);
-        else if (!refuses(now, entry))
-            next = std::min(next, *entry.last_ping_sent + kPingEvery);
-    }
-    for (const Endpoint& endpoint : due) ping(now, node, known, endpoint, 0);
-    if (!due.empty()) known.last_round = now;
-    if (can_relay(known) && (!due.empty() || known.candidates.empty())) call(now, node, known);
-    return next;
-}
-
-/// Where the peer's packets should go now.
-std::optional<Endpoint> PathBook::target(TimePoint now, const Known& known) const {
-    if (only_relay_) return known.relayed;
-    if (trusts(now, known)) return known.best;
-    if (can_relay(known)) return known.relayed;
-    if (known.best) return known.best;
-    if (known.in_force && known.candidates.contains(*known.in_force)) return known.in_force;
-    auto plausible = most_plausible(known);
-    return plausible || known.in_force == known.relayed ? plausible : known.in_force;
-}
-
 void PathBook::settle(TimePoint now, const NodeKey& node, Known& known) {
     auto wanted = target(now, known);
     if (!wanted || known.in_force == wanted) return;
@@ -621,22 +457,6 @@ PathBook::Candidate& PathBook::candidate(TimePoint now, Known& known, const Endp
         }
     }
     return known.candidates[endpoint];
-}
-
-std::optional<Endpoint> PathBook::most_plausible(const Known& known) const {
-    auto score = [&](const Endpoint& endpoint) {
-        bool attached = std::ranges::any_of(local_networks_, [&](const IpPrefix& network) {
-            return !network.is_single() && network.contains(endpoint.address);
-        });
-        if (attached) return 4;
-        if (endpoint.address.is_link_local() || endpoint.address.is_loopback()) return 0;
-        if (is_private(endpoint.address)) return 1;
-        return endpoint.address.is_v4() ? 3 : 2;
-    };
-    std::optional<Endpoint> best;
-    for (const Endpoint& endpoint : known.from_control)
-        if (endpoint.valid() && endpoint.port != 0 && (!best || score(endpoint) > score(*best))) best = endpoint;
-    return best;
 }
 
 bool PathBook::is_heard_otherwise(TimePoint now, const Known& known) {

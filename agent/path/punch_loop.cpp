@@ -12,7 +12,7 @@
 namespace tailrace {
 namespace {
 
-constexpr std::size_t kMostBytes = 2048; // of an ICMP error
+constexpr std::size_t kMostErrorBytes = 2048; // of an ICMP error
 
 /// Receives "destination unreachable" and nothing else.
 Result<Fd> open_errors() {
@@ -226,7 +226,7 @@ void PunchLoop::probe(const PunchProbe& wish) {
 }
 
 Task<void> PunchLoop::watch_errors(std::shared_ptr<bool> alive, PunchLoop* loop, std::shared_ptr<Descriptor> socket) {
-    std::array<std::byte, kMostBytes> buffer;
+    std::array<std::byte, kMostErrorBytes> buffer;
     for (;;) {
         auto ready = co_await socket->readable();
         if (!*alive || !ready || loop->errors_ != socket) co_return;

@@ -1,0 +1,127 @@
+// When a peer is pinged.
+#include "agent/path/path_book.hpp"
+
+#include <algorithm>
+
+namespace tailrace {
+
+void PathBook::ping(TimePoint now, const NodeKey& node, Known& known, const Endpoint& to, std::uint64_t question) {
+    if (known.disco.is_zero()) return;
+    if (relay_region(to) == 0 && refuses(now, candidate(now, known, to))) return;
+    if (question == 0 && known.best != to && !take_from_budget(now)) return;
+    if (relay_region(to) == 0) candidate(now, known, to).last_ping_sent = now;
+    DiscoTxId id = new_id_();
+    sent_[id] = Sent{node, to, now, question};
+    sent_in_order_.emplace_back(now, id);
+    actions_.push_back(SendPing{node, known.disco, id, to});
+}
+
+bool PathBook::take_from_budget(TimePoint now) {
+    double seconds = std::chrono::duration<double>(now - budget_filled_).count();
+    ping_budget_ = std::min(kPingBurst, ping_budget_ + seconds * kPingsPerSecond);
+    budget_filled_ = now;
+    if (ping_budget_ < 1) return false;
+    ping_budget_ -= 1;
+    return true;
+}
+
+/// After the pings, so that our own firewall is open when the peer's come.
+void PathBook::call(TimePoint now, const NodeKey& node, Known& known) {
+    if (known.disco.is_zero() || (known.last_call && now - *known.last_call < kPingEvery)) return;
+    if (known.home_region == 0) return;
+    known.last_call = now;
+    actions_.push_back(SendCallMeMaybe{node, known.disco});
+}
+
+bool PathBook::is_due(TimePoint now, const Candidate& entry) const {
+    return !refuses(now, entry) && (!entry.last_ping_sent || now - *entry.last_ping_sent >= kPingEvery);
+}
+
+/// Pings every candidate that is due.
+void PathBook::round(TimePoint now, const NodeKey& node, Known& known, bool with_call) {
+    known.last_round = now;
+    std::vector<Endpoint> due;
+    for (const auto& [endpoint, entry] : known.candidates)
+        if (is_due(now, entry)) due.push_back(endpoint);
+    for (const Endpoint& endpoint : due) ping(now, node, known, endpoint, 0);
+    if (with_call && can_relay(known) && (!due.empty() || known.candidates.empty())) call(now, node, known);
+    look(now, node, known);
+}
+
+void PathBook::look(TimePoint now, const NodeKey& node, Known& known) {
+    TimePoint next = do_what_is_due(now, node, known);
+    if (next == known.next_look) return;
+    if (known.next_look != TimePoint::max()) looks_.erase({known.next_look, node});
+    if (next != TimePoint::max()) looks_.emplace(next, node);
+    known.next_look = next;
+}
+
+TimePoint PathBook::do_what_is_due(TimePoint now, const NodeKey& node, Known& known) {
+    constexpr TimePoint kNever = TimePoint::max();
+    bool trusted = trusts(now, known);
+    if (!trusted) settle(now, node, known);
+    bool active = is_active(now, known);
+    if (!active && can_relay(known)) { // silence costs nothing; the next packet wakes us at the relayed endpoint
+        return trusted ? known.trusted_until : kNever;
+    }
+    if (known.disco.is_zero() || (known.candidates.empty() && !can_relay(known))) return kNever;
+    if (!active && (trusted || now >= known.introduced_until)) return kNever;
+    if (trusted) {
+        Candidate& entry = candidate(now, known, *known.best);
+        TimePoint beat = entry.last_ping_sent ? *entry.last_ping_sent + kHeartbeat : now;
+        if (beat <= now) {
+            ping(now, node, known, *known.best, 0);
+            beat = now + kHeartbeat;
+        }
+        TimePoint next = std::min(beat, known.trusted_until);
+        bool slow = entry.round_trip > kGoodEnough;
+        if (!slow || !known.last_round || now - *known.last_round < kUpgradeEvery) return next;
+        known.last_round = now;
+        std::vector<Endpoint> others;
+        for (const auto& [endpoint, other] : known.candidates)
+            if (endpoint != *known.best && is_due(now, other)) others.push_back(endpoint);
+        for (const Endpoint& endpoint : others) ping(now, node, known, endpoint, 0);
+        if (can_relay(known)) call(now, node, known);
+        return next;
+    }
+    TimePoint next = now + kPingEvery;
+    std::vector<Endpoint> due;
+    for (const auto& [endpoint, entry] : known.candidates) {
+        if (is_due(now, entry))
+            due.push_back(endpoint);
+        else if (!refuses(now, entry))
+            next = std::min(next, *entry.last_ping_sent + kPingEvery);
+    }
+    for (const Endpoint& endpoint : due) ping(now, node, known, endpoint, 0);
+    if (!due.empty()) known.last_round = now;
+    if (can_relay(known) && (!due.empty() || known.candidates.empty())) call(now, node, known);
+    return next;
+}
+
+void PathBook::forget_old_pings(TimePoint now) {
+    while (!sent_in_order_.empty() && now - sent_in_order_.front().first > kPingTimeout) {
+        auto it = sent_.find(sent_in_order_.front().second);
+        sent_in_order_.pop_front();
+        if (it == sent_.end()) continue;
+        auto peer = peers_.find(it->second.node);
+        if (peer != peers_.end() && can_relay(peer->second) && peer->second.best == it->second.to &&
+            !trusts(now, peer->second))
+            peer->second.best.reset(); // the relay carries on alone
+        sent_.erase(it);
+    }
+}
+
+void PathBook::on_timer(TimePoint now) {
+    forget_old_pings(now);
+    std::vector<NodeKey> due;
+    for (auto it = looks_.begin(); it != looks_.end() && it->first <= now; ++it) due.push_back(it->second);
+    for (const NodeKey& node : due)
+        if (auto peer = peers_.find(node); peer != peers_.end()) look(now, node, peer->second);
+}
+
+std::optional<TimePoint> PathBook::next_timer() const {
+    if (looks_.empty()) return std::nullopt;
+    return looks_.begin()->first;
+}
+
+} // namespace tailrace
