@@ -94,6 +94,7 @@ void Backend::start() {
         log::error("traffic for the exit node may leave past it", {{"error", closed.error()}});
     refresh_endpoints();
     way_out_ = way_out();
+    peers_know_us_ = prefs_.config && prefs_.config->has_node_key();
     if (prefs_.want_running && prefs_.config && prefs_.config->has_node_key() && !prefs_.logged_out) {
         load_netmap();
         connect(ControlClient::Login::Restore, "");
@@ -327,6 +328,7 @@ Task<void> Backend::run_engine() {
                 if (!*alive) co_return;
                 if (outcome && is_closed(prefs_)) outcome = networks ? Result<void>{} : networks.error();
                 engine_down_ = static_cast<bool>(outcome);
+                peers_know_us_ = peers_know_us_ || engine_up_;
                 engine_went_down_.notify();
                 inner_ping_.reset();
                 peer_api_.set_addresses({});

@@ -234,6 +234,7 @@ private:
     WireGuardState wireguard_; ///< as read last
     std::map<NodeKey, TimePoint> last_write_;
     std::map<NodeKey, WallTime> announced_; ///< the session over which a peer was told our disco key
+    bool peers_know_us_ = false;            ///< they may have sessions with a device that we had before
     std::map<NodeKey, int> greeted_; ///< peers that got a first packet, so that there is a session; over which device
 
     struct PendingPing {

@@ -114,8 +114,8 @@ void Backend::park() {
 /// So the first packet is one that nobody waits for. Not in large tailnets, where silence is worth more.
 void Backend::shake_hands(const NodeKey& peer) {
     const wire::Node* node = netmap_.find(peer);
-    if (paths_ && paths_->is_relaying() && !engine_.has_lost_sessions())
-        return; // the relay carries the first handshake
+    const bool have_lost_sessions = peers_know_us_ && engine_.has_lost_sessions();
+    if (paths_ && paths_->is_relaying() && !have_lost_sessions) return; // the relay carries the first handshake
     if (!inner_ping_ || node == nullptr || node->addresses.empty() || netmap_.peers().size() > kSmallTailnet) return;
     for (const WireGuardPeerState& known : wireguard_.peers)
         if (known.public_key == peer.raw() && known.last_handshake) return;

@@ -29,9 +29,12 @@ def test_a_capture_shows_disco_opened(lab, programs):
     outside = net.nats["bob"].box.address
     for part in (" > bob ", " < bob ", " ping ", " pong ", f" {outside}:", "seen from "):
         wait_for(lambda: part in text.output(), 10, f"{part!r} in the capture")
-    frames = [json.loads(line) for line in lines.output().splitlines()]
-    sent = {f["TxID"] for f in frames if f["Type"] == "ping" and f["Direction"] == "out"}
-    assert sent & {f["TxID"] for f in frames if f["Type"] == "pong" and f["Direction"] == "in"}
+
+    def an_answered_ping():
+        frames = [json.loads(line) for line in lines.output().splitlines()]
+        sent = {f["TxID"] for f in frames if f["Type"] == "ping" and f["Direction"] == "out"}
+        return sent & {f["TxID"] for f in frames if f["Type"] == "pong" and f["Direction"] == "in"}
+    wait_for(an_answered_ping, 10, "an answered ping in the capture as JSON")
     assert "priv" not in lines.output()
     text.stop()
     lines.stop()
