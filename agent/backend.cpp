@@ -151,6 +151,7 @@ std::string Backend::netmap_json() const {
     if (netmap_.has_filter()) {
         whole.packet_filters.emplace();
         (*whole.packet_filters)["base"] = netmap_.filter_rules();
+        if (!netmap_.policy_lines().empty()) whole.policy_lines = netmap_.policy_lines();
     }
     for (const auto& [id, user] : netmap_.users()) whole.user_profiles.push_back(user);
     whole.ssh_policy = netmap_.ssh_policy();

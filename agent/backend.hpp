@@ -178,7 +178,7 @@ private:
     Task<void> run_monitor();
     Task<void> run_nft_watch();
     Task<void> run_poll();
-    std::vector<FilterRule> policy_rules() const;
+    std::vector<KnownRule> policy_rules() const;
     std::string peer_of(const IpAddress& address) const;
     FlowWatch::Surroundings flow_surroundings();
     void write_path_metrics(PrometheusText& out);

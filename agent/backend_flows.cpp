@@ -5,10 +5,12 @@
 
 namespace tailrace {
 
-std::vector<FilterRule> Backend::policy_rules() const {
-    std::vector<FilterRule> rules;
-    if (netmap_.has_filter())
-        for (const wire::FilterRule& rule : netmap_.filter_rules()) rules.push_back(to_policy(rule));
+std::vector<KnownRule> Backend::policy_rules() const {
+    std::vector<KnownRule> rules;
+    if (!netmap_.has_filter()) return rules;
+    for (const wire::FilterRule& rule : netmap_.filter_rules()) rules.push_back({to_policy(rule), {}});
+    const auto& lines = netmap_.policy_lines();
+    for (std::size_t i = 0; i < std::min(rules.size(), lines.size()); ++i) rules[i].lines = lines[i];
     return rules;
 }
 
@@ -40,12 +42,14 @@ std::string Backend::filter_json() {
     if (PacketFilter* filter = engine_.filter()) counters = filter->rule_counters();
     std::string out;
     std::size_t index = 0;
+    const auto known = policy_rules();
     for (const wire::FilterRule& rule : netmap_.filter_rules()) {
-        std::string text = json::write(rule);
+        std::string text = json::write(rule), lines;
+        if (index < known.size()) lines = policy_lines_member(policy_lines(known[index]));
         const tr_counter& counter = counters[index++];
         text.pop_back(); // the closing brace
-        out += fmt::format("{}{}{}\"Packets\":{},\"Bytes\":{}}}", out.empty() ? "" : ",", text,
-                           text.size() > 1 ? "," : "", counter.packets, counter.bytes);
+        out += fmt::format("{}{}{}{}\"Packets\":{},\"Bytes\":{}}}", out.empty() ? "" : ",", text,
+                           text.size() > 1 ? "," : "", lines, counter.packets, counter.bytes);
     }
     return "[" + out + "]";
 }

@@ -1,5 +1,6 @@
 // Preferences, and who we are to the coordination server.
 #include "agent/backend.hpp"
+#include "base/json/json.hpp"
 #include "base/log.hpp"
 #include "base/random.hpp"
 #include "base/text.hpp"

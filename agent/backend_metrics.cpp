@@ -61,9 +61,11 @@ void write_drops(PrometheusText& out, const std::vector<ReasonCount>& reasons, b
 
 void write_verdicts(PrometheusText& out, const std::vector<ReasonCount>& reasons) {
     for (bool bytes : {false, true}) {
-        out.family(bytes ? "tailrace_filter_bytes_total" : "tailrace_filter_packets_total", Type::Counter,
-                   bytes ? "Bytes in the tunnel, by what the packet filter said of their packets."
-                         : "Packets in the tunnel, by what the packet filter said of them. Segments are counted.");
+        out.family(
+            bytes ? "tailrace_filter_bytes_total" : "tailrace_filter_packets_total", Type::Counter,
+            bytes ? "Bytes in the tunnel, by what the packet filter said of their packets. Segments are counted, with "
+                    "their IP headers."
+                  : "Packets in the tunnel, by what the packet filter said of them. Segments are counted.");
         for (std::size_t reason = 0; reason < reasons.size(); ++reason) {
             const ReasonCount& one = reasons[reason];
             out.sample(bytes ? one.counter.bytes : one.counter.packets,

@@ -92,7 +92,7 @@ int tr_egress(struct __sk_buff *skb)
         reason = TR_OUT_DROP_MALFORMED;
     else
         reason = verdict_on(skb, &packet, live, &fresh);
-    size = measure_out(skb, header_bytes);
+    size = measure(skb, header_bytes);
     count_in(&tr_reasons, reason, &size);
     if (TR_UNLIKELY(live & TR_LIVE_WATCHED))
         tell_packet(skb, header_bytes, reason | TR_DONE_OUTBOUND | (fresh ? TR_DONE_FRESH : 0), 0);

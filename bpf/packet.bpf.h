@@ -262,23 +262,49 @@ TR_INLINE bool same_addr(const struct tr_addr *a, const struct tr_words *b)
     return words[0] == b->word[0] && words[1] == b->word[1];
 }
 
-/* What a packet adds to a counter. */
-TR_INLINE struct tr_counter measure(const struct __sk_buff *skb, __u32 l2_bytes)
-{
-    struct tr_counter size = {.packets = skb->gso_segs > 1 ? skb->gso_segs : 1, .bytes = skb->len - l2_bytes};
+#define TR_UNLIKELY(condition) __builtin_expect(!!(condition), 0)
 
-    return size;
+/* Of a packet that stands for several segments: how many in the upper half, their bytes in the lower. It holds once the
+ * headers that each of them has on the wire (of a tunnel inside the tailnet these are the outer ones). Where the number
+ * is not known (via6.bpf.c forgets it, a packet of a virtual machine never had it) it follows from the size. */
+static __attribute__((noinline)) __u64 measure_segments(struct __sk_buff *skb, __u32 l2_bytes)
+{
+    __u32 bytes = skb->len - l2_bytes, headers = 40, segments = skb->gso_segs, segment = skb->gso_size;
+    __u8 ip[20], proto, offset = 5 << 4;
+
+    if (bpf_skb_load_bytes(skb, l2_bytes, ip, sizeof ip))
+        return 1ull << 32 | bytes;
+    proto = ip[6];
+    if ((ip[0] >> 4) == 4) {
+        headers = (ip[0] & 0x0f) * 4;
+        proto = ip[9];
+    }
+    if (proto == IPPROTO_TCP) {
+        bpf_skb_load_bytes(skb, l2_bytes + headers + 12, &offset, sizeof offset);
+        headers += (offset >> 4) * 4;
+    } else if (proto == IPPROTO_UDP) {
+        headers += 8;
+    } else if (proto == TR_IPPROTO_SCTP) {
+        headers += 12;
+    }
+    if (!segments && segment && bytes > headers)
+        segments = (bytes - headers + segment - 1) / segment;
+    if (segments > 1)
+        bytes += (segments - 1) * headers;
+    return (__u64)(segments ? segments : 1) << 32 | bytes;
 }
 
-/* The same on the way out, where the segments of a packet may be unknown: translating it (via6.bpf.c) forgets their
- * number. TCP has up to 40 bytes of options, which makes this one too many at times. */
-TR_INLINE struct tr_counter measure_out(const struct __sk_buff *skb, __u32 l2_bytes)
+/* What a packet adds to a counter. */
+TR_INLINE struct tr_counter measure(struct __sk_buff *skb, __u32 l2_bytes)
 {
-    struct tr_counter size = measure(skb, l2_bytes);
-    __u32 headers = 60 + 40, segment = skb->gso_segs ? 0 : skb->gso_size;
+    struct tr_counter size = {.packets = 1, .bytes = skb->len - l2_bytes};
 
-    if (segment && size.bytes > headers)
-        size.packets = ((__u32)size.bytes - headers) / segment + 1;
+    if (TR_UNLIKELY(skb->gso_size)) {
+        __u64 segments = measure_segments(skb, l2_bytes);
+
+        size.packets = segments >> 32;
+        size.bytes = (__u32)segments;
+    }
     return size;
 }
 

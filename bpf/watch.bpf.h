@@ -4,8 +4,6 @@
 #include "maps.bpf.h"
 #include "packet.bpf.h"
 
-#define TR_UNLIKELY(condition) __builtin_expect(!!(condition), 0)
-
 /* A flood of what we drop must not cost us more than the drop: so many samples of each CPU in a window, then none. */
 TR_INLINE bool take_sample(struct tr_watch_tally *tally, __u64 now)
 {
@@ -83,7 +81,7 @@ static __attribute__((noinline)) int tell_packet(struct __sk_buff *skb, __u32 he
 {
     __u32 reason = done & 0xff;
     bool outbound = done & TR_DONE_OUTBOUND, drop = reason != TR_OUT_PASS && reason >= TR_DROP_NO_POLICY;
-    struct tr_counter size = outbound ? measure_out(skb, header_bytes) : measure(skb, header_bytes);
+    struct tr_counter size = measure(skb, header_bytes);
     struct tr_packet packet = {};
 
     if (skb->len > header_bytes)

@@ -23,6 +23,7 @@ bool is_in_internet(const IpRange& range) {
 CompiledPolicy::Data::Data(std::shared_ptr<const Document> policy, Tailnet tailnet)
     : document(std::move(policy)), directory(*document, std::move(tailnet)), sources(directory) {
     list = build_rules(*document, directory, sources);
+    number_lines();
     for (std::uint32_t i = 0; i < list.rules.size(); ++i) {
         const auto& rule = list.rules[i];
         has_self = has_self || rule.self;
@@ -30,7 +31,7 @@ CompiledPolicy::Data::Data(std::shared_ptr<const Document> policy, Tailnet tailn
         if (mergeable(rule) && !rule.self)
             merged_into.back() = first_of.try_emplace({rule.sources, rule.protocols}, i).first->second;
     }
-    filter_hashes.resize(directory.size());
+    ids_of_filters.resize(directory.size());
     view_of_node.resize(directory.size());
 }
 
@@ -158,14 +159,18 @@ void CompiledPolicy::Data::keep(NodeIndex node, std::uint32_t position, std::uin
     }
 }
 
+bool CompiledPolicy::Data::continues(const Kept* last, const Kept& entry) const {
+    return last != nullptr && last->position == entry.position &&
+           (mergeable(list.rules[entry.rule]) || last->rule == entry.rule);
+}
+
 CompiledPolicy::Rules CompiledPolicy::Data::render(const std::vector<Kept>& kept) const {
     auto rules = std::make_shared<std::vector<FilterRule>>();
     const Kept* last = nullptr;
     for (const auto& entry : kept) {
         const auto& rule = list.rules[entry.rule];
         const auto& destination = rule.destinations[entry.destination];
-        const bool same_rule =
-            last != nullptr && last->position == entry.position && (mergeable(rule) || last->rule == entry.rule);
+        const bool same_rule = continues(last, entry);
         last = &entry;
         if (!same_rule) {
             auto& made = rules->emplace_back();
@@ -210,8 +215,7 @@ ContentHash CompiledPolicy::Data::hash_of(const std::vector<Kept>& kept) const {
     for (const auto& entry : kept) {
         const auto& rule = list.rules[entry.rule];
         const auto& destination = rule.destinations[entry.destination];
-        const bool same_rule =
-            last != nullptr && last->position == entry.position && (mergeable(rule) || last->rule == entry.rule);
+        const bool same_rule = continues(last, entry);
         last = &entry;
         if (!same_rule) {
             hash.add(sources_of(rule, entry.node == 0 ? 0 : entry.node - 1)->hash);
@@ -236,32 +240,35 @@ ContentHash CompiledPolicy::Data::hash_of(const std::vector<Kept>& kept) const {
     return hash;
 }
 
-const ContentHash& CompiledPolicy::Data::filter_hash(NodeIndex node) const {
-    auto& known = filter_hashes[node];
-    if (!known) known = hash_of(reduce(node));
+const CompiledPolicy::Data::FilterIds& CompiledPolicy::Data::filter_ids(NodeIndex node) const {
+    auto& known = ids_of_filters[node];
+    if (!known) {
+        const auto kept = reduce(node);
+        known = {hash_of(kept), hash_of_lines(kept)};
+    }
     return *known;
 }
 
 ContentHash CompiledPolicy::filter_id(PolicyNodeId id) const {
     const auto node = data_->directory.index_of(id);
-    return node ? data_->filter_hash(*node) : ContentHash{};
+    return node ? data_->filter_ids(*node).content : ContentHash{};
 }
 
 CompiledPolicy::Rules CompiledPolicy::rules_for(PolicyNodeId id) const {
     static const Rules kNone = std::make_shared<const std::vector<FilterRule>>();
     const auto node = data_->directory.index_of(id);
     if (!node) return kNone;
-    const auto& known_hash = data_->filter_hashes[*node];
-    if (known_hash) {
-        if (const auto shared = data_->shared_rules.find(*known_hash); shared != data_->shared_rules.end())
+    auto& ids = data_->ids_of_filters[*node];
+    if (ids) {
+        if (const auto shared = data_->shared_rules.find(ids->content); shared != data_->shared_rules.end())
             return shared->second;
     }
     const auto kept = data_->reduce(*node);
-    if (!known_hash) data_->filter_hashes[*node] = data_->hash_of(kept);
+    if (!ids) ids = {data_->hash_of(kept), data_->hash_of_lines(kept)};
     if (kept.empty()) return kNone;
     const bool shared = std::all_of(kept.begin(), kept.end(), [](const Data::Kept& entry) { return entry.node == 0; });
     if (!shared) return data_->render(kept);
-    auto& known = data_->shared_rules[*data_->filter_hashes[*node]];
+    auto& known = data_->shared_rules[ids->content];
     if (!known) known = data_->render(kept);
     return known;
 }

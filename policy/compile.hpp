@@ -47,6 +47,11 @@ public:
     /// Equal for equal filters, also of different nodes, tailnets and policies: the key under which to keep what is
     /// made of a filter. Much cheaper than the filter.
     ContentHash filter_id(PolicyNodeId node) const;
+    /// For each of rules_for(node) where in the policy it is written. No part of filter_id(): an edit that only moves
+    /// lines is no news of the filter.
+    std::vector<RuleLines> lines_for(PolicyNodeId node) const;
+    /// As filter_id(), of the lines.
+    ContentHash lines_id(PolicyNodeId node) const;
 
     /// Whether the two are in each other's list of peers. Symmetric; false for a node and itself.
     bool visible(PolicyNodeId a, PolicyNodeId b) const;

@@ -225,8 +225,8 @@ void CompiledPolicy::Data::carry_over(const Data& before) {
 
     for (NodeIndex old = 0; old < before.directory.size(); ++old) {
         const auto node = nodes.new_of_old(old);
-        if (node == kGone || dirty.contains(node) || !before.filter_hashes[old]) continue;
-        filter_hashes[node] = before.filter_hashes[old];
+        if (node == kGone || dirty.contains(node) || !before.ids_of_filters[old]) continue;
+        ids_of_filters[node] = before.ids_of_filters[old];
     }
 
     if (changed.count() > kMostChanges) return;

@@ -26,6 +26,9 @@ struct CompiledPolicy::Data {
         std::uint32_t node;
         auto operator<=>(const Kept&) const = default;
     };
+    struct FilterIds {
+        ContentHash content, lines;
+    };
     /// What one class of nodes sees.
     struct View {
         BitSet seen;
@@ -82,10 +85,18 @@ struct CompiledPolicy::Data {
     std::vector<Kept> reduce(NodeIndex node) const;
     void keep(NodeIndex node, std::uint32_t position, std::uint32_t rule, std::uint32_t index,
               std::vector<Kept>& kept) const;
+    /// Whether the entry goes on with the rule of the one before it, which is null at the begin.
+    bool continues(const Kept* last, const Kept& entry) const;
     Rules render(const std::vector<Kept>& kept) const;
+    std::vector<RuleLines> lines_of(const std::vector<Kept>& kept) const;
     /// What stands for the content of that filter.
     ContentHash hash_of(const std::vector<Kept>& kept) const;
-    const ContentHash& filter_hash(NodeIndex node) const;
+    ContentHash hash_of_lines(const std::vector<Kept>& kept) const;
+    const FilterIds& filter_ids(NodeIndex node) const;
+    /// Calls `visit` with each span, and whether a rule begins with it.
+    template <typename Visit>
+    void for_each_span(const std::vector<Kept>& kept, Visit visit) const;
+    void number_lines();
     const View& view(NodeIndex node) const;
     BitSet compute_seen(NodeIndex node) const;
     /// The one view with this content.
@@ -109,7 +120,7 @@ struct CompiledPolicy::Data {
 
     // Worked out when asked for.
     mutable std::optional<RuleLists> lists;
-    mutable std::vector<std::optional<ContentHash>> filter_hashes;
+    mutable std::vector<std::optional<FilterIds>> ids_of_filters;
     mutable std::unordered_map<ContentHash, Rules> shared_rules;
     mutable std::vector<ContentHash> view_classes; ///< equal for nodes that are alike for every rule
     mutable std::unordered_map<ContentHash, ViewPointer> view_of_class;

@@ -51,6 +51,17 @@ struct FilterRule {
     friend bool operator==(const FilterRule&, const FilterRule&) = default;
 };
 
+/// Where in the policy the next `destinations` elements of a rule's dst_ports are written.
+struct LineSpan {
+    std::uint32_t line = 0; ///< 0: nowhere, as what holds when there are neither acls nor grants
+    std::uint32_t destinations = 0;
+
+    friend bool operator==(const LineSpan&, const LineSpan&) = default;
+};
+/// Of one rule of a filter: what the policy allows the same sources by the same protocols becomes one rule, wherever it
+/// is written.
+using RuleLines = std::vector<LineSpan>;
+
 /// The filter that allows everything, as the reference server's "FilterAllowAll".
 inline std::vector<FilterRule> filter_allow_all() {
     return {FilterRule{{"*"}, {FilterDestination{"*", PortRange::all(), false}}, {}, {}, false}};

@@ -103,6 +103,11 @@ private:
             if (owners.empty()) {
                 report_.add(Severity::Warning, "tag-without-owner", member.name.begin,
                             fmt::format("{} has no owners: only admins can give it to a device", tag));
+            } else if (std::all_of(owners.begin(), owners.end(),
+                                   [&](const Selector& owner) { return is_nobody(owner); })) {
+                report_.add(
+                    Severity::Warning, "tag-without-owner", member.name.begin,
+                    fmt::format("{} is owned by groups without members: only admins can give it to a device", tag));
             } else if (only_owned_by_itself(tag)) {
                 report_.add(Severity::Warning, "tag-without-owner", member.name.begin,
                             fmt::format("{} is owned by tags that own each other, and by nobody else", tag));
@@ -117,6 +122,13 @@ private:
         unused("tagOwners", "unused-tag");
     }
 
+    bool is_nobody(const Selector& owner) const {
+        if (owner.kind != Selector::Kind::Group) return false;
+        const auto found = document_.groups.find(owner.name);
+        return found != document_.groups.end() && found->second.empty();
+    }
+
+    /// Groups without members count for nothing.
     bool only_owned_by_itself(const std::string& tag) const {
         std::set<std::string> seen;
         std::vector<std::string> open{tag};
@@ -126,11 +138,14 @@ private:
             if (!seen.insert(name).second) continue;
             const auto found = document_.tag_owners.find(name);
             if (found == document_.tag_owners.end()) continue;
-            if (found->second.empty()) return false; // said about that tag
+            bool is_owned = false; // else it is said about that tag
             for (const auto& owner : found->second) {
+                if (is_nobody(owner)) continue;
+                is_owned = true;
                 if (owner.kind != Selector::Kind::Tag) return false;
                 open.push_back(owner.name);
             }
+            if (!is_owned) return false;
         }
         return true;
     }

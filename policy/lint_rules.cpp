@@ -1,6 +1,7 @@
 // policy/lint_rules.cpp - compares rules as sets: by the text alone on an imagined tailnet, and on the real one.
 #include "base/text.hpp"
 #include "policy/containment.hpp"
+#include "policy/coverage.hpp"
 #include "policy/judge.hpp"
 #include "policy/lint_names.hpp"
 #include "policy/quote.hpp"
@@ -57,10 +58,15 @@ public:
             return;
         }
         for (const auto& rule : rules_) look_at_text(rule);
-        auto imagined = std::make_shared<const Document>(without_postures(document_));
+        auto with_yardstick = without_postures(document_);
+        if (!with_yardstick.acls) with_yardstick.acls.emplace();
+        with_yardstick.acls->push_back(everything_for_members());
+        auto imagined = std::make_shared<const Document>(std::move(with_yardstick));
         const auto symbolic = CompiledPolicy::compile(imagined, imagined_tailnet({imagined.get()}));
         find_dead(*symbolic, When::Ever);
         find_shadowed(*symbolic);
+        find_shadowed_together(*symbolic);
+        find_too_wide(*symbolic);
         if (tailnet == nullptr) return;
         auto borrowed = std::shared_ptr<const Document>{std::shared_ptr<const Document>{}, &document_};
         find_dead(*CompiledPolicy::compile(borrowed, *tailnet), When::Now);
@@ -79,12 +85,13 @@ private:
         const auto is_everything = [](const Selector& selector) { return selector.kind == Selector::Kind::Everything; };
         const auto danger = has(sources, [](const Selector& selector) { return selector.is(Autogroup::DangerAll); });
         const auto everybody = has(sources, is_everything);
-        const auto member = has(sources, [](const Selector& selector) { return selector.is(Autogroup::Member); });
         const bool everywhere = has(rule.destinations, is_everything) != rule.destinations.end() && opens_all(rule);
         if (danger != sources.end()) {
+            said_wide_.insert(rule.offset);
             report_.add(Severity::Warning, "danger-all", (*danger)->offset,
                         "autogroup:danger-all lets in any address at all, also from outside of the tailnet");
         } else if (everybody != sources.end() && everywhere) {
+            said_wide_.insert(rule.offset);
             report_.add(Severity::Warning, "too-wide", rule.offset,
                         "this rule is wider than autogroup:member to *: it lets everything reach everything, hosts "
                         "behind subnet routers and tagged devices included");
@@ -92,8 +99,6 @@ private:
             report_.add(Severity::Note, "wide-source", (*everybody)->offset,
                         "the source * includes tagged devices and every host behind a subnet router; autogroup:member "
                         "is the people's own devices");
-        } else if (member != sources.end() && everywhere) {
-            report_.add(Severity::Note, "too-wide", rule.offset, "this rule lets every member reach everything");
         }
         if (rule.grant != nullptr) look_at_grant(*rule.grant);
     }
@@ -164,6 +169,11 @@ private:
             families = families || shares_family(*part, directory);
         }
         if (!families) return "src and dst have no addresses of the same family (IPv4, IPv6)";
+        if (leads_nowhere(compiled))
+            return "no device takes packets to loopback, link-local and multicast addresses from the tailnet";
+        if (rule.grant != nullptr && !rule.grant->via.empty() && leads_to_devices(compiled))
+            return fmt::format("with via it leads to what routers serve, and {} stands for devices",
+                               names_of(rule.grant->destinations));
         // On the imagined tailnet somebody routes everything; only the real one can lack a router.
         if (receivers || when == When::Ever) return {};
         if (rule.grant != nullptr && !rule.grant->via.empty())
@@ -171,6 +181,35 @@ private:
         std::vector<Selector> destinations;
         for (const auto* destination : rule.destinations) destinations.push_back(*destination);
         return fmt::format("no device has or routes a destination ({})", names_of(destinations));
+    }
+
+    template <typename Test>
+    static bool are_all(const std::vector<const Rule*>& compiled, Test test) {
+        return !compiled.empty() && std::all_of(compiled.begin(), compiled.end(), [&](const Rule* part) {
+            return !part->self && part->kind == Rule::Kind::Ports && !part->destinations.empty() &&
+                   std::all_of(part->destinations.begin(), part->destinations.end(), test);
+        });
+    }
+    static bool leads_to_devices(const std::vector<const Rule*>& compiled) {
+        return are_all(compiled, [](const RuleDestination& destination) {
+            return destination.kind == RuleDestination::Kind::Nodes;
+        });
+    }
+    /// The packet filters of all clients drop these, whatever the policy says; one link-local address is spared.
+    static bool leads_nowhere(const std::vector<const Rule*>& compiled) {
+        static const AddressSet kNever = [] {
+            AddressSet set;
+            for (const char* text :
+                 {"127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "::1/128", "fe80::/10", "ff00::/8"})
+                set.add(IpRange::of(*IpPrefix::parse(text)));
+            set.remove(IpRange::of(*IpPrefix::parse("169.254.169.254/32")));
+            return set;
+        }();
+        return are_all(compiled, [](const RuleDestination& destination) {
+            return destination.kind == RuleDestination::Kind::Ranges && !destination.ranges.empty() &&
+                   std::all_of(destination.ranges.begin(), destination.ranges.end(),
+                               [](const auto& entry) { return kNever.contains(entry.first); });
+        });
     }
 
     static std::string names_of(const std::vector<Selector>& selectors) {
@@ -205,8 +244,109 @@ private:
                 report_.add(Severity::Warning, same ? "repeated" : "shadowed", rules_[i].offset,
                             fmt::format("this rule adds nothing: {} {}", document_.position_of(rules_[j].offset).text(),
                                         same ? "says the same" : "allows all of it"));
+                redundant_.insert(rules_[i].offset);
                 break;
             }
+        }
+    }
+
+    /// A rule as boxes of packets; `whole`: there is nothing else in it.
+    struct Boxes {
+        std::vector<PacketBox> boxes;
+        bool whole = true;
+    };
+    static Boxes boxes_at(const Containment& containment, const CompiledPolicy& policy, std::uint32_t offset) {
+        Boxes out;
+        for (const auto* part : containment.parts_at(offset)) {
+            auto boxes = boxes_of(*part, policy.data().directory);
+            out.whole = out.whole && boxes;
+            if (boxes) std::move(boxes->begin(), boxes->end(), std::back_inserter(out.boxes));
+        }
+        return out;
+    }
+
+    /// Rules that several others contain together. What was found to add nothing counts no more: all that is named can
+    /// be deleted, and everybody may do what he did.
+    void find_shadowed_together(const CompiledPolicy& policy) {
+        constexpr std::size_t kMostRules = 500, kMostBoxes = 2000; // each is compared with each
+        if (rules_.size() > kMostRules) return;
+        const Containment containment{policy};
+        std::vector<Boxes> boxes;
+        std::size_t count = 0;
+        for (const auto& rule : rules_)
+            count += boxes.emplace_back(boxes_at(containment, policy, rule.offset)).boxes.size();
+        if (count > kMostBoxes) return;
+        for (std::size_t i = 0; i < rules_.size(); ++i) {
+            if (!boxes[i].whole || boxes[i].boxes.empty() || !counts(rules_[i])) continue;
+            std::vector<std::size_t> others;
+            for (std::size_t j = 0; j < rules_.size(); ++j)
+                if (i != j && counts(rules_[j]) && postures_allow(rules_[i], rules_[j])) others.push_back(j);
+            auto needed = needed_to_cover(boxes[i].boxes, boxes, others);
+            if (needed.empty()) continue;
+            redundant_.insert(rules_[i].offset);
+            std::vector<std::string> places;
+            for (const auto j : needed) places.push_back(document_.position_of(rules_[j].offset).text());
+            report_.add(Severity::Warning, "shadowed", rules_[i].offset,
+                        places.size() == 1
+                            ? fmt::format("this rule adds nothing: {} allows all of it", places.front())
+                            : fmt::format("this rule adds nothing: together {} allow all of it", some_of(places)));
+        }
+    }
+
+    bool counts(const PolicyRule& rule) const {
+        return dead_.count(rule.offset) == 0 && redundant_.count(rule.offset) == 0;
+    }
+
+    /// As few of the others as cover the boxes; none when all of them do not.
+    static std::vector<std::size_t> needed_to_cover(const std::vector<PacketBox>& wanted,
+                                                    const std::vector<Boxes>& boxes,
+                                                    const std::vector<std::size_t>& others) {
+        std::vector<std::size_t> used;
+        auto left = wanted;
+        for (const auto j : others) {
+            auto rest = without(left, boxes[j].boxes);
+            if (!rest.touched) continue;
+            used.push_back(j);
+            left = std::move(rest.boxes);
+            if (left.empty()) break;
+        }
+        if (!left.empty()) return {};
+        for (std::size_t k = used.size(); k-- > 0;) {
+            left = wanted;
+            for (const auto j : used)
+                if (j != used[k]) left = without(left, boxes[j].boxes).boxes;
+            if (left.empty()) used.erase(used.begin() + static_cast<std::ptrdiff_t>(k));
+        }
+        return used;
+    }
+
+    /// "autogroup:member" to "*", by which all rules are measured.
+    static constexpr std::uint32_t kYardstick = UINT32_MAX;
+    static AclRule everything_for_members() {
+        AclRule rule;
+        rule.offset = kYardstick;
+        auto& member = rule.sources.emplace_back();
+        member.kind = Selector::Kind::AutogroupKind;
+        member.autogroup = Autogroup::Member;
+        member.text = member.name = "autogroup:member";
+        rule.destinations.push_back({Selector{}, {PortRange::all()}});
+        return rule;
+    }
+
+    /// However it is written: 0.0.0.0/0 and ::/0, all ports but 0, members and tags.
+    void find_too_wide(const CompiledPolicy& policy) {
+        const Containment containment{policy};
+        const auto yardstick = boxes_at(containment, policy, kYardstick).boxes;
+        for (const auto& rule : rules_) {
+            if (said_wide_.count(rule.offset) != 0) continue;
+            const auto boxes = boxes_at(containment, policy, rule.offset).boxes;
+            if (auto left = without(yardstick, boxes); left.too_many || !left.boxes.empty()) continue;
+            if (without(boxes, yardstick).boxes.empty())
+                report_.add(Severity::Note, "too-wide", rule.offset, "this rule lets every member reach everything");
+            else
+                report_.add(Severity::Warning, "too-wide", rule.offset,
+                            "this rule is wider than autogroup:member to *: it lets every member reach everything, and "
+                            "others too");
         }
     }
 
@@ -224,7 +364,7 @@ private:
     const Document& document_;
     LintReport& report_;
     std::vector<PolicyRule> rules_;
-    std::set<std::uint32_t> dead_;
+    std::set<std::uint32_t> dead_, redundant_, said_wide_; ///< by their offsets
 };
 
 } // namespace

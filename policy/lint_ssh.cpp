@@ -18,11 +18,17 @@ public:
           judge_(CompiledPolicy::compile(free_, tailnet != nullptr ? *tailnet : imagined_tailnet({free_.get()}))) {}
 
     void run() {
-        for (const auto& rule : free_->ssh) {
+        for (std::size_t i = 0; i < free_->ssh.size(); ++i) {
+            const auto& rule = free_->ssh[i];
             if (rule.sources.empty() || rule.destinations.empty()) {
                 report_.add(Severity::Warning, "never-matches", rule.offset,
                             fmt::format("this rule can never match anything: {} is empty",
                                         rule.sources.empty() ? "src" : "dst"));
+                continue;
+            }
+            if (is_for_nobody(rule)) {
+                report_.add(Severity::Warning, "never-matches", rule.offset,
+                            "this rule can never match anything: the groups in src have no members");
                 continue;
             }
             const bool root = std::find(rule.users.begin(), rule.users.end(), "root") != rule.users.end();
@@ -33,7 +39,7 @@ public:
                 report_.add(Severity::Warning, "recorder-missing", rule.offset,
                             "enforceRecorder without a recorder does nothing");
             look_at_reach(rule);
-            look_behind_checks(rule);
+            look_behind_others(i);
         }
     }
 
@@ -92,26 +98,53 @@ private:
                         "nobody whom this rule lets log in can reach port 22 there: acls or grants must allow it too");
     }
 
-    /// All checks come before all accepts, so an accept for the same people and names is never reached.
-    void look_behind_checks(const SshPolicyRule& rule) {
-        if (rule.check) return;
-        const auto sources = sources_of(rule);
-        for (const auto& other : free_->ssh) {
-            if (!other.check || !sources.is_subset_of(sources_of(other))) continue;
-            const bool all_users = std::all_of(rule.users.begin(), rule.users.end(), [&](const std::string& user) {
-                return std::find(other.users.begin(), other.users.end(), user) != other.users.end();
-            });
-            const bool all_places =
-                std::all_of(rule.destinations.begin(), rule.destinations.end(), [&](const Selector& destination) {
-                    return std::any_of(other.destinations.begin(), other.destinations.end(),
-                                       [&](const Selector& place) { return place.text == destination.text; });
-                });
-            if (!all_users || !all_places || sources.empty()) continue;
-            report_.add(Severity::Warning, "shadowed", rule.offset,
-                        fmt::format("this rule adds nothing: {} checks the same logins, and checks come first",
-                                    document_.position_of(other.offset).text()));
+    /// All checks come before all accepts, so an accept for the same people and names is never reached; nor is a rule
+    /// that another one of its kind contains. Of two equal ones the later is named.
+    void look_behind_others(std::size_t i) {
+        for (std::size_t j = 0; j < free_->ssh.size(); ++j) {
+            if (i == j || !is_contained(i, j)) continue;
+            if (i < j && is_contained(j, i)) continue;
+            const auto& other = free_->ssh[j];
+            report_.add(Severity::Warning, "shadowed", free_->ssh[i].offset,
+                        fmt::format("this rule adds nothing: {} {}", document_.position_of(other.offset).text(),
+                                    other.check && !free_->ssh[i].check
+                                        ? "checks the same logins, and checks come first"
+                                        : "allows the same logins"));
             return;
         }
+    }
+
+    bool is_contained(std::size_t inner, std::size_t outer) const {
+        const auto& rule = free_->ssh[inner];
+        const auto& other = free_->ssh[outer];
+        const auto& asked = document_.ssh[outer].postures;
+        if (!asked.empty() && asked != document_.ssh[inner].postures) return false;
+        if (rule.check && !other.check) return false;
+        if (rule.check == other.check &&
+            (rule.check_period != other.check_period || rule.accept_env != other.accept_env ||
+             rule.recorders != other.recorders || rule.enforce_recorder != other.enforce_recorder))
+            return false;
+        const auto sources = sources_of(rule);
+        if (sources.empty() || !sources.is_subset_of(sources_of(other))) return false;
+        const auto names = [&](const std::string& user) {
+            return std::find(other.users.begin(), other.users.end(), user) != other.users.end();
+        };
+        const bool all_users = std::all_of(rule.users.begin(), rule.users.end(), [&](const std::string& user) {
+            return names(user) || (user != "root" && names("autogroup:nonroot"));
+        });
+        return all_users &&
+               std::all_of(rule.destinations.begin(), rule.destinations.end(), [&](const Selector& destination) {
+                   return std::any_of(other.destinations.begin(), other.destinations.end(),
+                                      [&](const Selector& place) { return place.text == destination.text; });
+               });
+    }
+
+    bool is_for_nobody(const SshPolicyRule& rule) const {
+        return std::all_of(rule.sources.begin(), rule.sources.end(), [&](const Selector& source) {
+            if (source.kind != Selector::Kind::Group) return false;
+            const auto group = document_.groups.find(source.name);
+            return group != document_.groups.end() && group->second.empty();
+        });
     }
 
     const Document& document_;

@@ -43,7 +43,8 @@ struct Rule {
     std::vector<RuleDestination> destinations;
     std::shared_ptr<const CapabilityMap> capabilities;
     SharedBitSet receivers;   ///< the nodes whose filters contain something of it
-    std::uint32_t offset = 0; ///< of the rule in the policy
+    std::uint32_t offset = 0; ///< of the rule in the policy; 0: it is not written there
+    std::uint32_t line = 0;   ///< of that offset
     /// Which part of which grant or acl this is: the same for every tailnet that the policy is applied to.
     std::pair<std::uint32_t, std::uint32_t> place;
 };

@@ -203,9 +203,20 @@ void Netmap::apply_filters(wire::MapResponse& frame, NetmapChanges& changes) {
         filters_["base"] = std::move(*frame.packet_filter);
         has_filter_ = changes.filter = true;
     }
-    if (!frame.packet_filters) return;
-    has_filter_ = changes.filter = true;
-    auto& chunks = *frame.packet_filters;
+    if (frame.packet_filters) {
+        has_filter_ = changes.filter = true;
+        apply_filter_chunks(*frame.packet_filters);
+    }
+    if (changes.filter) policy_lines_.clear(); // they were those of other rules
+    if (!frame.policy_lines || *frame.policy_lines == policy_lines_) return;
+    std::size_t rules = 0;
+    for (const auto& [name, chunk] : filters_) rules += chunk.size();
+    if (frame.policy_lines->size() != rules) return; // of some other filter: better none than wrong ones
+    policy_lines_ = std::move(*frame.policy_lines);
+    changes.other = true;
+}
+
+void Netmap::apply_filter_chunks(std::map<std::string, std::optional<std::vector<wire::FilterRule>>>& chunks) {
     if (auto all = chunks.find("*"); all != chunks.end() && !all->second) filters_.clear();
     for (auto& [name, rules] : chunks) {
         if (name == "*") continue;

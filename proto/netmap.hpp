@@ -18,7 +18,8 @@ struct NetmapChanges {
     bool first_of_stream = false; ///< everything was learned anew; the lists below still say what differs
     bool self = false, derp_map = false, dns = false, filter = false, ssh = false, domain = false;
     bool user_profiles = false, health = false, tka = false;
-    bool other = false;                      ///< collect_services, audit log id, dial plan, client version, auto update
+    /// collect_services, audit log id, dial plan, client version, auto update, lines of the policy
+    bool other = false;
     std::vector<wire::NodeId> peers_changed; ///< new or different, each once
     std::vector<wire::NodeId> peers_removed;
 
@@ -65,6 +66,8 @@ public:
     /// The rules of all chunks, chunks by name. None at all, or no filter ever received: everything inbound is blocked.
     std::vector<wire::FilterRule> filter_rules() const;
     bool has_filter() const { return has_filter_; }
+    /// Where in the policy each of filter_rules() is written; empty where the server does not say.
+    const std::vector<wire::RuleLines>& policy_lines() const { return policy_lines_; }
     /// Absent: nobody may log in.
     const std::optional<wire::SshPolicy>& ssh_policy() const { return ssh_policy_; }
     bool collect_services() const { return collect_services_; }
@@ -90,6 +93,7 @@ private:
     void apply_peers(wire::MapResponse& frame, WallTime now, NetmapChanges& changes);
     void apply_patch(wire::PeerChange& patch, NetmapChanges& changes);
     void apply_filters(wire::MapResponse& frame, NetmapChanges& changes);
+    void apply_filter_chunks(std::map<std::string, std::optional<std::vector<wire::FilterRule>>>& chunks);
     void apply_derp_map(wire::DerpMap map, NetmapChanges& changes);
     void apply_display(wire::MapResponse& frame, NetmapChanges& changes);
     void apply_clock(const wire::MapResponse& frame, WallTime now);
@@ -109,6 +113,7 @@ private:
     std::string domain_;
     std::map<std::string, std::vector<wire::FilterRule>> filters_;
     bool has_filter_ = false;
+    std::vector<wire::RuleLines> policy_lines_;
     std::optional<wire::SshPolicy> ssh_policy_;
     bool collect_services_ = false;
     std::vector<std::string> health_;

@@ -60,14 +60,22 @@ Result<std::string> explanation_text(std::string_view json) {
         fmt::format("{}: {} -> {}{}{} ({}), reason {}\n", passes->get_bool() ? "passes" : "dropped",
                     text_of(answer, "Source"), text_of(answer, "Destination"), port.empty() ? "" : " port ", port,
                     text_of(answer, "Protocol"), text_of(answer, "Reason"));
-    if (!rule.empty()) out += fmt::format("by rule {}: {}\n", rule, text_of(answer, "RuleText"));
+    if (!rule.empty()) {
+        std::string lines = policy_lines_text(answer);
+        out += lines.empty() ? "by " : fmt::format("allowed by {} of the policy, ", lines);
+        out += fmt::format("rule {}: {}\n", rule, text_of(answer, "RuleText"));
+    }
     const auto* misses = answer.if_contains("NearMisses");
     if (misses == nullptr || !misses->is_array() || misses->get_array().empty()) return out;
     out += "rules that come near:\n";
-    for (const auto& miss : misses->get_array())
-        if (miss.is_object())
-            out += fmt::format("  {}: {}\n     {}\n", number_text(miss.get_object(), "Rule"),
-                               text_of(miss.get_object(), "RuleText"), text_of(miss.get_object(), "Why"));
+    for (const auto& each : misses->get_array()) {
+        if (!each.is_object()) continue;
+        const auto& miss = each.get_object();
+        std::string lines = policy_lines_text(miss);
+        out += lines.empty() ? "  " : fmt::format("  {} of the policy, rule ", lines);
+        out += fmt::format("{}: {}\n     {}\n", number_text(miss, "Rule"), text_of(miss, "RuleText"),
+                           text_of(miss, "Why"));
+    }
     return out;
 }
 

@@ -19,7 +19,16 @@ double number_of(const boost::json::object& object, const char* name) {
 std::string rule_of(const boost::json::object& object) {
     const auto* member = object.if_contains("Rule");
     if (member == nullptr || !member->is_number()) return "-";
-    return fmt::format("{}: {}", member->to_number<double>(), text_of(object, "RuleText"));
+    std::string lines = policy_lines_text(object);
+    return fmt::format("{}{}: {}", member->to_number<double>(), lines.empty() ? "" : ", " + lines,
+                       text_of(object, "RuleText"));
+}
+
+std::string near_text(const boost::json::object& near) {
+    std::string lines = policy_lines_text(near);
+    if (!lines.empty()) lines += " of the policy, ";
+    return fmt::format("; near: {}rule {:.0f}: {}, {}", lines, number_of(near, "Rule"), text_of(near, "RuleText"),
+                       text_of(near, "Why"));
 }
 
 std::string flow_line(const boost::json::object& flow) {
@@ -95,7 +104,7 @@ Result<std::string> drop_text(std::string_view json) {
                : fmt::format("{} -> {} ({})", source, text_of(drop, "Destination"), text_of(drop, "Protocol"));
     out += fmt::format(", {:.0f} bytes", number_of(drop, "Bytes"));
     if (const auto* near = drop.if_contains("Near"); near != nullptr && near->is_object())
-        out += fmt::format("; near: rule {}, {}", rule_of(near->get_object()), text_of(near->get_object(), "Why"));
+        out += near_text(near->get_object());
     return out + "\n";
 }
 

@@ -95,6 +95,23 @@ std::string text_of(const boost::json::object& object, const char* name) {
     return member != nullptr && member->is_string() ? harmless(member->get_string().c_str()) : std::string{};
 }
 
+std::string policy_lines_text(const boost::json::object& object) {
+    constexpr std::size_t kShown = 6;
+    const auto* member = object.if_contains("PolicyLines");
+    if (member == nullptr || !member->is_array()) return "";
+    std::vector<std::string> lines;
+    for (const auto& line : member->get_array())
+        if (line.is_number()) lines.push_back(fmt::format("{:.0f}", line.to_number<double>()));
+    if (lines.size() < 2) return lines.empty() ? "" : "line " + lines[0];
+    if (lines.size() > kShown) {
+        lines[kShown - 1] = fmt::format("{} more", lines.size() - kShown + 1);
+        lines.resize(kShown);
+    }
+    std::string last = std::move(lines.back());
+    lines.pop_back();
+    return fmt::format("lines {} and {}", join(lines, ", "), last);
+}
+
 std::string offline_text(const PeerStatus& peer, const WallTime& now) {
     if (peer.last_seen.is_zero()) return "offline";
     auto minutes =

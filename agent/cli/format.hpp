@@ -36,6 +36,8 @@ std::string offline_text(const PeerStatus& peer, const WallTime& now);
 bool is_named(const PeerStatus& peer, std::string_view name);
 /// A member that is text, without what could move the cursor, for it may come from another machine; else "".
 std::string text_of(const boost::json::object& object, const char* name);
+/// "line 23", "lines 23 and 40": its member PolicyLines; "" where there is none.
+std::string policy_lines_text(const boost::json::object& object);
 /// The peer that a person called `name`: an address, a short name, or a full name.
 Result<const PeerStatus*> find_peer(const Status& status, std::string_view name);
 

@@ -177,6 +177,7 @@ Task<Result<void>> ControlClient::Shared::poll() {
     request.node_key = settings.node_key.public_key();
     request.disco_key = report.disco_key;
     request.stream = true;
+    request.debug_flags = {std::string{wire::kPolicyLinesFlag}};
     request.hostinfo = kept_hostinfo();
     request.endpoints = report.endpoints;
     request.endpoint_types = report.endpoint_types;

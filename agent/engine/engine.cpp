@@ -379,7 +379,7 @@ Result<void> Engine::use_endpoints(const std::vector<UseEndpoint>& endpoints) {
     return device_->apply(changes);
 }
 
-Result<std::string> Engine::explain_json(const PacketQuestion& question, const std::vector<FilterRule>& rules) {
+Result<std::string> Engine::explain_json(const PacketQuestion& question, const std::vector<KnownRule>& rules) {
     if (!filter_) return Error::make("no packet filter is in force: run \"tailrace up\" first");
     auto answer = filter_->ask(question);
     if (!answer) return answer.error();

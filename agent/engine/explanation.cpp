@@ -59,22 +59,41 @@ std::string destination_text(const FilterDestination& destination) {
                        ports_text(destination.ports));
 }
 
-/// Empty: nothing is missing, or more than one thing.
-std::string what_is_missing(const PacketQuestion& question, const FilterRule& rule) {
+/// Numbers of the destinations of a rule: those with the packet's address, and those with its port too.
+struct Fitting {
+    std::vector<std::size_t> address, port;
+};
+Fitting fitting(const PacketQuestion& question, const FilterRule& rule) {
+    Fitting out;
+    for (std::size_t i = 0; i < rule.dst_ports.size(); ++i) {
+        const FilterDestination& destination = rule.dst_ports[i];
+        if (!contains(destination.ip, question.destination)) continue;
+        out.address.push_back(i);
+        if (!has_ports(question.protocol) || destination.ports.contains(question.port)) out.port.push_back(i);
+    }
+    return out;
+}
+
+/// Without its index. Nothing: nothing is missing, or more than one thing.
+std::optional<NearMiss> what_is_missing(const PacketQuestion& question, const KnownRule& known) {
+    const FilterRule& rule = known.rule;
+    Fitting here = fitting(question, rule);
+    if (here.address.empty()) return std::nullopt;
     bool source = std::ranges::any_of(rule.src_ips, [&](const auto& text) { return contains(text, question.source); });
-    std::vector<FilterDestination> here;
-    for (const FilterDestination& destination : rule.dst_ports)
-        if (contains(destination.ip, question.destination)) here.push_back(destination);
-    if (here.empty()) return "";
     bool protocol = lists_protocol(rule, question.protocol);
-    bool port = !has_ports(question.protocol) ||
-                std::ranges::any_of(here, [&](const auto& one) { return one.ports.contains(question.port); });
-    if (!source + !protocol + !port != 1) return "";
-    if (!source) return "for other sources";
-    if (!protocol)
-        return "for another protocol: " +
-               (rule.ip_proto.empty() ? std::string{"tcp, udp and icmp"} : listed(rule.ip_proto, protocol_name));
-    return "for another port: " + listed(here, [](const auto& one) { return ports_text(one.ports); });
+    bool port = !here.port.empty();
+    if (!source + !protocol + !port != 1) return std::nullopt;
+    NearMiss miss;
+    miss.lines = policy_lines(known, port ? here.port : here.address);
+    if (!source)
+        miss.why = "for other sources";
+    else if (!protocol)
+        miss.why = "for another protocol: " +
+                   (rule.ip_proto.empty() ? std::string{"tcp, udp and icmp"} : listed(rule.ip_proto, protocol_name));
+    else
+        miss.why = "for another port: " +
+                   listed(here.address, [&](std::size_t one) { return ports_text(rule.dst_ports[one].ports); });
+    return miss;
 }
 
 void append_member(std::string& out, const char* name, std::string_view text) {
@@ -127,31 +146,40 @@ std::string rule_text(const FilterRule& rule) {
     return out;
 }
 
-std::vector<NearMiss> near_misses(const PacketQuestion& question, const std::vector<FilterRule>& rules,
+std::vector<NearMiss> near_misses(const PacketQuestion& question, const std::vector<KnownRule>& rules,
                                   std::size_t limit) {
     std::vector<NearMiss> out;
     for (std::size_t index = 0; index < rules.size() && out.size() < limit; ++index)
-        if (std::string why = what_is_missing(question, rules[index]); !why.empty())
-            out.push_back({index, std::move(why)});
+        if (auto miss = what_is_missing(question, rules[index])) {
+            miss->index = index;
+            out.push_back(std::move(*miss));
+        }
     return out;
 }
 
+std::vector<std::uint32_t> deciding_lines(const PacketQuestion& question, const KnownRule& rule) {
+    return policy_lines(rule, fitting(question, rule.rule).port);
+}
+
 std::string write_explanation(const PacketQuestion& question, const PacketAnswer& answer,
-                              std::optional<std::size_t> index, const std::vector<FilterRule>& rules) {
+                              std::optional<std::size_t> index, const std::vector<KnownRule>& rules) {
     std::string out = fmt::format(
         R"({{"Source":"{}","Destination":"{}","Protocol":"{}","Port":{},"Passes":{},"Reason":"{}","Rule":{},)",
         question.source.text(), question.destination.text(), protocol_name(question.protocol),
         has_ports(question.protocol) ? std::to_string(question.port) : "null", answer.passes, answer.reason,
         index ? std::to_string(*index) : "null");
-    append_member(out, "RuleText", index && *index < rules.size() ? rule_text(rules[*index]) : "");
-    out += ",\"NearMisses\":[";
+    bool is_known = index && *index < rules.size();
+    append_member(out, "RuleText", is_known ? rule_text(rules[*index].rule) : "");
+    out += ',';
+    if (is_known) out += policy_lines_member(deciding_lines(question, rules[*index]));
+    out += "\"NearMisses\":[";
     if (!answer.passes) {
         bool first = true;
         for (const NearMiss& miss : near_misses(question, rules)) {
             out += fmt::format("{}{{\"Rule\":{},", first ? "" : ",", miss.index);
             first = false;
-            append_member(out, "RuleText", rule_text(rules[miss.index]));
-            out += ',';
+            append_member(out, "RuleText", rule_text(rules[miss.index].rule));
+            out += ',' + policy_lines_member(miss.lines);
             append_member(out, "Why", miss.why);
             out += '}';
         }

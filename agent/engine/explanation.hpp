@@ -1,7 +1,7 @@
 // agent/engine/explanation.hpp - what `debug explain` says of a packet and the rules of the filter. Pure.
 #pragma once
 #include "agent/dataplane/question.hpp"
-#include "policy/filter_rule.hpp"
+#include "agent/engine/known_rule.hpp"
 
 #include <optional>
 #include <string>
@@ -24,14 +24,17 @@ std::string rule_text(const FilterRule& rule);
 struct NearMiss {
     std::size_t index = 0; ///< in the filter
     std::string why;
+    std::vector<std::uint32_t> lines; ///< of the policy, where the destinations that come near are written
 };
 /// In the order of the filter, at most `limit`.
-std::vector<NearMiss> near_misses(const PacketQuestion& question, const std::vector<FilterRule>& rules,
+std::vector<NearMiss> near_misses(const PacketQuestion& question, const std::vector<KnownRule>& rules,
                                   std::size_t limit = 5);
+/// Of the rule that let the packet in: where the destinations that it fits are written.
+std::vector<std::uint32_t> deciding_lines(const PacketQuestion& question, const KnownRule& rule);
 
-/// {"Source","Destination","Protocol","Port","Passes","Reason","Rule":index or null,"RuleText","NearMisses":[{"Rule",
-/// "RuleText","Why"}]}. `index`: of the rule that let it in.
+/// {"Source","Destination","Protocol","Port","Passes","Reason","Rule":index or null,"RuleText","PolicyLines":[line] or
+/// absent,"NearMisses":[{"Rule","RuleText","PolicyLines","Why"}]}. `index`: of the rule that let it in.
 std::string write_explanation(const PacketQuestion& question, const PacketAnswer& answer,
-                              std::optional<std::size_t> index, const std::vector<FilterRule>& rules);
+                              std::optional<std::size_t> index, const std::vector<KnownRule>& rules);
 
 } // namespace tailrace

@@ -29,9 +29,9 @@ std::int64_t milliseconds(Duration duration) {
     return std::chrono::duration_cast<std::chrono::milliseconds>(duration).count();
 }
 
-void append_rule(std::string& out, std::optional<std::size_t> index, const std::vector<FilterRule>& rules) {
+void append_rule(std::string& out, std::optional<std::size_t> index, const std::vector<KnownRule>& rules) {
     out += fmt::format("\"Rule\":{},", index ? std::to_string(*index) : "null");
-    append_member(out, "RuleText", index && *index < rules.size() ? rule_text(rules[*index]) : "");
+    append_member(out, "RuleText", index && *index < rules.size() ? rule_text(rules[*index].rule) : "");
 }
 
 std::string row_text(const FlowTable::Row& row, const FlowNames& names) {
@@ -41,7 +41,12 @@ std::string row_text(const FlowTable::Row& row, const FlowNames& names) {
     append_member(out, "Protocol", protocol_name(row.flow.protocol));
     append_member(out, "Remote", side_text(row.flow.remote, row.flow.protocol));
     append_member(out, "Local", side_text(row.flow.local, row.flow.protocol));
-    append_rule(out, row.rule ? names.index_of_rule(row.rule) : std::nullopt, names.rules);
+    auto index = row.rule ? names.index_of_rule(row.rule) : std::nullopt;
+    append_rule(out, index, names.rules);
+    if (index && *index < names.rules.size()) {
+        PacketQuestion let_in{row.flow.remote.address, row.flow.local.address, row.flow.protocol, row.flow.local.port};
+        out += policy_lines_member(deciding_lines(let_in, names.rules[*index]));
+    }
     out += fmt::format("\"InPackets\":{},\"InBytes\":{},\"OutPackets\":{},\"OutBytes\":{},\"BytesPerSecond\":{:.0f},"
                        "\"SeenForMs\":{},\"Closed\":{}}}",
                        row.in_packets, row.in_bytes, row.out_packets, row.out_bytes, row.bytes_per_second,
@@ -76,6 +81,7 @@ std::string write_drop(const WallTime& at, const PacketEvent& drop, const FlowNa
             for (const NearMiss& near : near_misses(question, names.rules, 1)) {
                 out += "\"Near\":{";
                 append_rule(out, near.index, names.rules);
+                out += policy_lines_member(near.lines);
                 append_member(out, "Why", near.why);
                 out.back() = '}';
                 out += ',';

@@ -3,7 +3,6 @@
 #include "agent/engine/explanation.hpp"
 #include "agent/engine/flow_table.hpp"
 #include "base/time.hpp"
-#include "policy/filter_rule.hpp"
 
 #include <functional>
 #include <map>
@@ -17,17 +16,17 @@ namespace tailrace {
 struct FlowNames {
     std::function<std::string(const IpAddress&)> peer; ///< "" for nobody's
     std::function<std::optional<std::size_t>(std::uint32_t)> index_of_rule;
-    const std::vector<FilterRule>& rules; ///< in force, by index
+    const std::vector<KnownRule>& rules; ///< in force, by index
 };
 
 /// {"Time","Flows":[{"Peer","OpenedBy","Protocol","Remote","Local","InPackets","InBytes","OutPackets","OutBytes",
-/// "BytesPerSecond","Rule":index or null,"RuleText","SeenForMs","Closed"}],"FlowCount","LeftOut","BytesPerSecond",
-/// "EventsLost","PacketsUncounted"}
+/// "BytesPerSecond","Rule":index or null,"RuleText","PolicyLines" or
+/// absent,"SeenForMs","Closed"}],"FlowCount","LeftOut","BytesPerSecond", "EventsLost","PacketsUncounted"}
 std::string write_flows(const WallTime& at, const std::vector<FlowTable::Row>& rows, const FlowTable::Totals& totals,
                         const WatchTally& tally, const FlowNames& names);
 
 /// {"Time","Peer","Direction","Protocol","Source","Destination","Reason","Packets","Bytes","Near":{"Rule","RuleText",
-/// "Why"} or absent}. A packet that could not be read has no addresses.
+/// "PolicyLines","Why"} or absent}. A packet that could not be read has no addresses.
 std::string write_drop(const WallTime& at, const PacketEvent& drop, const FlowNames& names, bool look_for_near_rules);
 
 /// {"NotSampled","Lost"}, since the watch began: also what tells a reader that nothing is wrong when nothing comes.

@@ -109,7 +109,7 @@ void FlowWatch::look(PacketFilter& filter, bool report) {
     bool any_drop = drops && std::any_of(events->begin(), events->end(), [](const PacketEvent& event) {
                         return event.kind == PacketEventKind::Dropped;
                     });
-    std::vector<FilterRule> rules; // a copy of thousands, so only when it is looked into
+    std::vector<KnownRule> rules; // a copy of thousands, so only when it is looked into
     if (any_drop || (report && counting_)) rules = surroundings_.rules();
     FlowNames names{surroundings_.peer_name, [&](std::uint32_t rule) { return filter.index_of(rule); }, rules};
     int near_rules = kNearRulesALook;

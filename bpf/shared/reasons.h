@@ -41,7 +41,8 @@ enum tr_reason {
         TR_REASON_COUNT
 };
 
-/* Value of tr_reasons and tr_rule_hits. A GSO packet counts as the segments that it stands for. */
+/* Value of tr_reasons and tr_rule_hits. A GSO packet counts as the segments that it stands for, and bytes are those of
+ * whole IP packets: of each segment its headers too, as they are in the tunnel, whatever offload joins here. */
 struct tr_counter {
     __u64 packets;
     __u64 bytes;

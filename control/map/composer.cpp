@@ -102,7 +102,8 @@ void MapComposer::set_policy(std::shared_ptr<const CompiledPolicy> policy) {
     routers_.clear();
     for (const TailnetNode& node : policy_->tailnet().nodes)
         if (!node.routes.empty()) routers_.insert(node.id);
-    std::erase_if(filters_, [](const auto& entry) { return entry.second.use_count() == 1; });
+    for (auto* texts : {&filters_, &lines_})
+        std::erase_if(*texts, [](const auto& entry) { return entry.second.use_count() == 1; });
     views_.clear();
     differences_.clear();
 }
@@ -183,6 +184,13 @@ SharedText MapComposer::filter_text(NodeId viewer) {
     // One text for equal filters, also of different policies, so that pointers can be compared.
     SharedText& text = filters_[policy_->filter_id(viewer)];
     if (!text) text = shared(filter_json(*policy_->rules_for(viewer)));
+    return text;
+}
+
+SharedText MapComposer::lines_text(const MapViewer& viewer) {
+    if (!viewer.wants_lines) return nullptr;
+    SharedText& text = lines_[policy_->lines_id(viewer.id)];
+    if (!text) text = shared(lines_json(policy_->lines_for(viewer.id)));
     return text;
 }
 
@@ -276,6 +284,7 @@ FramePieces MapComposer::full(MapViewer& viewer, const WallTime& now) {
     viewer.generation = generation_;
     viewer.derp_map = derp_map_;
     viewer.filter = filter_text(viewer.id);
+    viewer.lines = lines_text(viewer);
     viewer.ssh_rules = ssh_rules_text(viewer.id);
     viewer.special.clear();
     viewer.profiles.clear();
@@ -296,6 +305,7 @@ FramePieces MapComposer::full(MapViewer& viewer, const WallTime& now) {
     json::append_string(head, fixed_.domain);
     head += fmt::format(R"(,"PacketFilters":{{"base":{}}},"SSHPolicy":{{"rules":{}}},"UserProfiles":[{}])",
                         *viewer.filter, viewer.ssh_rules, profiles);
+    if (viewer.lines) head += R"(,"TailracePolicyLines":)" + *viewer.lines;
 
     SharedView& view = shared_view(viewer.view);
     FramePieces peers;
@@ -392,10 +402,12 @@ FramePieces MapComposer::delta(MapViewer& viewer, const WallTime& now) {
             viewer.derp_map = derp_map_;
             out += R"(,"DERPMap":)" + *derp_map_;
         }
-        if (SharedText filter = filter_text(viewer.id); filter != viewer.filter) {
-            viewer.filter = filter;
-            out += fmt::format(R"(,"PacketFilters":{{"base":{}}})", *filter);
-        }
+        SharedText filter = filter_text(viewer.id);
+        bool is_new_filter = std::exchange(viewer.filter, filter) != filter;
+        if (is_new_filter) out += fmt::format(R"(,"PacketFilters":{{"base":{}}})", *filter);
+        SharedText lines = lines_text(viewer); // a new filter voids those that were told
+        bool are_new_lines = std::exchange(viewer.lines, lines) != lines;
+        if (lines && (is_new_filter || are_new_lines)) out += R"(,"TailracePolicyLines":)" + *lines;
         if (std::string rules = ssh_rules_text(viewer.id); rules != viewer.ssh_rules) {
             viewer.ssh_rules = std::move(rules);
             out += fmt::format(R"(,"SSHPolicy":{{"rules":{}}})", viewer.ssh_rules);

@@ -26,6 +26,7 @@ using FramePieces = std::vector<SharedText>;
 struct MapViewer {
     NodeId id = 0;
     MapCompression compression = MapCompression::Zstd;
+    bool wants_lines = false;                           ///< asked where in the policy its rules are written
     bool started = false;                               ///< the full map has been sent
     std::vector<std::pair<NodeId, NodeChange>> changed; ///< not told yet; may name a node more than once
     bool self_changed = false;
@@ -34,7 +35,7 @@ struct MapViewer {
     CompiledPolicy::NodeList view; ///< as told
     std::uint64_t generation = 0;  ///< of the policy that was told
     SharedText derp_map;
-    SharedText filter;
+    SharedText filter, lines; ///< no lines where they are not wanted
     std::string ssh_rules;
     std::map<NodeId, SharedText> special; ///< peers whose look depends on the viewer
     std::set<UserId> profiles;
@@ -119,6 +120,7 @@ private:
     SharedText peer_text(NodeId viewer, const NodePtr& node, const WallTime& now);
     SharedText patch_text(const NodePtr& node, NodeChange change);
     SharedText filter_text(NodeId viewer);
+    SharedText lines_text(const MapViewer& viewer);
     std::string ssh_rules_text(NodeId viewer) const;
     SharedView& shared_view(const CompiledPolicy::NodeList& nodes);
     const Difference& difference_of(const CompiledPolicy::NodeList& from, const CompiledPolicy::NodeList& to);
@@ -134,7 +136,7 @@ private:
     bool looks_depend_on_viewer_ = false; // node attributes are in force
     std::set<NodeId> routers_;            // nodes with approved routes
     std::unordered_map<NodeId, NodeTexts> texts_;
-    std::unordered_map<ContentHash, SharedText> filters_;
+    std::unordered_map<ContentHash, SharedText> filters_, lines_;
     std::map<const void*, SharedView> views_;
     std::map<std::pair<const void*, const void*>, Difference> differences_;
     std::unordered_map<std::string, SharedText> frames_;

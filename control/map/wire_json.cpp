@@ -113,6 +113,16 @@ std::string filter_json(const std::vector<FilterRule>& rules) {
     return json::write(out);
 }
 
+std::string lines_json(const std::vector<RuleLines>& lines) {
+    std::vector<wire::RuleLines> out;
+    for (const RuleLines& rule : lines) {
+        wire::RuleLines& wired = out.emplace_back();
+        for (const LineSpan& span : rule) wired.push_back({span.line, span.destinations});
+        if (!wired.empty()) wired.back().count = 0; // all that are left
+    }
+    return json::write(out);
+}
+
 wire::DnsConfig magic_dns(const std::string& base_domain) {
     wire::DnsConfig config;
     if (base_domain.empty()) return config;

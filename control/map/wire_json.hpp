@@ -28,6 +28,8 @@ std::string peer_json(const Node& node, const std::string& fqdn, const NodeView&
 /// As it sees itself.
 std::string self_json(const Node& node, const std::string& fqdn, const NodeView& view, const WallTime& now);
 std::string filter_json(const std::vector<FilterRule>& rules);
+/// MapResponse::policy_lines.
+std::string lines_json(const std::vector<RuleLines>& lines);
 /// MagicDNS for the base domain and the reverse zones of our addresses.
 wire::DnsConfig magic_dns(const std::string& base_domain);
 

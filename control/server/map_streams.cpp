@@ -18,14 +18,17 @@ Duration keep_alive_interval() {
 
 constexpr auto kFirstNews = std::chrono::milliseconds{3};
 
+bool has_flag(const wire::MapRequest& request, std::string_view flag) {
+    return std::find(request.debug_flags.begin(), request.debug_flags.end(), flag) != request.debug_flags.end();
+}
+
 } // namespace
 
 Task<void> Coordinator::lite_update(NodeId id, wire::MapRequest request) {
     if (auto offered = request.hostinfo.value.routable_ips.size(); offered > kMostRoutes)
         log::warn("a node offers more routes than are looked at",
                   {{"node", id}, {"offers", offered}, {"most", kMostRoutes}});
-    const auto& flags = request.debug_flags;
-    bool restarting = std::find(flags.begin(), flags.end(), wire::kRestartingFlag) != flags.end();
+    bool restarting = has_flag(request, wire::kRestartingFlag);
     route_watch_.tell([&](RouteHealth& health, TimePoint now) {
         health.on_word(now, id);
         if (restarting) health.on_restart_announced(now, id);
@@ -109,6 +112,7 @@ Task<void> Coordinator::stream_map(NodeId id, wire::MapRequest request, std::sha
     auto stream = std::make_shared<MapStream>(reactor_);
     stream->viewer.id = id;
     stream->viewer.compression = request.compress == "zstd" ? MapCompression::Zstd : MapCompression::None;
+    stream->viewer.wants_lines = has_flag(request, wire::kPolicyLinesFlag);
     stream->exchange = exchange;
     if (auto old = std::exchange(streams_[id], stream)) end_stream(old); // a newer stream replaces an older one
     ++streams_total_;

@@ -43,6 +43,15 @@ struct FilterRule {
     bool operator==(const FilterRule&) const = default;
 };
 
+/// Where in the policy the next `count` elements of a rule's DstPorts are written; 0: all that are left.
+struct LineSpan {
+    std::uint32_t line = 0; ///< from 1; 0: nowhere
+    std::uint32_t count = 0;
+    bool operator==(const LineSpan&) const = default;
+};
+/// Of one rule. What the policy allows the same sources becomes one rule, wherever it is written.
+using RuleLines = std::vector<LineSpan>;
+
 } // namespace tailrace::wire
 
 namespace tailrace {
@@ -74,6 +83,13 @@ struct JsonFields<wire::FilterRule> {
         field_table(field("SrcIPs", &S::src_ips), field("SrcBits", &S::src_bits, Omit::Empty),
                     field("DstPorts", &S::dst_ports, Omit::Empty), field("IPProto", &S::ip_proto, Omit::Empty),
                     field("CapGrant", &S::cap_grant, Omit::Empty));
+};
+
+template <>
+struct JsonFields<wire::LineSpan> {
+    using S = wire::LineSpan;
+    static constexpr auto fields =
+        field_table(field("Line", &S::line, Omit::Empty), field("Count", &S::count, Omit::Empty));
 };
 
 } // namespace tailrace

@@ -30,6 +30,8 @@ enum class EndpointType : int {
 
 /// Among the debug flags of a node that ends and will be back in a moment. Servers that do not know it ignore it.
 inline constexpr std::string_view kRestartingFlag = "tailrace-restarting";
+/// Among those of a node that wants to know where in the policy its rules are written: MapResponse::policy_lines.
+inline constexpr std::string_view kPolicyLinesFlag = "tailrace-policy-lines";
 
 struct MapRequest {
     int version = 0;
@@ -145,6 +147,9 @@ struct BasicMapResponse {
     std::optional<bool> collect_services;
     std::optional<std::vector<FilterRule>> packet_filter; ///< empty blocks everything
     std::optional<std::map<std::string, std::optional<std::vector<FilterRule>>>> packet_filters;
+    /// Ours, for who asked (kPolicyLinesFlag): of each rule of the filter, which it follows or goes with. Not a member
+    /// of the rules, so that an edit that only moves lines is a few numbers and no new filter.
+    std::optional<std::vector<RuleLines>> policy_lines;
     std::vector<UserProfile> user_profiles;
     std::optional<std::vector<std::string>> health; ///< empty: healthy again
     std::optional<std::map<std::string, std::optional<DisplayMessage>>> display_messages;
@@ -285,6 +290,7 @@ struct JsonFields<wire::BasicMapResponse<NodeJson>> {
         field("OnlineChange", &S::online_change, Omit::Empty), field("DNSConfig", &S::dns_config, Omit::Empty),
         field("Domain", &S::domain, Omit::Empty), field("CollectServices", &S::collect_services, Omit::Empty),
         field("PacketFilter", &S::packet_filter, Omit::Zero), field("PacketFilters", &S::packet_filters, Omit::Zero),
+        field("TailracePolicyLines", &S::policy_lines, Omit::Zero),
         field("UserProfiles", &S::user_profiles, Omit::Empty), field("Health", &S::health, Omit::Zero),
         field("DisplayMessages", &S::display_messages, Omit::Zero), field("SSHPolicy", &S::ssh_policy, Omit::Empty),
         field("ControlTime", &S::control_time, Omit::Empty), field("TKAInfo", &S::tka_info, Omit::Empty),

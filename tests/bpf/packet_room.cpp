@@ -167,25 +167,26 @@ std::map<std::size_t, std::uint64_t> PacketRoom::rule_counts() const {
     return out;
 }
 
-Outcome PacketRoom::in(const Bytes& packet, std::uint32_t gso_segments) {
+Outcome PacketRoom::in(const Bytes& packet, std::uint32_t gso_segments, std::uint32_t gso_bytes) {
     Outcome outcome;
     std::map<std::uint32_t, std::uint64_t> before;
     int hits = programs_->maps.at("tr_rule_hits").get();
     for (const auto& [number, index] : rules_) before[number] = read_counter(hits, number).packets;
-    outcome = run(programs_->policy.get(), packet, 0, gso_segments);
+    outcome = run(programs_->policy.get(), packet, 0, gso_segments, gso_bytes);
     for (const auto& [number, index] : rules_)
         if (read_counter(hits, number).packets != before[number]) outcome.rule = index;
     return outcome;
 }
 
-Outcome PacketRoom::out(const Bytes& packet, std::uint32_t mark) {
-    return run(programs_->egress.get(), packet, mark, 0);
+Outcome PacketRoom::out(const Bytes& packet, std::uint32_t mark, std::uint32_t gso_segments, std::uint32_t gso_bytes) {
+    return run(programs_->egress.get(), packet, mark, gso_segments, gso_bytes);
 }
 
-Outcome PacketRoom::run(int program, const Bytes& packet, std::uint32_t mark, std::uint32_t gso_segments) {
+Outcome PacketRoom::run(int program, const Bytes& packet, std::uint32_t mark, std::uint32_t gso_segments,
+                        std::uint32_t gso_bytes) {
     int reasons = programs_->maps.at("tr_reasons").get();
     auto before = read_reasons(reasons);
-    TestRun run = run_program(program, packet, mark, gso_segments);
+    TestRun run = run_program(program, packet, mark, gso_segments, gso_bytes);
     auto after = read_reasons(reasons);
     Outcome outcome;
     if (run.failed) {
@@ -198,6 +199,7 @@ Outcome PacketRoom::run(int program, const Bytes& packet, std::uint32_t mark, st
         if (after[reason].packets == before[reason].packets) continue;
         outcome.reason += kReasonNames[reason];
         outcome.counted_packets = after[reason].packets - before[reason].packets;
+        outcome.counted_bytes = after[reason].bytes - before[reason].bytes;
     }
     return outcome;
 }

@@ -32,7 +32,7 @@ struct Outcome {
     bool passed = false;
     bool marked = false; ///< carries TR_MARK_PASSED
     std::string reason;
-    std::uint64_t counted_packets = 0;
+    std::uint64_t counted_packets = 0, counted_bytes = 0;
     std::optional<std::size_t> rule; ///< index of the rule that counted it
 
     friend std::ostream& operator<<(std::ostream& out, const Outcome& outcome) {
@@ -74,9 +74,10 @@ protected:
     void forget();
     std::size_t flows_remembered() const;
     Outcome in(const Packet& packet) { return in(packet.bytes()); }
-    Outcome in(const Bytes& packet, std::uint32_t gso_segments = 0);
+    Outcome in(const Bytes& packet, std::uint32_t gso_segments = 0, std::uint32_t gso_bytes = 0);
     Outcome out(const Packet& packet, std::uint32_t mark = 0) { return out(packet.bytes(), mark); }
-    Outcome out(const Bytes& packet, std::uint32_t mark = 0);
+    Outcome out(const Bytes& packet, std::uint32_t mark = 0, std::uint32_t gso_segments = 0,
+                std::uint32_t gso_bytes = 0);
     /// The counters of all reasons, by name; and of the rules, by index.
     std::vector<std::pair<std::string, std::uint64_t>> reason_counts() const;
     std::map<std::size_t, std::uint64_t> rule_counts() const;
@@ -84,7 +85,8 @@ protected:
     std::vector<std::string> warnings() const { return warnings_; }
 
 private:
-    Outcome run(int program, const Bytes& packet, std::uint32_t mark, std::uint32_t gso_segments);
+    Outcome run(int program, const Bytes& packet, std::uint32_t mark, std::uint32_t gso_segments,
+                std::uint32_t gso_bytes);
 
     static std::unique_ptr<PacketPrograms> programs_; ///< loaded once: an interpreter's verifier takes its time
     std::unique_ptr<TableWriter> writer_;

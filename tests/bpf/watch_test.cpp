@@ -185,7 +185,7 @@ TEST_F(Watch, CountsWhatEachFlowMovesInBothDirections) {
     const FlowTraffic& icmp = counts[counts[0].flow.protocol == 6 ? 1 : 0];
     EXPECT_EQ(tcp.flow.remote.text(), "100.64.0.19:40001");
     EXPECT_EQ(tcp.count.in_packets, 6u);
-    EXPECT_EQ(tcp.count.in_bytes, 80u);
+    EXPECT_EQ(tcp.count.in_bytes, 240u);
     EXPECT_EQ(tcp.count.out_packets, 1u);
     EXPECT_EQ(tcp.count.out_bytes, 40u);
     EXPECT_NE(tcp.count.rule, 0u);
@@ -193,6 +193,54 @@ TEST_F(Watch, CountsWhatEachFlowMovesInBothDirections) {
     EXPECT_EQ(icmp.flow.remote.port, 0);
     EXPECT_THAT(traffic(), IsEmpty()) << "taken away";
     EXPECT_THAT(events(), IsEmpty()) << "events were not asked for";
+}
+
+/// With that many bytes of TCP options and of payload behind what `packet` has.
+Bytes longer(const Packet& packet, std::size_t tcp_options, std::size_t payload) {
+    Bytes out = packet.bytes();
+    bool v4 = (static_cast<unsigned>(out[0]) >> 4) == 4;
+    std::size_t ip_bytes = v4 ? 20 : 40;
+    if (tcp_options > 0) out[ip_bytes + 12] = static_cast<std::byte>((20 + tcp_options) / 4 << 4);
+    out.resize(out.size() + tcp_options + payload);
+    std::size_t said = v4 ? out.size() : out.size() - 40;
+    out[v4 ? 2 : 4] = static_cast<std::byte>(said >> 8);
+    out[v4 ? 3 : 5] = static_cast<std::byte>(said);
+    return out;
+}
+
+/// What offload joined counts as what is in the tunnel, in both directions and by every counter.
+TEST_F(Watch, CountsTheHeadersOfEachSegment) {
+    struct {
+        const char* what;
+        bool inbound;
+        Bytes packet;
+        std::uint32_t segments, segment_bytes;
+        std::uint64_t packets, bytes;
+    } const cases[] = {
+        {"tcp with timestamps", true, longer(a_to_r.tcp(22, kAck), 12, 3600), 3, 0, 3, 3 * 1252},
+        {"the last one short", true, longer(a_to_r.tcp(22, kAck), 12, 2500), 3, 0, 3, 2500 + 3 * 52},
+        {"an unknown number", true, longer(a_to_r.tcp(22, kAck), 0, 2500), 0, 1200, 3, 2500 + 3 * 40},
+        {"udp", true, longer(a_to_r.udp(53), 0, 2396), 2, 0, 2, 2 * 1228}, // of four bytes
+        {"udp over IPv6", false, longer(Packet{kR6, kA6}.udp(53), 0, 2396), 2, 0, 2, 2 * 1248},
+        {"tcp over IPv6", false, longer(Packet{kR6, kA6}.tcp(40000, kAck, 22), 12, 3600), 3, 0, 3, 3 * 1272},
+        {"on its way out, unknown", false, longer(r_to_a.tcp(40000, kAck, 22), 12, 1201), 0, 1200, 2, 1201 + 2 * 52},
+        {"exactly one", false, longer(r_to_a.tcp(40000, kAck, 22), 12, 1200), 0, 1200, 1, 1252},
+        {"one and nothing to join", false, longer(r_to_a.tcp(40000, kAck, 22), 12, 1200), 1, 0, 1, 1252},
+        {"headers and no more", false, r_to_a.tcp(40000, kAck, 22).bytes(), 0, 1200, 1, 40},
+        {"not joined", true, longer(a_to_r.tcp(22, kAck), 12, 1200), 0, 0, 1, 1252},
+    };
+    watch({}, kLong);
+    for (const auto& each : cases) {
+        Outcome outcome = each.inbound ? in(each.packet, each.segments, each.segment_bytes)
+                                       : out(each.packet, 0, each.segments, each.segment_bytes);
+        EXPECT_TRUE(outcome.passed) << each.what << ": " << outcome;
+        EXPECT_EQ(outcome.counted_packets, each.packets) << each.what;
+        EXPECT_EQ(outcome.counted_bytes, each.bytes) << each.what;
+        auto counts = traffic();
+        ASSERT_EQ(counts.size(), 1u) << each.what;
+        EXPECT_EQ(each.inbound ? counts[0].count.in_packets : counts[0].count.out_packets, each.packets) << each.what;
+        EXPECT_EQ(each.inbound ? counts[0].count.in_bytes : counts[0].count.out_bytes, each.bytes) << each.what;
+    }
 }
 
 TEST_F(Watch, CountsAtMostSoManyFlowsAndSaysWhatItMissed) {

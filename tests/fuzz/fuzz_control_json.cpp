@@ -1,11 +1,13 @@
 // What a client sends to our server and what a server sends to our client: control messages, and frames of a map
 // stream.
+#include "agent/engine/known_rule.hpp"
 #include "proto/control/map.hpp"
 #include "proto/control/register.hpp"
 #include "proto/control/requests.hpp"
 #include "proto/map_frame.hpp"
 #include "proto/netmap.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 
@@ -46,7 +48,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         for (const auto& [id, node] : netmap.peers())
             if (netmap.find(id) != &node || node.id != id) std::abort();
         (void)netmap.next_expiry(now);
-        (void)netmap.filter_rules();
+        const auto rules = netmap.filter_rules();
+        const auto& lines = netmap.policy_lines();
+        if (!lines.empty() && lines.size() != rules.size()) std::abort();
+        for (const wire::RuleLines& spans : lines) {
+            const auto all = policy_lines({{}, spans});
+            for (std::size_t destination : {0, 1, 70000})
+                for (std::uint32_t line : policy_lines({{}, spans}, {destination}))
+                    if (line == 0 || std::find(all.begin(), all.end(), line) == all.end()) std::abort();
+        }
     }
     for (auto compression : {MapCompression::None, MapCompression::Zstd}) {
         MapFrameReader frames{compression, 65536};

@@ -97,7 +97,7 @@ def test_drops_are_followed_with_names_and_reasons(lab, programs):
     assert drop["Peer"] == "alice" and drop["Direction"] == "in" and drop["Protocol"] == "tcp", drop
     assert drop["Destination"] == f"{bob.ip()}:81" and drop["Source"].startswith(net.alice.ip() + ":"), drop
     assert drop["Near"]["Rule"] == 0 and "another port: 80" in drop["Near"]["Why"], drop
-    wait_for(lambda: " < alice " in people.output() and "no-rule" in people.output() and "near: rule 0" in people.output(), 10, "the same for people")
+    wait_for(lambda: " < alice " in people.output() and "no-rule" in people.output() and "near: line 1 of the policy, rule 0" in people.output(), 10, "the same for people")
     text = bob.cli("debug", "drops").stdout
     assert "drop no-rule" in text
     drops.stop()

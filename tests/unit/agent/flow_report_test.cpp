@@ -39,7 +39,8 @@ Result<PacketEvent> parsed(const tr_event& event) {
 
 class FlowReport : public ::testing::Test {
 protected:
-    std::vector<FilterRule> rules_{FilterRule{{"100.64.0.19"}, {{"100.64.0.16", {22, 22}, false}}, {6}, {}, false}};
+    std::vector<KnownRule> rules_{
+        {FilterRule{{"100.64.0.19"}, {{"100.64.0.16", {22, 22}, false}}, {6}, {}, false}, {}}};
     FlowNames names_{[](const IpAddress& address) {
                          return address.text() == "100.64.0.19" ? "ali\x1b"
                                                                   "ce"
@@ -79,6 +80,9 @@ TEST_F(FlowReport, ADropSaysWhoAndWhyAndWhichRuleComesNear) {
     EXPECT_EQ(*text,
               "12:00:00Z           < ali?ce           no-rule            100.64.0.19:40000 -> 100.64.0.16:23 (tcp), "
               "60 bytes; near: rule 0: 100.64.0.19 -> 100.64.0.16:22 (tcp), for another port: 22\n");
+    rules_[0].lines = {{23, 0}};
+    EXPECT_THAT(*cli::drop_text(write_drop(noon_, *parsed(raw_event(TR_EVENT_DROP)), names_, true)),
+                HasSubstr("; near: line 23 of the policy, rule 0: 100.64.0.19 -> 100.64.0.16:22 (tcp), for another"));
     EXPECT_THAT(write_drop(noon_, *parsed(raw_event(TR_EVENT_DROP)), names_, false), Not(HasSubstr("Near")));
     tr_event unreadable = raw_event(TR_EVENT_DROP);
     unreadable.flow.family = 0;
@@ -110,6 +114,9 @@ TEST_F(FlowReport, FlowsReadAsATable) {
     EXPECT_THAT(*text, HasSubstr("ali?ce           tcp    100.64.0.16:23               <-  100.64.0.19:40000"));
     EXPECT_THAT(*text, HasSubstr(" 4     1.5kB    123kB/s  0: 100.64.0.19 -> 100.64.0.16:22 (tcp)\n"));
     EXPECT_THAT(*text, HasSubstr("icmp   100.64.0.16                  <>  100.64.0.99 "));
+    rules_[0].lines = {{23, 0}};
+    EXPECT_THAT(*cli::flows_text(write_flows(noon_, {row}, totals, {}, names_), 10),
+                HasSubstr("  0, line 23: 100.64.0.19 -> 100.64.0.16:22 (tcp)\n"));
     EXPECT_THAT(*cli::flows_text(json, 1), Not(HasSubstr("icmp")));
     totals.left_out = 4;
     EXPECT_THAT(*cli::flows_text(write_flows(noon_, {}, totals, {0, 5, 6}, names_), 1),

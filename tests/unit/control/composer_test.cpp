@@ -209,6 +209,35 @@ TEST_F(Composer, EveryNodeGetsItsOwnFilter) {
     }
 }
 
+TEST_F(Composer, TellsTheLinesOfThePolicyToWhomAsked) {
+    join_some(3);
+    use_policy(kTwoIslands);
+    MapViewer stock = viewer(2), ours = viewer(2);
+    ours.wants_lines = true;
+    EXPECT_FALSE(read(composer.full(stock, at(now))).policy_lines);
+    auto map = read(composer.full(ours, at(now)));
+    ASSERT_TRUE(map.policy_lines);
+    EXPECT_EQ(*map.policy_lines, (std::vector<wire::RuleLines>{{{3, 0}}}));
+
+    std::string moved = "// one line more\n" + std::string{kTwoIslands};
+    use_policy(moved.c_str());
+    EXPECT_TRUE(composer.delta(stock, at(now)).empty()) << "a filter that did not change is not sent again";
+    auto delta = read(composer.delta(ours, at(now)));
+    EXPECT_FALSE(delta.packet_filters) << "nor here";
+    EXPECT_EQ(delta.policy_lines, (std::vector<wire::RuleLines>{{{4, 0}}}));
+
+    std::string wider = moved;
+    wider.replace(wider.find(":22"), 3, ":23");
+    use_policy(wider.c_str());
+    EXPECT_TRUE(read(composer.delta(stock, at(now))).packet_filters);
+    delta = read(composer.delta(ours, at(now)));
+    EXPECT_TRUE(delta.packet_filters);
+    EXPECT_EQ(delta.policy_lines, (std::vector<wire::RuleLines>{{{4, 0}}})) << "a new filter comes with its lines";
+    join_some(1); // compiled again, nothing else
+    use_policy(wider.c_str());
+    EXPECT_TRUE(composer.delta(ours, at(now)).empty());
+}
+
 TEST_F(Composer, PatchesWhatCanBePatched) {
     join_some(2);
     use_policy("");

@@ -128,6 +128,21 @@ void ask_everything(const CompiledPolicy& policy) {
     }
 }
 
+/// Of each rule, how many destinations its lines are for, and how many it has.
+std::vector<std::size_t> covered(const std::vector<RuleLines>& lines) {
+    std::vector<std::size_t> out;
+    for (const auto& rule : lines) {
+        out.push_back(0);
+        for (const auto& span : rule) out.back() += span.line == 0 ? 1'000'000 : span.destinations;
+    }
+    return out;
+}
+std::vector<std::size_t> sizes(const std::vector<FilterRule>& rules) {
+    std::vector<std::size_t> out;
+    for (const auto& rule : rules) out.push_back(rule.dst_ports.size());
+    return out;
+}
+
 TEST(CompiledPolicy, AnswersAfterAChangeAsIfCompiledAnew) {
     for (unsigned seed = 0; seed < 400; ++seed) {
         Chance chance{seed};
@@ -147,6 +162,9 @@ TEST(CompiledPolicy, AnswersAfterAChangeAsIfCompiledAnew) {
                                                                                 << text;
                 ASSERT_EQ(brief(*after->rules_for(node.id)), brief(*fresh->rules_for(node.id)))
                     << seed << " " << node.id;
+                ASSERT_EQ(after->lines_id(node.id), fresh->lines_id(node.id)) << seed << " " << node.id << "\n" << text;
+                ASSERT_EQ(after->lines_for(node.id), fresh->lines_for(node.id)) << seed << " " << node.id;
+                ASSERT_EQ(covered(after->lines_for(node.id)), sizes(*after->rules_for(node.id))) << text;
                 ASSERT_EQ(*after->view_of(node.id), *fresh->view_of(node.id)) << seed << " " << node.id << "\n" << text;
                 for (const auto& other : after->tailnet().nodes)
                     ASSERT_EQ(after->visible(node.id, other.id), after->visible(other.id, node.id)) << seed;
@@ -183,6 +201,40 @@ TEST(CompiledPolicy, GivesEqualFiltersOneId) {
     const auto wider =
         compile_rules(R"("acls": [{"action": "accept", "src": ["odin@example.com"], "dst": ["10.33.0.0/16:23"]}])");
     EXPECT_NE(one->filter_id(kRouter), wider->filter_id(kRouter));
+}
+
+TEST(CompiledPolicy, KnowsTheLinesOfItsRules) {
+    // The rules begin in line 5; the acls of lines 6 and 9 have the same sources.
+    const auto text = example_policy(R"("acls": [
+        {"action": "accept", "src": ["group:admins"], "dst": ["tag:server:22,80"]},
+        {"action": "accept", "src": ["thor@example.org"],
+         "dst": ["*:53"]},
+        {"action": "accept", "src": ["odin@example.com"], "dst": ["10.33.0.0/16:*", "tag:server:443"]}
+    ],
+    "grants": [
+        {"src": ["tag:client"], "dst": ["autogroup:internet"], "ip": ["*"]},
+        {"src": ["tag:client"], "dst": ["tag:server"], "ip": ["tcp:1", "udp:2"], "app": {"example.com/cap": [{}]}}
+    ])");
+    const auto policy = compile(text);
+    using Lines = std::vector<RuleLines>;
+    // Of a server both addresses, of the internet as many ranges as there are.
+    EXPECT_EQ(policy->lines_for(kServer), (Lines{{{13, 2}}, {{13, 2}}, {{13, 0}}, {{6, 4}, {9, 2}}, {{7, 1}}}))
+        << filter_of(policy, kServer);
+    EXPECT_EQ(policy->lines_for(kRouter), (Lines{{{9, 1}}, {{7, 1}}}));
+    ASSERT_EQ(policy->lines_for(kExit).size(), 2u);
+    EXPECT_EQ(policy->lines_for(kExit)[0][0].line, 12u);
+    EXPECT_EQ(policy->lines_for(kExit)[0][0].destinations, policy->rules_for(kExit)->front().dst_ports.size());
+
+    // Lines that move are no news of the filter.
+    const auto moved = compile("// a comment\n" + text);
+    EXPECT_EQ(moved->filter_id(kServer), policy->filter_id(kServer));
+    EXPECT_NE(moved->lines_id(kServer), policy->lines_id(kServer));
+    EXPECT_EQ(moved->lines_for(kRouter), (Lines{{{10, 1}}, {{8, 1}}}));
+    const auto longer = compile(text + "// a comment\n");
+    EXPECT_EQ(longer->lines_id(kServer), policy->lines_id(kServer));
+
+    EXPECT_EQ(compile("")->lines_for(kServer), (Lines{{{0, 1}}})) << "what is not written has no line";
+    EXPECT_TRUE(policy->lines_for(99).empty());
 }
 
 TEST(BitSet, MovesNumbers) {

@@ -1,8 +1,13 @@
 #include "policy/lint.hpp"
+
+#include "policy/diff.hpp"
 #include "tests/unit/policy/example_tailnet.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <random>
+#include <set>
 
 namespace tailrace {
 namespace {
@@ -79,6 +84,172 @@ TEST(Lint, FindsRulesThatAreTooWide) {
     EXPECT_THAT(codes(acls({R"("src": ["autogroup:danger-all"], "dst": ["tag:server:443"])"})),
                 Contains("7: danger-all"));
     EXPECT_THAT(codes(acls({R"("src": ["autogroup:member"], "dst": ["*:22"])"})), Not(Contains("7: too-wide")));
+}
+
+TEST(Lint, FindsRulesThatOthersContainTogether) {
+    // by sources, by destinations, by ports
+    EXPECT_THAT(codes(acls({R"("src": ["odin@example.com", "tag:client"], "dst": ["tag:server:22"])",
+                            R"("src": ["odin@example.com"], "dst": ["tag:server:20-25"])",
+                            R"("src": ["tag:client", "tag:prod"], "dst": ["tag:server:22"])"})),
+                Contains("7: shadowed"));
+    EXPECT_THAT(codes(acls({R"("src": ["tag:client"], "dst": ["site:80"])",
+                            R"("src": ["tag:client"], "dst": ["10.33.0.0/17:*"])",
+                            R"("src": ["tag:client"], "dst": ["10.33.128.0/17:*"])"})),
+                Contains("7: shadowed"));
+    EXPECT_THAT(codes(acls({R"("src": ["tag:client"], "dst": ["tag:server:80-90"])",
+                            R"("src": ["tag:client"], "dst": ["tag:server:1-84"])",
+                            R"("src": ["tag:client"], "dst": ["tag:server:85-100"])"})),
+                Contains("7: shadowed"));
+    EXPECT_THAT(codes(acls({R"("src": ["tag:client"], "dst": ["tag:server:80-90"])",
+                            R"("src": ["tag:client"], "dst": ["tag:server:1-84"])",
+                            R"("src": ["tag:client"], "dst": ["tag:server:86-100"])"})),
+                Not(Contains("7: shadowed")))
+        << "but for port 85";
+    // across acls and grants, which come first
+    const auto mixed = lint_text(
+        lint(example_policy("\n" + acls({R"("src": ["tag:client"], "dst": ["tag:server:22"])"}) +
+                            R"(, "grants": [{"src": ["tag:client"], "dst": ["tag:server"], "ip": ["tcp:1-100"]},
+        {"src": ["autogroup:tagged"], "dst": ["tag:server"], "ip": ["udp:22"]}])")));
+    EXPECT_THAT(mixed, HasSubstr("line 7, column 1: warning: this rule adds nothing: together line 7, column 85 and "
+                                 "line 8, column 9 allow"));
+    // What was found to add nothing covers nothing: not all three may go.
+    const auto circle = codes(acls({R"("src": ["odin@example.com", "tag:client"], "dst": ["tag:server:22"])",
+                                    R"("src": ["odin@example.com"], "dst": ["tag:server:22"])",
+                                    R"("src": ["tag:client"], "dst": ["tag:server:22"])"}));
+    EXPECT_THAT(circle, Contains("8: shadowed"));
+    EXPECT_THAT(circle, Contains("9: shadowed"));
+    EXPECT_THAT(circle, Not(Contains("7: shadowed")));
+    // An exit node is another way than a router.
+    EXPECT_THAT(codes(acls({R"("src": ["tag:client"], "dst": ["8.8.8.0/24:53"])",
+                            R"("src": ["tag:client"], "dst": ["autogroup:internet:*"])"})),
+                Not(Contains("7: shadowed")));
+    EXPECT_THAT(codes(acls({R"("src": ["odin@example.com", "tag:client"], "dst": ["tag:server:22"])",
+                            R"("src": ["odin@example.com"], "dst": ["tag:server:22"], "srcPosture": ["posture:p"])",
+                            R"("src": ["tag:client", "tag:prod"], "dst": ["tag:server:22"])"}) +
+                      R"(, "postures": {"posture:p": ["node:os == 'linux'"]})"),
+                Not(Contains("7: shadowed")));
+}
+
+/// A few rules that have much in common, a line each.
+std::vector<std::string> overlapping_rules(unsigned seed) {
+    std::mt19937 engine{seed};
+    const auto pick = [&](std::initializer_list<const char*> list) { return *(list.begin() + engine() % list.size()); };
+    std::vector<std::string> rules(2 + engine() % 5);
+    for (auto& rule : rules) {
+        const auto source = [&] {
+            return pick({"odin@example.com", "tag:client", "tag:prod", "autogroup:member", "autogroup:tagged", "*"});
+        };
+        const auto destination = [&] {
+            return fmt::format("{}:{}",
+                               pick({"tag:server", "site", "10.33.0.0/17", "10.33.128.0/17", "10.0.0.0/8", "*",
+                                     "autogroup:internet", "thor@example.org"}),
+                               pick({"22", "1-84", "85-100", "80-90", "*"}));
+        };
+        auto to = fmt::format("\"{}\"", destination());
+        if (engine() % 2 == 0) to += fmt::format(", \"{}\"", destination());
+        rule = fmt::format(R"("src": ["{}", "{}"], "dst": [{}]{})", source(), source(), to,
+                           pick({"", "", R"(, "proto": "tcp")", R"(, "proto": "udp")"}));
+    }
+    return rules;
+}
+
+std::string with_rules(const std::vector<std::string>& rules) {
+    std::string out = "\n\"acls\": [";
+    for (const auto& rule : rules) out += fmt::format("\n{{\"action\": \"accept\", {}}},", rule);
+    return example_policy(out + "]");
+}
+
+/// What diff, which goes about it another way, makes of a policy without the rules that are said to add nothing.
+TEST(Lint, WhatAddsNothingCanGo) {
+    int found = 0, together = 0;
+    for (unsigned seed = 0; seed < 600; ++seed) {
+        const auto rules = overlapping_rules(seed);
+        const auto text = with_rules(rules);
+        std::set<std::size_t> needless;
+        for (const auto& finding : lint(text)) {
+            if (finding.code != "shadowed" && finding.code != "repeated") continue;
+            needless.insert(finding.position.line - 7);
+            together += finding.message.find("together") != std::string::npos;
+        }
+        if (needless.empty()) continue;
+        found += static_cast<int>(needless.size());
+        std::vector<std::string> left;
+        for (std::size_t i = 0; i < rules.size(); ++i)
+            if (needless.count(i) == 0) left.push_back(rules[i]);
+        auto before = Document::parse(text), after = Document::parse(with_rules(left));
+        ASSERT_TRUE(before && after) << text;
+        const auto diff = diff_policies(*before, *after);
+        ASSERT_TRUE(diff.empty()) << text << diff.text();
+    }
+    EXPECT_GT(found, 100);
+    EXPECT_GT(together, 20);
+}
+
+TEST(Lint, MeasuresWidthHoweverItIsWritten) {
+    const auto warned = [](std::initializer_list<const char*> rules) {
+        return lint_text(lint(example_policy("\n" + acls(rules)))).find("warning: this rule is wider than") !=
+               std::string::npos;
+    };
+    EXPECT_TRUE(warned({R"("src": ["autogroup:member", "tag:client"], "dst": ["*:*"])"}));
+    EXPECT_TRUE(warned({R"("src": ["*"], "dst": ["*:1-65535"])"}));
+    EXPECT_TRUE(warned({R"("src": ["autogroup:member", "autogroup:tagged"], "dst": ["0.0.0.0/0:*", "::/0:*"])"}));
+    EXPECT_FALSE(warned({R"("src": ["autogroup:member"], "dst": ["*:*"])"}));
+    EXPECT_FALSE(warned({R"("src": ["autogroup:member", "tag:client"], "dst": ["0.0.0.0/0:*"])"}));
+    EXPECT_FALSE(warned({R"("src": ["*"], "dst": ["*:*"], "proto": "tcp")"}));
+}
+
+TEST(Lint, KnowsWhereNothingLeads) {
+    EXPECT_THAT(codes(acls({R"("src": ["tag:client"], "dst": ["127.0.0.1:22", "fe80::1:22", "224.0.0.0/24:*"])"})),
+                Contains("7: never-matches"));
+    EXPECT_THAT(codes(acls({R"("src": ["tag:client"], "dst": ["127.0.0.1:22", "169.254.169.254:80"])"})),
+                Not(Contains("7: never-matches")));
+    EXPECT_THAT(
+        codes(R"("grants": [{"src": ["tag:client"], "dst": ["tag:server"], "ip": ["*"], "via": ["tag:router"]}])"),
+        Contains("6: never-matches"));
+    EXPECT_THAT(codes(R"("grants": [{"src": ["tag:client"], "dst": ["site"], "ip": ["*"], "via": ["tag:router"]}])"),
+                Not(Contains("6: never-matches")));
+}
+
+TEST(Lint, FindsTagsThatNobodyOwnsInTheEnd) {
+    const auto text = lint_text(lint(R"({"groups": {"group:e": [], "group:u": ["a@x.com"]}, "tagOwners": {
+        "tag:n": ["group:e"],
+        "tag:o": ["group:e", "tag:p"],
+        "tag:p": ["tag:o"],
+        "tag:q": ["group:e", "group:u"],
+        "tag:r": ["tag:q"]}, "acls": []})"));
+    EXPECT_THAT(text, HasSubstr("warning: tag:n is owned by groups without members"));
+    EXPECT_THAT(text, HasSubstr("warning: tag:o is owned by tags that own each other"));
+    EXPECT_THAT(text, HasSubstr("warning: tag:p is owned by tags that own each other"));
+    EXPECT_THAT(text, Not(HasSubstr("tag:q is owned")));
+    EXPECT_THAT(text, Not(HasSubstr("tag:r is owned")));
+}
+
+TEST(Lint, FindsLoginsThatOthersContain) {
+    const auto ssh = [](std::initializer_list<const char*> rules) {
+        std::string out = "\"acls\": [{\"action\": \"accept\", \"src\": [\"*\"], \"dst\": [\"*:22\"]}], \"ssh\": [";
+        for (const auto* rule : rules) out += fmt::format("\n{{{}}},", rule);
+        return codes(out + "]");
+    };
+    EXPECT_THAT(ssh({R"("action": "accept", "src": ["group:empty"], "dst": ["tag:server"], "users": ["u"])"}),
+                Contains("7: never-matches"));
+    const auto contained = ssh(
+        {R"("action": "accept", "src": ["odin@example.com"], "dst": ["tag:server"], "users": ["u", "v"])",
+         R"("action": "accept", "src": ["autogroup:member"], "dst": ["tag:server"], "users": ["autogroup:nonroot"])"});
+    EXPECT_THAT(contained, Contains("7: shadowed"));
+    EXPECT_THAT(contained, Not(Contains("8: shadowed")));
+    const auto equal = ssh({R"("action": "accept", "src": ["tag:client"], "dst": ["tag:server"], "users": ["u"])",
+                            R"("action": "accept", "src": ["tag:client"], "dst": ["tag:server"], "users": ["u"])"});
+    EXPECT_THAT(equal, Contains("8: shadowed"));
+    EXPECT_THAT(equal, Not(Contains("7: shadowed")));
+    EXPECT_THAT(
+        ssh({R"("action": "accept", "src": ["odin@example.com"], "dst": ["tag:server"], "users": ["root"])",
+             R"("action": "accept", "src": ["autogroup:member"], "dst": ["tag:server"], "users": ["autogroup:nonroot"])"}),
+        Not(Contains("7: shadowed")));
+    EXPECT_THAT(
+        ssh({R"("action": "check", "src": ["odin@example.com"], "dst": ["tag:server"], "users": ["u"], "checkPeriod": "1h")",
+             R"("action": "check", "src": ["autogroup:member"], "dst": ["tag:server"], "users": ["u"])"}),
+        Not(Contains("7: shadowed")))
+        << "it asks more often";
 }
 
 TEST(Lint, FindsNamesThatAreNotWhatTheySeem) {

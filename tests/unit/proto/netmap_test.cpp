@@ -175,6 +175,27 @@ TEST(Netmap, FilterChunksAreReplacedByName) {
     EXPECT_THAT(rule_sources(netmap), ElementsAre("0", "9"));
 }
 
+TEST(Netmap, LinesOfThePolicyBelongToTheFilterThatTheyCameWith) {
+    Netmap netmap = netmap_with_two_peers(
+        R"(,"TailracePolicyLines":[[{"Line":3,"Count":1},{"Line":9}],[{}]],"PacketFilters":{"base":[{},{}]})");
+    ASSERT_EQ(netmap.policy_lines().size(), 2u) << "whichever stands first in the frame";
+    EXPECT_EQ(netmap.policy_lines()[0], (wire::RuleLines{{3, 1}, {9, 0}}));
+    EXPECT_EQ(netmap.policy_lines()[1], (wire::RuleLines{{0, 0}}));
+    auto moved = feed(netmap, R"({"TailracePolicyLines":[[{"Line":4}],[{"Line":10}]]})");
+    EXPECT_TRUE(moved.any()) << "for the cached netmap";
+    EXPECT_FALSE(moved.filter);
+    EXPECT_EQ(netmap.policy_lines()[1], (wire::RuleLines{{10, 0}}));
+    EXPECT_FALSE(feed(netmap, R"({"TailracePolicyLines":[[{"Line":4}],[{"Line":10}]]})").any());
+    feed(netmap, R"({"TailracePolicyLines":[[{"Line":4}]]})");
+    EXPECT_EQ(netmap.policy_lines()[1], (wire::RuleLines{{10, 0}})) << "as many as there are rules, or none of them";
+    EXPECT_TRUE(feed(netmap, R"({"PacketFilters":{"base":[{},{}]}})").filter);
+    EXPECT_THAT(netmap.policy_lines(), IsEmpty());
+    feed(netmap, R"({"TailracePolicyLines":[[],[]]})");
+    netmap.begin_stream();
+    feed(netmap, first_frame(R"(,"PacketFilter":[{},{}])"));
+    EXPECT_THAT(netmap.policy_lines(), IsEmpty()) << "this server does not say";
+}
+
 TEST(Netmap, AnEmptyPacketFilterBlocksAll) {
     Netmap netmap = netmap_with_two_peers(R"(,"PacketFilter":[{"SrcIPs":["*"]}])");
     feed(netmap, R"({"PacketFilter":[]})");
