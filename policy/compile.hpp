@@ -64,7 +64,8 @@ public:
     /// Which of the approved routes of `peer` stand in its AllowedIPs for `viewer`, exit routes included, in the order
     /// of the peer's `routes`. O(1) for peers without routes. With viewer == peer: all its routes.
     std::vector<IpPrefix> allowed_routes(PolicyNodeId viewer, PolicyNodeId peer) const;
-    /// The subnet routes among them that `peer` is primary of for `viewer`. With viewer == peer: its own primaries.
+    /// The subnet routes among them that `peer` is primary of for `viewer`. With viewer == peer: those that it is
+    /// primary of for anybody.
     std::vector<IpPrefix> primary_routes(PolicyNodeId viewer, PolicyNodeId peer) const;
     /// The addresses of `peer` that `viewer` may be told (the attribute disable-ipv4 of either takes IPv4 away).
     std::vector<IpAddress> addresses(PolicyNodeId viewer, PolicyNodeId peer) const;

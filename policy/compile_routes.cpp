@@ -68,9 +68,19 @@ bool CompiledPolicy::Data::leads_via_group(const ViaGrant& via, const Directory:
     return leader != nullptr && leader->node == route.node;
 }
 
+/// Routers are viewers like others: one that carries a route for its own region gets it from nobody.
+bool CompiledPolicy::Data::is_primary_for(NodeIndex viewer, const Directory::SubnetRoute& route) const {
+    const auto& regional = directory.tailnet().regional;
+    if (const auto choices = regional.find(route.prefix); choices != regional.end()) {
+        if (const auto chosen = choices->second.find(directory.node(viewer).region); chosen != choices->second.end())
+            return chosen->second == directory.node(route.node).id;
+    }
+    return has(directory.node(route.node).primaries, route.prefix);
+}
+
 bool CompiledPolicy::Data::may_use_route(NodeIndex viewer, const Directory::SubnetRoute& route) const {
     const auto& viewers = viewers_of(route);
-    const bool is_primary = has(directory.node(route.node).primaries, route.prefix);
+    const bool is_primary = is_primary_for(viewer, route);
     if (is_primary && viewers.routers.contains(viewer)) return true; // a standby knows the primary
     const bool by_rule = viewers.by_rule.contains(viewer);
     bool steered = false;
@@ -108,7 +118,14 @@ std::vector<IpPrefix> CompiledPolicy::allowed_routes(PolicyNodeId viewer_id, Pol
 std::vector<IpPrefix> CompiledPolicy::primary_routes(PolicyNodeId viewer, PolicyNodeId peer) const {
     if (viewer == peer) {
         const auto node = data_->directory.index_of(peer);
-        return node ? data_->directory.node(*node).primaries : std::vector<IpPrefix>{};
+        if (!node) return {};
+        auto own = data_->directory.node(*node).primaries;
+        for (const auto& [route, choices] : tailnet().regional) {
+            const bool is_chosen =
+                std::any_of(choices.begin(), choices.end(), [&](const auto& choice) { return choice.second == peer; });
+            if (is_chosen && !has(own, route)) own.push_back(route);
+        }
+        return own;
     }
     auto routes = allowed_routes(viewer, peer); // only a primary hands out its subnet routes
     routes.erase(std::remove_if(routes.begin(), routes.end(), is_exit_route), routes.end());

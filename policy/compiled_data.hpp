@@ -108,6 +108,7 @@ struct CompiledPolicy::Data {
     const BitSet& internet_viewers(NodeIndex exit_node) const;
     bool may_use_exit(NodeIndex viewer, NodeIndex exit_node) const;
     bool may_use_route(NodeIndex viewer, const Directory::SubnetRoute& route) const;
+    bool is_primary_for(NodeIndex viewer, const Directory::SubnetRoute& route) const;
     bool leads_via_group(const ViaGrant& via, const Directory::SubnetRoute& route) const;
 
     std::shared_ptr<const Document> document;

@@ -40,6 +40,7 @@ struct TailnetNode {
     bool online = true;               ///< whether it can be primary of a route
     bool steady = true;               ///< of one online: else it becomes primary only where nobody else can
     std::int64_t router_since = 0;    ///< in a group of routers the least leads: nobody who comes back takes over
+    int region = 0;                   ///< that its routers are chosen by, see Tailnet; 0: not known
     std::map<std::string, PostureValue> attributes;
     std::string name; ///< for people and messages; policies do not know it
 
@@ -51,6 +52,9 @@ struct Tailnet {
     std::string domain; ///< mail domain of the tailnet, for user:*@domain; empty: the one of the first user
     std::vector<TailnetUser> users;
     std::vector<TailnetNode> nodes;
+    /// Who is the primary of a subnet route for viewers of a region, where that is chosen by region. What is missing
+    /// here is as `primaries` say.
+    std::map<IpPrefix, std::map<int, PolicyNodeId>> regional;
 };
 
 /// 0.0.0.0/0 or ::/0. Every other approved route is a subnet route.

@@ -123,7 +123,9 @@ int HomeChooser::choose(TimePoint now, const NetReport& report, const wire::Derp
             if (!fresh) at->second = std::min(at->second, seconds);
         }
     bool keep_possible = home_ != 0 && exists(home_, false);
-    if (scored.empty()) {
+    auto candidates = scored; // who does not answer now is none, however good it was
+    std::erase_if(candidates, [&](const auto& entry) { return !report.region_latency.contains(entry.first); });
+    if (candidates.empty()) {
         if (keep_possible) return home_; // nothing better is known
         home_ = 0;
         if (map.regions) // any region is better than none
@@ -131,7 +133,7 @@ int HomeChooser::choose(TimePoint now, const NetReport& report, const wire::Derp
                 if (region && !region->no_measure_no_home && !region->nodes.empty()) return home_ = number;
         return home_;
     }
-    auto best = std::ranges::min_element(scored, {}, [](const auto& entry) { return entry.second; });
+    auto best = std::ranges::min_element(candidates, {}, [](const auto& entry) { return entry.second; });
     if (keep_possible && best->first != home_) {
         bool reachable = report.region_latency.contains(home_) || heard_from_home;
         auto old = scored.find(home_);

@@ -16,6 +16,8 @@ public:
     virtual const TailnetState& tailnet() const = 0;
     /// Of a router that shares a route with another; nothing for others.
     virtual std::optional<RouteHealth::State> route_state(NodeId id) const = 0;
+    /// For whom a router of this route carries it: codes of regions and "others", or "everybody"; empty for a standby.
+    virtual std::vector<std::string> carries_for(NodeId id, const IpPrefix& route) const = 0;
     /// Writes what changed and tells the clients; an error means that nothing has happened.
     virtual Task<Result<void>> commit() = 0;
     /// Done when what follows from changes before is in force: who is primary, say.

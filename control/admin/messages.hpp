@@ -88,9 +88,10 @@ struct RouteInfo {
     IpPrefix route;
     bool offered = false, approved = false;
     std::string decided_by; ///< "hand" or "policy"; "" when nobody has decided
-    bool primary = false;   ///< packets of this route go through this node
-    std::string health;     ///< of the router, in a word or two
-    std::string problem;    ///< why nobody can approve it
+    bool primary = false;   ///< packets of this route go through this node, if nothing is said for a region
+    std::vector<std::string> carries_for; ///< regions by their codes, "others", or "everybody"
+    std::string health;                   ///< of the router, in a word or two
+    std::string problem;                  ///< why nobody can approve it
 };
 struct ChangeRoutes {
     std::vector<std::string> routes;
@@ -183,7 +184,7 @@ struct JsonFields<admin::RouteInfo> {
     static constexpr auto fields = field_table(
         field("node", &S::node), field("name", &S::name), field("route", &S::route), field("offered", &S::offered),
         field("approved", &S::approved), field("decidedBy", &S::decided_by), field("primary", &S::primary),
-        field("health", &S::health), field("problem", &S::problem, Omit::Empty));
+        field("carriesFor", &S::carries_for), field("health", &S::health), field("problem", &S::problem, Omit::Empty));
 };
 template <>
 struct JsonFields<admin::ChangeRoutes> {

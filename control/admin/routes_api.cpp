@@ -64,6 +64,7 @@ std::vector<RouteInfo> describe_routes(const AdminBackend& backend, const Node& 
                           : info.approved || contains_route(record.revoked_routes, route) ? "hand"
                                                                                           : "";
         info.primary = info.offered && info.approved && contains_route(record.primary_routes, route);
+        info.carries_for = backend.carries_for(node.id(), route);
         info.health = health;
         if (auto problem = backend.tailnet().route_problem(route)) info.problem = *problem;
     }

@@ -32,13 +32,14 @@ Outcome list_routes(const RouteWords& words) {
     if (!answer || words.json) return answer;
     auto routes = read(*answer);
     if (!routes) return routes.error();
-    std::vector<std::vector<std::string>> rows{{"NODE", "ROUTE", "OFFERED", "APPROVED", "PRIMARY", "ROUTER"}};
+    std::vector<std::vector<std::string>> rows{
+        {"NODE", "ROUTE", "OFFERED", "APPROVED", "PRIMARY", "CARRIES FOR", "ROUTER"}};
     for (const RouteInfo& route : *routes)
         rows.push_back({route.name, route.route.text(), route.offered ? "yes" : "no", approved_text(route),
                         route.route.is_default() ? "-"
                         : route.primary          ? "yes"
                                                  : "no",
-                        route.health});
+                        route.carries_for.empty() ? "-" : join(route.carries_for, ", "), route.health});
     return render_table(rows);
 }
 

@@ -45,6 +45,12 @@ Result<bool> check_relay(std::string_view text) {
     return Error::make("\"{}\" is neither \"embedded\" nor \"none\"", text);
 }
 
+Result<RouteChoice> check_route_choice(std::string_view text) {
+    if (text == "primary") return RouteChoice::Primary;
+    if (text == "region") return RouteChoice::Region;
+    return Error::make("\"{}\" is neither \"primary\" nor \"region\"", text);
+}
+
 Result<int> check_port(std::string_view text) {
     auto port = parse_number<int>(text);
     if (!port || *port < -1 || *port == 0 || *port > 65535)
@@ -77,6 +83,7 @@ yaml::Handlers handlers(ControlConfig& config) {
             {"derp_map_file", text_into(config.derp_map_file)},
             {"policy_file", text_into(config.policy_file)},
             {"ephemeral_timeout", parsed_into(config.ephemeral_timeout, parse_duration)},
+            {"route_choice", parsed_into(config.route_choice, check_route_choice)},
             {"log", log_into(config.log_level, config.log_format)}};
 }
 

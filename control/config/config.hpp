@@ -20,6 +20,12 @@ struct ListenAddress {
     static Result<ListenAddress> parse_listen(std::string_view text);
 };
 
+/// Which of the routers of one route a client is given.
+enum class RouteChoice {
+    Primary, ///< all the same one
+    Region,  ///< one of its own region, or else the nearest: routes/region_choice.hpp
+};
+
 /// The configuration file of tailrace-control (YAML). README.md describes every key.
 struct ControlConfig {
     std::string server_url; ///< how clients reach us: scheme, host and port, no slash at the end
@@ -39,6 +45,7 @@ struct ControlConfig {
     int relay_stun_port = 3478; ///< of the embedded relay; -1: no STUN
     std::string policy_file;    ///< empty: the policy lives in the store
     Duration ephemeral_timeout{};
+    RouteChoice route_choice = RouteChoice::Primary;
     log::Level log_level = log::Level::Info;
     log::Format log_format = log::Format::Text;
 

@@ -96,8 +96,15 @@ News news_of(const NodeEvent& event) {
 void MapComposer::set_policy(std::shared_ptr<const CompiledPolicy> policy) {
     policy_ = std::move(policy);
     ++generation_;
-    std::string derp_map = wire::write_derp_map(merged_derp_map(fixed_.derp_map, policy_->document().derp_map));
-    if (!derp_map_ || *derp_map_ != derp_map) derp_map_ = shared(std::move(derp_map));
+    wire::DerpMap relays = merged_derp_map(fixed_.derp_map, policy_->document().derp_map);
+    std::string derp_map = wire::write_derp_map(relays);
+    if (!derp_map_ || *derp_map_ != derp_map) {
+        derp_map_ = shared(std::move(derp_map));
+        region_codes_.clear();
+        if (relays.regions)
+            for (const auto& [id, region] : *relays.regions)
+                if (region && !region->region_code.empty()) region_codes_[id] = region->region_code;
+    }
     looks_depend_on_viewer_ = !policy_->document().node_attributes.empty() || policy_->document().disable_ipv4;
     routers_.clear();
     for (const TailnetNode& node : policy_->tailnet().nodes)
@@ -114,6 +121,11 @@ bool MapComposer::knows(NodeId id) const {
     auto at = std::lower_bound(nodes.begin(), nodes.end(), id,
                                [](const TailnetNode& node, NodeId wanted) { return node.id < wanted; });
     return at != nodes.end() && at->id == id;
+}
+
+std::string MapComposer::region_code(int region) const {
+    auto at = region_codes_.find(region);
+    return at == region_codes_.end() ? std::to_string(region) : at->second;
 }
 
 bool MapComposer::concerns(const MapViewer& viewer, NodeId id, const CompiledPolicy::NodeList& view) const {

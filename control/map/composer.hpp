@@ -69,6 +69,8 @@ public:
     const std::shared_ptr<const CompiledPolicy>& policy() const { return policy_; }
     std::uint64_t generation() const { return generation_; }
     bool knows(NodeId id) const;
+    /// As clients show it; its number when it is in no DERP map.
+    std::string region_code(int region) const;
     /// Who may see this node, itself included. Valid until the next set_policy().
     CompiledPolicy::NodeList view_of(NodeId id) const { return policy_->view_of(id); }
     /// Whether this viewer must hear of a change of the node, whose view_of() is given: it may see it, or it was told
@@ -131,6 +133,7 @@ private:
     const TailnetState& tailnet_;
     Fixed fixed_;
     SharedText derp_map_; // JSON, as the policy wants it
+    std::map<int, std::string> region_codes_;
     std::shared_ptr<const CompiledPolicy> policy_;
     std::uint64_t generation_ = 0;
     bool looks_depend_on_viewer_ = false; // node attributes are in force

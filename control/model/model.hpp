@@ -18,6 +18,8 @@ namespace tailrace {
 using UserId = std::int64_t;
 using NodeId = std::int64_t; ///< > 0, never used twice
 using AuthKeyId = std::int64_t;
+/// By the regions of the relays.
+using RelayLatencies = std::map<int, Duration>;
 
 /// Nodes with tags belong to nobody; on the wire they belong to this user. Source: control-protocol.md 4.7.
 inline constexpr UserId kTaggedDevicesUser = 2147455555;
@@ -96,6 +98,7 @@ struct NodeReport {
     int cap_version = 0;
     std::string hostinfo;                        ///< whole, as JSON
     std::vector<IpPrefix> routable_ips;          ///< from hostinfo, sorted: the routes it offers
+    RelayLatencies relay_latencies;              ///< from hostinfo, of one that offers routes
     std::map<std::string, PostureValue> posture; ///< from hostinfo: "node:os" and the like
     WallTime last_seen;
     bool online = false;

@@ -47,8 +47,11 @@ Coordinator::Coordinator(Reactor& reactor, ControlConfig config, std::unique_ptr
       tailnet_(settings_of(config_), std::move(stored), owners_in(policy_), WallTime::now()),
       composer_(tailnet_, std::move(fixed)), flush_timer_(reactor), tailnet_timer_(reactor), report_timer_(reactor),
       policy_done_(reactor), registrations_(reactor), started_(reactor.now()),
-      route_watch_(reactor, route_watch_server()), journal_(*store_, runner_on(reactor, writer_)) {
-    composer_.set_policy(compile_for(policy_, tailnet_.snapshot(), nullptr, router_standings()));
+      route_watch_(reactor, route_watch_server()), region_timer_(reactor),
+      journal_(*store_, runner_on(reactor, writer_)) {
+    for (const auto& [id, node] : tailnet_.nodes()) note_region({id, nullptr, node});
+    follow_regions();
+    composer_.set_policy(compile_for(policy_, tailnet_.snapshot(), nullptr, router_standings(), regions()));
     settle_routes();
     arm_timer();
 }
@@ -104,11 +107,13 @@ void Coordinator::publish(Changes changes) {
     }
     bool stale = changes.users_changed;
     for (const NodeEvent& event : changes.events) {
-        stale = stale || concerns_policy(event);
+        stale = stale || concerns_policy(event) || (has_rivals_ && concerns_routers(event));
+        note_region(event);
         composer_.on_node_event(event);
         tell(event);
     }
     if (stale) policy_is_stale();
+    follow_regions();
     arm_timer();
 }
 
@@ -145,7 +150,8 @@ Task<void> Coordinator::compile_policy() {
         co_await reactor_.sleep(pause);
         policy_stale_ = false;
         auto work = [document = policy_, snapshot = tailnet_.snapshot(), before = composer_.policy(),
-                     standings = router_standings()] { return compile_for(document, snapshot, before, standings); };
+                     standings = router_standings(),
+                     regions = regions()] { return compile_for(document, snapshot, before, standings, regions); };
         TimePoint begin = reactor_.now();
         auto compiled = co_await reactor_.worker(std::move(work));
         last_compile_ = reactor_.now() - begin;

@@ -5,6 +5,7 @@
 #include "base/io/reactor.hpp"
 #include "control/config/config.hpp"
 #include "control/map/composer.hpp"
+#include "control/routes/home_regions.hpp"
 #include "control/routes/route_watch.hpp"
 #include "control/server/policy_input.hpp"
 #include "control/store/journal.hpp"
@@ -52,6 +53,8 @@ public:
     /// An answer to a question that went into a map stream.
     void on_answer(const MachineKey& machine, const std::string& token, const std::string& body);
     std::optional<RouteHealth::State> route_state(NodeId id) const { return route_watch_.state(id); }
+    /// For whom a router of this route carries it: codes of regions and "others", or "everybody"; empty for a standby.
+    std::vector<std::string> carries_for(NodeId id, const IpPrefix& route) const;
     /// Done when the policy in force knows everything that was decided before.
     Task<void> settled();
 
@@ -85,6 +88,10 @@ private:
     void settle_routes();
     bool approve_routes_by_policy();
     bool note_primaries();
+    void note_regional();
+    void note_region(const NodeEvent& event);
+    std::shared_ptr<const RegionOfNode> regions();
+    void follow_regions();
     void commit_later(const char* name);
     void arm_timer();
     void on_timer();
@@ -111,7 +118,11 @@ private:
     Duration last_compile_{};
     TimePoint started_;
     RouteWatch route_watch_;
-    std::map<NodeId, NodePtr> looked_at_; ///< for autoApprovers, under this policy:
+    HomeRegions home_regions_; ///< with route_choice: region
+    Timer region_timer_;
+    bool has_rivals_ = false;                            ///< several routers have the same route
+    std::map<IpPrefix, std::map<int, NodeId>> regional_; ///< as the last log line said
+    std::map<NodeId, NodePtr> looked_at_;                ///< for autoApprovers, under this policy:
     std::shared_ptr<const Document> looked_at_under_;
     std::uint64_t registrations_total_ = 0, streams_total_ = 0, frames_total_ = 0, compiles_total_ = 0;
     WorkerThread writer_; // before the journal that uses it

@@ -1,12 +1,52 @@
 #include "control/server/policy_input.hpp"
 
+#include "control/routes/region_choice.hpp"
 #include "control/tailnet/attributes.hpp"
 #include "policy/check.hpp"
 
 #include <algorithm>
 #include <iterator>
+#include <set>
 
 namespace tailrace {
+
+namespace {
+
+/// For each route with several routers and each region with a node.
+void choose_by_region(Tailnet& tailnet, const Snapshot& snapshot, const RegionOfNode& region_of,
+                      const CompiledPolicy* before) {
+    std::set<int> regions;
+    std::map<IpPrefix, std::vector<RegionRouter>> routers;
+    for (TailnetNode& node : tailnet.nodes) {
+        if (auto home = region_of.find(node.id); home != region_of.end()) regions.insert(node.region = home->second);
+        for (const IpPrefix& route : node.routes) {
+            if (is_exit_route(route)) continue;
+            RegionRouter& router = routers[route].emplace_back();
+            router.id = node.id;
+            router.region = node.region;
+            router.latencies = &snapshot.nodes.at(node.id)->report.relay_latencies;
+            router.online = node.online;
+            router.steady = node.steady;
+            router.primary = std::find(node.primaries.begin(), node.primaries.end(), route) != node.primaries.end();
+            router.since = node.router_since;
+        }
+    }
+    static const std::map<int, NodeId> kNobody;
+    for (const auto& [route, rivals] : routers) {
+        if (rivals.size() < 2) continue;
+        const std::map<int, NodeId>* had = &kNobody;
+        if (before)
+            if (auto at = before->tailnet().regional.find(route); at != before->tailnet().regional.end())
+                had = &at->second;
+        auto& chosen = tailnet.regional[route];
+        for (int region : regions) {
+            auto at = had->find(region);
+            chosen[region] = choose_router(region, rivals, at == had->end() ? 0 : at->second);
+        }
+    }
+}
+
+} // namespace
 
 std::vector<IpPrefix> routes_in_force(const Node& node) {
     std::vector<IpPrefix> routes;
@@ -50,15 +90,22 @@ Result<Document> check_policy(const std::string& text, const Snapshot& snapshot)
 std::shared_ptr<const CompiledPolicy> compile_for(std::shared_ptr<const Document> document,
                                                   std::shared_ptr<const Snapshot> snapshot,
                                                   std::shared_ptr<const CompiledPolicy> before,
-                                                  const RouterStandings& standings) {
+                                                  const RouterStandings& standings,
+                                                  std::shared_ptr<const RegionOfNode> regions) {
     Tailnet tailnet = policy_tailnet(*snapshot, standings);
     choose_primaries(tailnet);
+    if (regions) choose_by_region(tailnet, *snapshot, *regions, before.get());
     auto compiled = CompiledPolicy::compile(std::move(document), std::move(tailnet), before.get());
     for (const TailnetNode& node : compiled->tailnet().nodes) { // answers are worked out when asked: ask here
         (void)compiled->filter_id(node.id);
         (void)compiled->view_of(node.id);
     }
     return compiled;
+}
+
+bool concerns_routers(const NodeEvent& event) {
+    return event.before && event.after && !event.after->record.approved_routes.empty() &&
+           event.before->report.relay_latencies != event.after->report.relay_latencies;
 }
 
 bool concerns_policy(const NodeEvent& event) {

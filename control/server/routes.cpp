@@ -86,6 +86,7 @@ RouterStandings Coordinator::router_standings() const {
 void Coordinator::settle_routes() {
     bool approved = approve_routes_by_policy();
     bool moved = note_primaries();
+    note_regional();
     if (approved || moved) commit_later("routes");
 
     std::map<IpPrefix, std::vector<NodeId>> routers;
@@ -105,7 +106,70 @@ void Coordinator::settle_routes() {
             if (start.was_online && !start.has_stream) start.hold_until = started_ + TailnetState::kRestartGrace;
         }
     }
+    has_rivals_ = !rivals.empty();
     route_watch_.tell([&rivals](RouteHealth& health, TimePoint now) { health.watch(now, rivals); });
+}
+
+// ---- regions
+
+void Coordinator::note_region(const NodeEvent& event) {
+    if (config_.route_choice != RouteChoice::Region) return;
+    if (event.after)
+        home_regions_.on_report(reactor_.now(), event.id, event.after->report.home_derp);
+    else
+        home_regions_.on_node_gone(event.id);
+}
+
+/// Null when all are to have the same router.
+std::shared_ptr<const RegionOfNode> Coordinator::regions() {
+    return config_.route_choice == RouteChoice::Region ? home_regions_.regions() : nullptr;
+}
+
+void Coordinator::follow_regions() {
+    if (home_regions_.take_changed() && has_rivals_) policy_is_stale();
+    auto next = home_regions_.next_timer();
+    if (!next || stopping_) return region_timer_.cancel();
+    region_timer_.after(std::max<Duration>(*next - reactor_.now(), std::chrono::milliseconds{1}), [this] {
+        home_regions_.on_timer(reactor_.now());
+        follow_regions();
+    });
+}
+
+void Coordinator::note_regional() {
+    const auto& chosen = composer_.policy()->tailnet().regional;
+    for (const auto& [route, by_region] : chosen) {
+        auto had = regional_.find(route);
+        if (had == regional_.end()) continue;
+        for (const auto& [region, router] : by_region) {
+            auto at = had->second.find(region);
+            if (at == had->second.end() || at->second == router) continue;
+            const NodePtr& node = tailnet_.node(router);
+            log::info("a region has another router", {{"route", route.text()},
+                                                      {"region", composer_.region_code(region)},
+                                                      {"router", node ? node->record.given_name : ""}});
+        }
+    }
+    regional_ = chosen;
+}
+
+std::vector<std::string> Coordinator::carries_for(NodeId id, const IpPrefix& route) const {
+    if (route.is_default()) return {};
+    const NodePtr& node = tailnet_.node(id);
+    bool is_primary = node && contains_route(node->record.primary_routes, route) &&
+                      contains_route(node->record.approved_routes, route) &&
+                      contains_route(node->report.routable_ips, route);
+    const auto& regional = composer_.policy()->tailnet().regional;
+    auto at = regional.find(route);
+    static const std::map<int, NodeId> kNone;
+    const auto& by_region = at == regional.end() ? kNone : at->second;
+    bool is_alone =
+        std::all_of(by_region.begin(), by_region.end(), [id](const auto& entry) { return entry.second == id; });
+    if (is_primary && is_alone) return {"everybody"};
+    std::vector<std::string> whom;
+    for (const auto& [region, router] : by_region)
+        if (router == id) whom.push_back(composer_.region_code(region));
+    if (is_primary) whom.push_back("others"); // whose region is not known
+    return whom;
 }
 
 bool Coordinator::approve_routes_by_policy() {

@@ -34,6 +34,9 @@ public:
     TailnetState& tailnet() override { return coordinator_->tailnet(); }
     const TailnetState& tailnet() const override { return coordinator_->tailnet(); }
     std::optional<RouteHealth::State> route_state(NodeId id) const override { return coordinator_->route_state(id); }
+    std::vector<std::string> carries_for(NodeId id, const IpPrefix& route) const override {
+        return coordinator_->carries_for(id, route);
+    }
     Task<void> settled() override { return coordinator_->settled(); }
     Task<Result<void>> commit() override { return coordinator_->commit_and_wake(); }
     std::string policy_text() const override { return coordinator_->policy_text(); }

@@ -4,6 +4,7 @@
 
 #include "base/random.hpp"
 #include "base/text.hpp"
+#include "control/routes/region_choice.hpp"
 #include "control/routes/route_rules.hpp"
 #include "control/tailnet/attributes.hpp"
 #include "control/tailnet/auth_key.hpp"
@@ -27,6 +28,13 @@ bool is_tag(std::string_view text) {
                        [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '-'; });
 }
 
+/// What is not stored by itself.
+void take_hostinfo(NodeReport& report, const wire::Hostinfo& hostinfo) {
+    report.posture = reported_posture(hostinfo);
+    report.relay_latencies.clear();
+    if (hostinfo.net_info && !report.routable_ips.empty()) report.relay_latencies = relay_latencies(*hostinfo.net_info);
+}
+
 } // namespace
 
 TailnetState::TailnetState(Settings settings, StoredTailnet stored, TagOwners owners, WallTime now)
@@ -42,8 +50,7 @@ TailnetState::TailnetState(Settings settings, StoredTailnet stored, TagOwners ow
     }
     for (Node& node : stored.nodes) {
         last_node_ = std::max(last_node_, node.id());
-        if (auto hostinfo = wire::parse_hostinfo(node.report.hostinfo); hostinfo)
-            node.report.posture = reported_posture(*hostinfo);
+        if (auto hostinfo = wire::parse_hostinfo(node.report.hostinfo); hostinfo) take_hostinfo(node.report, *hostinfo);
         if (node.report.online) offline_at_[node.id()] = now.plus(kRestartGrace);
         auto shared = std::make_shared<const Node>(std::move(node));
         keep(shared->id(), shared);
@@ -248,7 +255,7 @@ void TailnetState::take_report(Node& node, const wire::MapRequest& request) {
         report.home_derp = hostinfo.net_info->preferred_derp;
     report.routable_ips = offered_routes(hostinfo.routable_ips);
     report.hostinfo = wire::write_hostinfo(hostinfo);
-    report.posture = reported_posture(hostinfo);
+    take_hostinfo(report, hostinfo);
     if (!hostinfo.hostname.empty()) node.record.hostname = hostinfo.hostname;
 }
 

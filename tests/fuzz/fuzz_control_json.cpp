@@ -1,6 +1,7 @@
 // What a client sends to our server and what a server sends to our client: control messages, and frames of a map
 // stream.
 #include "agent/engine/known_rule.hpp"
+#include "control/routes/region_choice.hpp"
 #include "proto/control/map.hpp"
 #include "proto/control/register.hpp"
 #include "proto/control/requests.hpp"
@@ -34,6 +35,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     round_trip<wire::MapRequest>(text, wire::parse_map_request, wire::write_map_request);
     round_trip<wire::MapResponse>(text, wire::parse_map_response,
                                   [](const wire::MapResponse& response) { return wire::write_map_response(response); });
+    if (auto request = wire::parse_map_request(text); request && request->hostinfo.value.net_info)
+        for (const auto& [region, way] : relay_latencies(*request->hostinfo.value.net_info))
+            if (region <= 0 || way < Duration::zero() || way > std::chrono::minutes{1}) std::abort();
     (void)wire::parse_public_key_response(text);
     (void)wire::parse_set_dns_request(text);
     (void)wire::parse_set_device_attributes_request(text);

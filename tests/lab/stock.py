@@ -17,13 +17,14 @@ def binary(name: str) -> str:
     return path if path and os.access(path, os.X_OK) else ""
 
 
-def derp_map(host_name: str = "203.0.113.2", cert_name: str = "", derp_port: int = 443, stun_port: int = 3478) -> dict:
+def derp_map(host_name: str = "203.0.113.2", cert_name: str = "", derp_port: int = 443, stun_port: int = 3478,
+             region: int = 900, code: str = "lab") -> dict:
     """A DERP map with one region, in the wire form. Clients need one to come up, also when nothing answers there."""
-    node = {"Name": "900a", "RegionID": 900, "HostName": host_name, "IPv4": host_name, "IPv6": "none",
+    node = {"Name": f"{region}a", "RegionID": region, "HostName": host_name, "IPv4": host_name, "IPv6": "none",
             "DERPPort": derp_port, "STUNPort": stun_port}
     if cert_name:
         node["CertName"] = cert_name
-    return {"Regions": {"900": {"RegionID": 900, "RegionCode": "lab", "RegionName": "Lab", "Nodes": [node]}}}
+    return {"Regions": {str(region): {"RegionID": region, "RegionCode": code, "RegionName": code.title(), "Nodes": [node]}}}
 
 
 class Derper:

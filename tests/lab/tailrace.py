@@ -164,9 +164,9 @@ class Agent:
     def up(self, url: str, key: str, *more, timeout: float = 30) -> None:
         self.cli(*self._up_words(url, key, timeout), *more, timeout=timeout + 10)
 
-    def start_up(self, url: str, key: str, timeout: float = 60):
+    def start_up(self, url: str, key: str, *more, timeout: float = 60):
         """The same, not waited for."""
-        return self.host.start("up", [TAILRACE, "--socket", AGENT_SOCKET, *self._up_words(url, key, timeout)])
+        return self.host.start("up", [TAILRACE, "--socket", AGENT_SOCKET, *self._up_words(url, key, timeout), *more])
 
     def status(self) -> dict:
         """What `tailrace status --json` prints, asked of the agent's socket from here: tests look often, and starting a program

@@ -117,8 +117,8 @@ def approvals(net: Routers) -> None:
     net.wait_for_carrier("r1", "it was there first")
     table = control.cli("nodes", "routes", "list").stdout
     assert [line.split() for line in table.splitlines()] == [
-        ["NODE", "ROUTE", "OFFERED", "APPROVED", "PRIMARY", "ROUTER"],
-        ["r1", ROUTE, "yes", "by", "hand", "yes", "healthy"], ["r2", ROUTE, "yes", "by", "hand", "no", "healthy"]]
+        ["NODE", "ROUTE", "OFFERED", "APPROVED", "PRIMARY", "CARRIES", "FOR", "ROUTER"],
+        ["r1", ROUTE, "yes", "by", "hand", "yes", "everybody", "healthy"], ["r2", ROUTE, "yes", "by", "hand", "no", "-", "healthy"]]
     assert ROUTE in control.cli("nodes", "list").stdout and f"Primary router of:  {ROUTE}" in control.cli("nodes", "show", "r1").stdout
 
     control.cli("nodes", "routes", "approve", "r2", "::/0")

@@ -338,6 +338,16 @@ TEST(HomeChooserTest, MovesOnlyWhenItIsWorthIt) {
     EXPECT_EQ(chooser.choose(at(1600s), measured({{1, 55ms}}), map, false), 1) << "home does not answer";
 }
 
+TEST(HomeChooserTest, ARelayThatHasDiedIsNotHomeForItsPast) {
+    auto map = regions({1, 2});
+    HomeChooser chooser;
+    EXPECT_EQ(chooser.choose(at(0s), measured({{1, 10ms}, {2, 90ms}}), map, false), 1);
+    EXPECT_EQ(chooser.choose(at(25s), measured({{2, 90ms}}), map, true), 1) << "one answer is lost, but we hear it";
+    EXPECT_EQ(chooser.choose(at(50s), measured({}), map, false), 1) << "nobody answers: that says nothing about it";
+    EXPECT_EQ(chooser.choose(at(75s), measured({{2, 90ms}}), map, false), 2);
+    EXPECT_EQ(chooser.choose(at(100s), measured({{1, 10ms}, {2, 90ms}}), map, false), 1);
+}
+
 TEST(HomeChooserTest, WithoutAnyAnswerKeepsHomeOrTakesTheFirst) {
     auto map = regions({3, 4});
     HomeChooser chooser;

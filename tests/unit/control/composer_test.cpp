@@ -320,6 +320,7 @@ TEST_F(Composer, RoutesAreShownWhenOfferedApprovedAndUsable) {
 struct ComposerWithRouters : Composer {
     const IpPrefix route = *IpPrefix::parse("10.7.0.0/24");
     RouterStandings standings;
+    std::shared_ptr<const RegionOfNode> regions; ///< null: all have the primary
 
     void SetUp() override {
         Composer::SetUp();
@@ -338,7 +339,7 @@ struct ComposerWithRouters : Composer {
         auto document = Document::parse(text);
         ASSERT_TRUE(document) << document.error().message();
         composer.set_policy(compile_for(std::make_shared<const Document>(std::move(*document)), tailnet.snapshot(),
-                                        nullptr, standings));
+                                        composer.policy(), standings, regions));
         for (const TailnetNode& node : composer.policy()->tailnet().nodes)
             tailnet.set_primary_routes(node.id, node.primaries);
         pass_on();
@@ -353,6 +354,54 @@ struct ComposerWithRouters : Composer {
         return out;
     }
 };
+
+TEST_F(ComposerWithRouters, EachRegionIsGivenItsOwnRouter) {
+    join_some(2); // 5 and 6
+    pass_on();
+    regions = std::make_shared<const RegionOfNode>(RegionOfNode{{1, 900}, {2, 900}, {3, 901}, {4, 901}, {5, 901}});
+    compile();
+    auto serialised = composer.counters().nodes_serialised;
+    MapViewer one = viewer(1), two = viewer(2), three = viewer(3), four = viewer(4), five = viewer(5), six = viewer(6);
+    auto carriers_for = [&](MapViewer& viewer) { return carriers(*read(composer.full(viewer, at(now))).peers); };
+    EXPECT_THAT(carriers_for(one), ElementsAre(2));
+    EXPECT_THAT(carriers_for(four), ElementsAre(3));
+    EXPECT_THAT(carriers_for(five), ElementsAre(3));
+    EXPECT_THAT(carriers_for(six), ElementsAre(2)) << "its region is not known: the primary";
+    EXPECT_EQ(composer.counters().nodes_serialised - serialised, 4u + 2 * 2u)
+        << "each router in two ways, all else once";
+    for (auto* router : {&two, &three}) {
+        auto map = read(composer.full(*router, at(now)));
+        EXPECT_THAT(carriers(*map.peers), ElementsAre()) << "it carries the route itself";
+        EXPECT_THAT(map.node->primary_routes, ElementsAre(route));
+    }
+    auto seen = read(composer.full(four, at(now)));
+    for (const wire::Node& node : *seen.peers)
+        EXPECT_EQ(node.primary_routes, carries(node) ? std::vector{route} : std::vector<IpPrefix>{}) << node.id;
+
+    compile();
+    for (auto* viewer : {&one, &two, &three, &four}) EXPECT_TRUE(composer.delta(*viewer, at(now)).empty());
+    standings[3] = {false, true};
+    compile();
+    auto delta = read(composer.delta(four, at(now)));
+    EXPECT_THAT(ids(delta.peers_changed), ElementsAre(2, 3));
+    EXPECT_THAT(carriers(delta.peers_changed), ElementsAre(2));
+    EXPECT_TRUE(composer.delta(one, at(now)).empty()) << "it is not concerned";
+    EXPECT_TRUE(read(composer.delta(three, at(now))).node->primary_routes.empty());
+    standings[3] = {true, false};
+    compile();
+    EXPECT_TRUE(composer.delta(four, at(now)).empty()) << "on probation";
+    standings[3] = {true, true};
+    compile();
+    EXPECT_THAT(carriers(read(composer.delta(four, at(now))).peers_changed), ElementsAre(3));
+    EXPECT_TRUE(composer.delta(one, at(now)).empty());
+
+    regions = std::make_shared<const RegionOfNode>(RegionOfNode{{1, 901}, {2, 900}, {3, 901}, {4, 901}, {5, 901}});
+    compile();
+    EXPECT_THAT(carriers(read(composer.delta(one, at(now))).peers_changed), ElementsAre(3)) << "its home has moved";
+    regions = nullptr;
+    compile();
+    EXPECT_THAT(carriers(read(composer.delta(four, at(now))).peers_changed), ElementsAre(2)) << "one for all again";
+}
 
 TEST_F(ComposerWithRouters, ARouteMovesInOneFrameAndDoesNotComeBack) {
     compile();

@@ -153,6 +153,31 @@ TEST(CompiledPolicy, SteersEachViewerThroughTheRouterOfItsGrant) {
     EXPECT_EQ(texts(policy->allowed_routes(kProd, kRouter)), "10.33.0.0/16");
 }
 
+TEST(CompiledPolicy, GivesEachRegionTheRouterThatIsChosenForIt) {
+    auto tailnet = example_tailnet();
+    const auto route = *IpPrefix::parse("10.33.0.0/16");
+    tailnet.nodes[kOdinPc - 1].region = 900;
+    tailnet.nodes[kThorPc - 1].region = 901;
+    tailnet.nodes[kRouter2 - 1].region = 901;
+    tailnet.nodes[kClient - 1].region = 900;
+    tailnet.regional[route] = {{900, kRouter}, {901, kRouter2}};
+    const auto policy = compile(
+        example_policy(
+            R"("grants": [{"src": ["odin@example.com", "thor@example.org", "tag:prod"], "dst": ["10.33.0.0/16"], "ip": ["*"]},
+                          {"src": ["tag:client"], "dst": ["10.33.0.0/16"], "ip": ["*"], "via": ["tag:backup"]}])"),
+        tailnet);
+    const auto through = [&](PolicyNodeId viewer) {
+        return texts(policy->primary_routes(viewer, kRouter)) + "|" + texts(policy->primary_routes(viewer, kRouter2));
+    };
+    EXPECT_EQ(through(kOdinPc), "10.33.0.0/16|");
+    EXPECT_EQ(through(kThorPc), "|10.33.0.0/16");
+    EXPECT_EQ(through(kProd), "10.33.0.0/16|") << "its region is not known: the primary";
+    EXPECT_EQ(through(kClient), "|10.33.0.0/16") << "via is stronger than the region";
+    EXPECT_EQ(through(kServer), "|") << "a region allows nothing";
+    EXPECT_EQ(texts(policy->primary_routes(kRouter, kRouter)), "10.33.0.0/16");
+    EXPECT_EQ(texts(policy->primary_routes(kRouter2, kRouter2)), "10.33.0.0/16") << "for region 901";
+}
+
 TEST(CompiledPolicy, PrefersThePrimaryWhereAnOrdinaryRuleCoversTheRouteToo) {
     const auto policy = compile_rules(
         R"("grants": [{"src": ["tag:client"], "dst": ["site"], "ip": ["*"], "via": ["tag:backup"]}, {"src": ["tag:client"], "dst": ["site"], "ip": ["*"]}])");
