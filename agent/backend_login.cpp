@@ -1,5 +1,6 @@
 // Preferences, and who we are to the coordination server.
 #include "agent/backend.hpp"
+#include "agent/coordination/oauth_client.hpp"
 #include "base/log.hpp"
 #include "base/random.hpp"
 #include "base/text.hpp"
@@ -45,6 +46,7 @@ Result<void> Backend::edit_prefs(Prefs wanted) {
 
 Result<void> Backend::start_with(Prefs wanted, std::string auth_key) {
     if (auto good = check_prefs(wanted); !good) return good;
+    if (auto good = check_oauth_login(auth_key, wanted.tags()); !good) return good;
     wanted.config = prefs_.config;
     remember_exit_node(prefs_, wanted);
     bool other_server = prefs_.control_url != wanted.control_url;
