@@ -9,9 +9,10 @@
 
 namespace tailrace::api {
 
-/// Every answer that is not 2xx. `error` is for the token endpoint alone (RFC 6749 5.2).
+/// Every answer that is not 2xx. The other two are for the token endpoint alone: a word of RFC 6749 5.2, and the
+/// message again, for stock clients show these.
 struct Failure {
-    std::string message, error;
+    std::string message, error, error_description;
 };
 
 struct AccessToken {
@@ -54,7 +55,8 @@ namespace tailrace {
 template <>
 struct JsonFields<api::Failure> {
     using S = api::Failure;
-    static constexpr auto fields = field_table(field("message", &S::message), field("error", &S::error, Omit::Empty));
+    static constexpr auto fields = field_table(field("message", &S::message), field("error", &S::error, Omit::Empty),
+                                               field("error_description", &S::error_description, Omit::Empty));
 };
 template <>
 struct JsonFields<api::AccessToken> {
