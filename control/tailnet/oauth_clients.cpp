@@ -76,4 +76,17 @@ void TailnetState::put_oauth_client(OAuthClientPtr client) {
     });
 }
 
+void TailnetState::forget_spent_keys(WallTime now) {
+    auto is_spent = [&](const AuthKey& key) {
+        const WallTime used_up = key.reusable ? WallTime{} : key.used;
+        for (const WallTime& end : {key.revoked, key.expires, used_up})
+            if (!end.is_zero() && end.plus(kSpentKeyLifetime) <= now) return true;
+        return false;
+    };
+    std::vector<AuthKeyId> spent;
+    for (const auto& [id, key] : auth_keys_)
+        if (key->oauth_client != 0 && is_spent(*key)) spent.push_back(id);
+    for (AuthKeyId id : spent) put_key(id, nullptr);
+}
+
 } // namespace tailrace

@@ -388,6 +388,7 @@ Result<TailnetState::NewKey> TailnetState::create_auth_key(WallTime now, const K
     AuthKey key;
     key.tags = std::move(*tags);
     if (wish.lifetime < Duration::zero()) return Error::make("a key can't expire in the past");
+    if (wish.oauth_client != 0) forget_spent_keys(now);
     CredentialText text = CredentialText::generate(Credential::AuthKey);
     key.id = ++last_auth_key_;
     key.prefix = text.prefix;

@@ -63,6 +63,8 @@ public:
     static constexpr auto kRestartGrace = std::chrono::seconds{40};
     static constexpr auto kPendingLifetime = std::chrono::minutes{15};
     static constexpr std::size_t kMaxPending = 1024;
+    /// A key that an OAuth client made is forgotten this long after it ceased to be of use: a fleet makes many.
+    static constexpr auto kSpentKeyLifetime = std::chrono::hours{24};
 
     struct Settings {
         std::string server_url;
@@ -194,6 +196,7 @@ private:
     void put_user(UserId id, UserPtr user);
     void put_key(AuthKeyId id, AuthKeyPtr key);
     void put_oauth_client(OAuthClientPtr client);
+    void forget_spent_keys(WallTime now);
     void restore_node(NodeId id, const NodePtr& node);
     void keep(NodeId id, NodePtr node); // null: forget
     void index(const NodePtr& before, const NodePtr& after);

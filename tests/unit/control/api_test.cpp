@@ -4,7 +4,7 @@
 #include "control/api/credentials.hpp"
 #include "control/api/messages.hpp"
 #include "control/tailnet/scopes.hpp"
-#include "tailnet_fixture.hpp"
+#include "tests/unit/control/tailnet_fixture.hpp"
 
 #include <gmock/gmock.h>
 
@@ -183,6 +183,30 @@ TEST_F(ApiTest, EveryRefusalIsAnObjectWithAMessage) {
     get.target = "/api/v2/oauth/token";
     EXPECT_EQ(api.answer(tailnet, at(now), get).response.status, 405);
     EXPECT_THAT(tailnet.auth_keys(), IsEmpty());
+}
+
+TEST_F(ApiTest, KeysThatAreOfNoUseAreForgottenAfterADay) {
+    std::string secret = make_client(), by_hand = reusable_key();
+    Machine machine;
+    auto one_off = [&] {
+        tailnet.take_changes();
+        auto response =
+            post("/api/v2/tailnet/-/keys", R"({"capabilities":{"devices":{"create":{"tags":["tag:web"]}}}})",
+                 "Bearer " + token(secret));
+        return json::parse<api::Key>(response.body)->key;
+    };
+    std::string used = one_off(), unused = one_off();
+    ASSERT_TRUE(succeeded(join(machine, used)));
+    now += 24h - 1s;
+    (void)one_off();
+    EXPECT_EQ(tailnet.auth_keys().size(), 4u);
+    now += 1s;
+    (void)one_off();
+    EXPECT_EQ(tailnet.auth_keys().size(), 4u) << "one gone, one new";
+    EXPECT_EQ(join(Machine{}, used).error, "invalid authkey");
+    EXPECT_TRUE(succeeded(join(Machine{}, unused)));
+    EXPECT_TRUE(succeeded(join(machine, used))) << "who is in stays in";
+    EXPECT_TRUE(succeeded(join(Machine{}, by_hand)));
 }
 
 TEST_F(ApiTest, AnOAuthClientNeedsTagsAndKnownScopes) {
