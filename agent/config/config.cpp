@@ -113,10 +113,7 @@ Result<AgentConfig> parse_agent_config(std::string_view text, const std::string&
     if (!prefs) return prefs.error().with("{}", name);
     if (auto good = check_prefs(*prefs); !good) return good.error().with("{}", name);
     if (!config.auth_key_file.empty() && !config.oauth_client_file.empty())
-        return Error::make(
-            "{}: auth-key-file and oauth-client-file: this node logs in with one of them, take the other "
-            "away",
-            name);
+        return Error::make("{}: auth-key-file and oauth-client-file are both here: take one of them away", name);
     if (!config.oauth_client_file.empty() && config.locked && prefs->tags().empty())
         return Error::make("{}: oauth-client-file needs advertise-tags: an OAuth client lets in nodes with tags only",
                            name);

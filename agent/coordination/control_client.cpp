@@ -35,7 +35,7 @@ struct ControlClient::Shared : std::enable_shared_from_this<ControlClient::Share
 
     bool registered = false; ///< in this run, with settings.node_key
     bool refused = false;    ///< nothing more to do until login()
-    bool wants_new_key = false;
+    bool wants_new_key = false, wants_other_tags = false;
     std::string auth_key, followup;
     NodePrivateKey pending_key; ///< the key of an interactive attempt
     std::string last_ping_url;
@@ -156,7 +156,7 @@ Task<Result<void>> ControlClient::Shared::do_register() {
         request.nl_key = settings.lock_key.public_key();
         std::string with_key = auth_key;
         // Who is known needs no new key: a machine that starts again must not depend on the OAuth client.
-        const bool as_we_are = is_client && !rotating && !was_turned_away;
+        const bool as_we_are = is_client && !rotating && !wants_other_tags && !was_turned_away;
         if (is_client) with_key.clear();
         if (is_client && !as_we_are) {
             auto client = OAuthClientSecret::parse(auth_key);
@@ -206,7 +206,7 @@ Task<Result<void>> ControlClient::Shared::do_register() {
         settings.node_key = key;
         followup.clear();
         auth_key.clear();
-        wants_new_key = false;
+        wants_new_key = wants_other_tags = false;
         registered = true;
         events->on_logged_in(settings.node_key, settings.old_node_key, *answer);
         co_return Result<void>{};
@@ -397,6 +397,7 @@ void ControlClient::login(Login how, std::string auth_key) {
     s.followup.clear();
     s.auth_key = std::move(auth_key);
     s.wants_new_key = how == Login::Interactive;
+    s.wants_other_tags = how == Login::Readmit;
     if (s.link) s.link->close();
     s.link.reset();
     s.wake.notify();

@@ -75,6 +75,17 @@ def test_a_declared_machine_joins_and_comes_back_without_its_client(lab, program
     assert no_secret_in(database.decode(errors="replace"), secret)
 
 
+def test_a_machine_that_is_up_before_its_server_joins_later(lab, programs):
+    net = Fleet(lab)
+    secret = net.create_client()
+    net.control.program.kill()
+    agent = net.declare("fleet", secret)
+    wait_for(lambda: "the OAuth client's auth key: " in agent.program.output() and "control is away" in agent.program.output(), 20, "the machine tries")
+    net.control.start()
+    wait_for(agent.running, 30, "the machine is in")
+    assert net.node("fleet")["tags"] == ["tag:fleet"] and no_secret_in(agent.program.output(), secret)
+
+
 def test_up_takes_the_secret_where_an_auth_key_may_stand(lab, programs):
     net = Fleet(lab)
     secret = net.create_client()
@@ -88,6 +99,13 @@ def test_up_takes_the_secret_where_an_auth_key_may_stand(lab, programs):
     agent.up(net.control.url, secret, "--advertise-tags=tag:fleet")
     assert net.node("fleet")["tags"] == ["tag:fleet"]
     assert len(net.control.json("keys", "list")) == 2
+    # Once more as it is, and with another tag.
+    agent.up(net.control.url, secret, "--advertise-tags=tag:fleet")
+    assert len(net.control.json("keys", "list")) == 2
+    node = net.node("fleet")["id"]
+    agent.up(net.control.url, secret, "--advertise-tags=tag:fleet,tag:fleet-web")
+    assert net.node("fleet")["tags"] == ["tag:fleet", "tag:fleet-web"] and net.node("fleet")["id"] == node
+    assert len(net.control.json("keys", "list")) == 3
 
 
 @pytest.mark.parametrize("why", ["revoked", "foreign tags", "a stranger"])

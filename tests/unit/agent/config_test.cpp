@@ -68,7 +68,7 @@ TEST(AgentConfig, AnOAuthClientNeedsTagsAndStandsAlone) {
     EXPECT_EQ(config->oauth_client_file, "/etc/tailrace/oauth");
     EXPECT_THAT(complaint(server + file), HasSubstr("oauth-client-file needs advertise-tags"));
     EXPECT_EQ(complaint(server + file + "locked: false\n"), "") << "the command line may name them";
-    EXPECT_THAT(complaint(server + file + "advertise-tags: [tag:a]\nauth-key-file: /k\n"), HasSubstr("one of them"));
+    EXPECT_THAT(complaint(server + file + "advertise-tags: [tag:a]\nauth-key-file: /k\n"), HasSubstr("are both here"));
     EXPECT_THAT(complaint(server + "oauth-client-file: tskey-client-a-b\n"), HasSubstr("tailraced.yaml:2:"));
 }
 
