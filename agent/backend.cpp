@@ -1,4 +1,5 @@
 #include "agent/backend.hpp"
+#include "agent/dataplane/steering.hpp"
 #include "agent/version.hpp"
 #include "base/file.hpp"
 #include "base/json/json.hpp"

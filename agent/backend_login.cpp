@@ -1,5 +1,6 @@
 // Preferences, and who we are to the coordination server.
 #include "agent/backend.hpp"
+#include "agent/coordination/oauth_client.hpp"
 #include "base/json/json.hpp"
 #include "base/log.hpp"
 #include "base/random.hpp"
@@ -46,9 +47,11 @@ Result<void> Backend::edit_prefs(Prefs wanted) {
 
 Result<void> Backend::start_with(Prefs wanted, std::string auth_key) {
     if (auto good = check_prefs(wanted); !good) return good;
+    if (auto good = check_oauth_login(auth_key, wanted.tags()); !good) return good;
     wanted.config = prefs_.config;
     remember_exit_node(prefs_, wanted);
     bool other_server = prefs_.control_url != wanted.control_url;
+    auto how = prefs_.tags() == wanted.tags() ? ControlClient::Login::Restore : ControlClient::Login::Readmit;
     if (other_server && wanted.config && wanted.config->has_node_key() && !prefs_.control_url.empty()) {
         wanted.config.reset(); // who we are there is nothing to the new server
         netmap_ = Netmap{};
@@ -66,8 +69,7 @@ Result<void> Backend::start_with(Prefs wanted, std::string auth_key) {
     bool has_key = prefs_.config && prefs_.config->has_node_key();
     auth_key_does_it_ = !has_key && !auth_key.empty();
     // An auth key means a new login only for who has none: a container that starts again with its key stays who it is.
-    if (prefs_.want_running && (has_key || !auth_key.empty()))
-        connect(ControlClient::Login::Restore, std::move(auth_key));
+    if (prefs_.want_running && (has_key || !auth_key.empty())) connect(how, std::move(auth_key));
     update_state();
     wake_engine();
     return {};

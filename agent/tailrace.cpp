@@ -95,7 +95,8 @@ int main(int argc, char** argv) {
     auto* up_command = app.add_subcommand("up", "Connect to the tailnet, logging in if needed");
     add_pref_flags(*up_command, PrefFlag::Where::UpOnly, up_options.given);
     up_command->add_option("--auth-key", up_options.auth_key,
-                           "node authorization key; \"file:PATH\" reads it from a file");
+                           "node authorization key, or an OAuth client's secret that makes one; \"file:PATH\" reads "
+                           "it from a file");
     up_command->add_option("--timeout", timeout_text,
                            "maximum time to wait for the agent to enter a Running state (0s: forever)");
     up_command->add_option("--accept-risk", accept_risk, "accept risk and skip confirmation");

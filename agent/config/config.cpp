@@ -47,6 +47,18 @@ yaml::Handler pref_handler(const cli::PrefFlag& flag, AgentConfig& config) {
     };
 }
 
+yaml::Handler secret_file_handler(AgentConfig& config, std::string& path) {
+    return [&config, &path](const YAML::Node& node, const std::string& key) {
+        path = scalar(node, key);
+        if (!path.starts_with('/'))
+            throw yaml::BadConfig{node.Mark().line,
+                                  fmt::format("{} wants a path that begins with a slash: the key itself has no place "
+                                              "in a file that others read",
+                                              key)};
+        config.declares_prefs = true;
+    };
+}
+
 yaml::Handlers handlers(AgentConfig& config) {
     DaemonOptions& daemon = config.daemon;
     auto number = [](const std::string& text) { return yaml::parse_between<std::uint32_t>(text, 1, 1'000'000); };
@@ -72,14 +84,8 @@ yaml::Handlers handlers(AgentConfig& config) {
              config.declares_prefs = true;
          }},
         {"locked", parsed_into(config.locked, yaml::parse_bool)},
-        {"auth-key-file",
-         [&config](const YAML::Node& node, const std::string& key) {
-             config.auth_key_file = scalar(node, key);
-             if (!config.auth_key_file.starts_with('/'))
-                 throw yaml::BadConfig{node.Mark().line, "auth-key-file wants a path that begins with a slash: the key "
-                                                         "itself has no place in a file that others read"};
-             config.declares_prefs = true;
-         }},
+        {"auth-key-file", secret_file_handler(config, config.auth_key_file)},
+        {"oauth-client-file", secret_file_handler(config, config.oauth_client_file)},
     };
     for (const cli::PrefFlag& flag : cli::pref_flags()) all[flag.name] = pref_handler(flag, config);
     return all;
@@ -106,6 +112,11 @@ Result<AgentConfig> parse_agent_config(std::string_view text, const std::string&
     auto prefs = declared_prefs(config, Prefs{});
     if (!prefs) return prefs.error().with("{}", name);
     if (auto good = check_prefs(*prefs); !good) return good.error().with("{}", name);
+    if (!config.auth_key_file.empty() && !config.oauth_client_file.empty())
+        return Error::make("{}: auth-key-file and oauth-client-file are both here: take one of them away", name);
+    if (!config.oauth_client_file.empty() && config.locked && prefs->tags().empty())
+        return Error::make("{}: oauth-client-file needs advertise-tags: an OAuth client lets in nodes with tags only",
+                           name);
     if (config.declares_prefs && config.locked && config.enabled && prefs->control_url.empty())
         return Error::make("{}: login-server is missing: which coordination server shall this node join?", name);
     return config;

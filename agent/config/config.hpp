@@ -50,7 +50,8 @@ struct AgentConfig {
     bool enabled = true; ///< connected, or as after `tailrace down`
     bool locked = true;  ///< changes by the command line are refused
     std::string auth_key_file;
-    cli::GivenFlags given; ///< by the names of the flags of `up` and `set`
+    std::string oauth_client_file; ///< instead of auth_key_file
+    cli::GivenFlags given;         ///< by the names of the flags of `up` and `set`
 };
 
 /// `name` is for messages: "tailraced.yaml:3: unknown key \"hostnmae\"".

@@ -1,17 +1,24 @@
 #include "agent/config/follow.hpp"
 
+#include "agent/coordination/oauth_client.hpp"
 #include "base/file.hpp"
 #include "base/text.hpp"
 
 namespace tailrace {
 namespace {
 
-Result<std::string> read_key(const std::string& path) {
+/// The auth key to log in with, or the secret that makes one; "" when there is none.
+Result<std::string> read_key(const AgentConfig& config) {
+    const bool is_client = !config.oauth_client_file.empty();
+    const std::string& path = is_client ? config.oauth_client_file : config.auth_key_file;
+    const char* setting = is_client ? "oauth-client-file" : "auth-key-file";
     if (path.empty()) return std::string{};
     auto text = read_file(path, 64 << 10);
-    if (!text) return text.error().with("auth-key-file");
+    if (!text) return text.error().with("{}", setting);
     std::string key{trim(*text)};
-    if (key.empty()) return Error::make("auth-key-file: {} is empty", path);
+    if (key.empty()) return Error::make("{}: {} is empty", setting, path);
+    if (auto client = OAuthClientSecret::parse(key); is_client && !client)
+        return client.error().with("{}: {}", setting, path);
     return key;
 }
 
@@ -27,7 +34,7 @@ Result<void> ConfigFollower::apply_prefs() {
     bool is_known = current.config && current.config->has_node_key() && !current.logged_out;
     if (!config_.enabled || (is_known && wanted->control_url == current.control_url))
         return backend_.edit_prefs(std::move(*wanted));
-    auto key = read_key(config_.auth_key_file); // only a node that must log in needs it: it may be gone by then
+    auto key = read_key(config_); // only a node that must log in needs it: it may be gone by then
     if (!key) return key.error();
     bool by_hand = key->empty();
     if (auto started = backend_.start_with(std::move(*wanted), std::move(*key)); !started) return started;

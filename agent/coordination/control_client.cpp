@@ -1,5 +1,6 @@
 #include "agent/coordination/control_client.hpp"
 #include "agent/coordination/c2n.hpp"
+#include "agent/coordination/oauth_client.hpp"
 #include "agent/version.hpp"
 #include "base/log.hpp"
 #include "base/text.hpp"
@@ -34,7 +35,7 @@ struct ControlClient::Shared : std::enable_shared_from_this<ControlClient::Share
 
     bool registered = false; ///< in this run, with settings.node_key
     bool refused = false;    ///< nothing more to do until login()
-    bool wants_new_key = false;
+    bool wants_new_key = false, wants_other_tags = false;
     std::string auth_key, followup;
     NodePrivateKey pending_key; ///< the key of an interactive attempt
     std::string last_ping_url;
@@ -51,6 +52,8 @@ struct ControlClient::Shared : std::enable_shared_from_this<ControlClient::Share
     HttpRequest lite_update(std::vector<std::string> flags) const;
     Task<Result<std::shared_ptr<Http2Client>>> connected();
     Task<Result<wire::RegisterResponse>> send_register(wire::RegisterRequest request);
+    Task<Result<OAuthAnswer>> auth_key_of_client(OAuthClientSecret client);
+    void refuse(const std::string& why);
     Task<Result<void>> do_register();
     Task<Result<void>> poll();
     Task<void> run();
@@ -111,9 +114,31 @@ Task<Result<wire::RegisterResponse>> ControlClient::Shared::send_register(wire::
     co_return std::move(*parsed);
 }
 
+/// An OAuth client is asked for a key each time: one whose use was not heard of may be spent.
+Task<Result<OAuthAnswer>> ControlClient::Shared::auth_key_of_client(OAuthClientSecret client) {
+    auto self = shared_from_this();
+    Url server = settings.server;
+    if (!client.base_url.empty()) {
+        auto other = Url::parse(client.base_url);
+        if (!other) co_return other.error();
+        server = std::move(*other);
+    }
+    ControlDialer api{reactor, std::move(server), dial_options(settings)};
+    auto answer = co_await make_auth_key(api, std::move(client), report.hostinfo.request_tags);
+    co_return std::move(answer);
+}
+
+void ControlClient::Shared::refuse(const std::string& why) {
+    refused = true;
+    followup.clear();
+    events->on_login_refused(why);
+}
+
 Task<Result<void>> ControlClient::Shared::do_register() {
     int mine = generation;
     bool renewed = false;
+    bool is_client = OAuthClientSecret::is_one(auth_key);
+    bool was_turned_away = false;
     for (;;) {
         NodePrivateKey key = settings.node_key;
         if (!followup.empty())
@@ -129,16 +154,37 @@ Task<Result<void>> ControlClient::Shared::do_register() {
         else if (!rotating && !settings.old_node_key.is_zero())
             request.old_node_key = settings.old_node_key.public_key();
         request.nl_key = settings.lock_key.public_key();
-        if (!auth_key.empty()) request.auth = wire::RegisterAuth{auth_key};
+        std::string with_key = auth_key;
+        // Who is known needs no new key: a machine that starts again must not depend on the OAuth client.
+        const bool as_we_are = is_client && !rotating && !wants_other_tags && !was_turned_away;
+        if (is_client) with_key.clear();
+        if (is_client && !as_we_are) {
+            auto client = OAuthClientSecret::parse(auth_key);
+            if (!client) {
+                refuse(client.error().message());
+                co_return Result<void>{};
+            }
+            auto made = co_await auth_key_of_client(std::move(*client));
+            if (stopped() || mine != generation) co_return Result<void>{};
+            if (!made) co_return made.error().with("the OAuth client's auth key");
+            if (!made->refusal.empty()) {
+                refuse("no auth key was made: " + made->refusal);
+                co_return Result<void>{};
+            }
+            with_key = std::move(made->text);
+        }
+        if (!with_key.empty()) request.auth = wire::RegisterAuth{with_key};
         request.followup = followup;
         request.hostinfo = kept_hostinfo();
         auto answer = co_await send_register(std::move(request));
         if (stopped() || mine != generation) co_return Result<void>{};
         if (!answer) co_return answer.error();
+        if (as_we_are && (!answer->error.empty() || !answer->auth_url.empty())) {
+            was_turned_away = true;
+            continue;
+        }
         if (!answer->error.empty()) {
-            refused = true;
-            followup.clear();
-            events->on_login_refused(answer->error);
+            refuse(answer->error);
             co_return Result<void>{};
         }
         if (answer->node_key_expired) {
@@ -160,7 +206,7 @@ Task<Result<void>> ControlClient::Shared::do_register() {
         settings.node_key = key;
         followup.clear();
         auth_key.clear();
-        wants_new_key = false;
+        wants_new_key = wants_other_tags = false;
         registered = true;
         events->on_logged_in(settings.node_key, settings.old_node_key, *answer);
         co_return Result<void>{};
@@ -352,6 +398,7 @@ void ControlClient::login(Login how, std::string auth_key) {
     s.followup.clear();
     s.auth_key = std::move(auth_key);
     s.wants_new_key = how == Login::Interactive;
+    s.wants_other_tags = how == Login::Readmit;
     if (s.link) s.link->close();
     s.link.reset();
     s.wake.notify();

@@ -59,7 +59,8 @@ public:
     ~ControlClient(); ///< stops
 
     enum class Login {
-        Restore,     ///< say hello with the key that we have
+        Restore,     ///< say hello with the key that we have; an OAuth client is asked only when that is not enough
+        Readmit,     ///< the same, but an OAuth client is asked at once: we want other tags
         Interactive, ///< a new key; a person approves
     };
     /// Starts, or starts over. An auth key goes along with every registration until one succeeds.

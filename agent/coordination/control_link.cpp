@@ -83,19 +83,28 @@ Task<Result<std::unique_ptr<Stream>>> ControlDialer::connect(DialTarget target, 
     co_return co_await tls_connect(*context, std::move(*socket), target.host, options_.deadline);
 }
 
-Task<Result<MachineKey>> ControlDialer::fetch_key() {
+Task<Result<HttpResponse>> ControlDialer::ask(HttpRequest request, std::size_t body_limit_bytes) {
     DialTarget target{server_.scheme == "https", server_.host, server_.port};
+    std::string asked = fmt::format("{} {}{}", request.method, target.text(), request.path());
     auto stream = co_await connect(target, true);
     if (!stream) co_return stream.error();
     Http1Client client{std::move(*stream)};
     Deadline deadline{reactor_, client.stream(), options_.deadline};
-    HttpRequest request;
     std::string base = server_.target == "/" ? "" : server_.target;
     while (base.ends_with('/')) base.pop_back();
-    request.target = fmt::format("{}/key?v={}", base, options_.capability_version);
+    request.target = base + request.target;
     request.authority = server_.authority();
-    auto response = co_await client.request(std::move(request), 64 << 10);
-    if (!response) co_return deadline.explain(response.error()).with("GET {}/key", target.text());
+    auto response = co_await client.request(std::move(request), body_limit_bytes);
+    if (!response) co_return deadline.explain(response.error()).with("{}", asked);
+    co_return std::move(*response);
+}
+
+Task<Result<MachineKey>> ControlDialer::fetch_key() {
+    DialTarget target{server_.scheme == "https", server_.host, server_.port};
+    HttpRequest request;
+    request.target = fmt::format("/key?v={}", options_.capability_version);
+    auto response = co_await ask(std::move(request), 64 << 10);
+    if (!response) co_return response.error();
     if (response->status != 200)
         co_return Error::make("GET {}/key: the server answered {} ({}); is this a control server?", target.text(),
                               response->status, std::string{trim(response->body)}.substr(0, 200));

@@ -21,6 +21,8 @@ public:
     ControlDialer(Reactor& reactor, Url server, Options options)
         : reactor_(reactor), server_(std::move(server)), options_(options) {}
 
+    /// One question by HTTP/1.1, below the path of the server's URL. Certificates are checked.
+    Task<Result<HttpResponse>> ask(HttpRequest request, std::size_t body_limit_bytes);
     /// GET /key. Certificates are checked here: this is where trust begins.
     Task<Result<MachineKey>> fetch_key();
     /// Cleartext and TLS in a race (3.2); certificates don't matter, Noise proves who answers.

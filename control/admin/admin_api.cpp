@@ -4,6 +4,7 @@
 #include "control/admin/attributes_api.hpp"
 #include "control/admin/failure.hpp"
 #include "control/admin/messages.hpp"
+#include "control/admin/oauth_api.hpp"
 #include "control/admin/routes_api.hpp"
 #include "control/server/policy_input.hpp"
 #include "policy/tailnet_json.hpp"
@@ -52,6 +53,8 @@ KeyInfo describe(const TailnetState& tailnet, const AuthKey& key) {
     info.id = key.id;
     info.key = key.prefix;
     info.user = user_name(tailnet, key.user);
+    if (auto by = tailnet.oauth_clients().find(key.oauth_client); by != tailnet.oauth_clients().end())
+        info.oauth_client = by->second->prefix;
     info.tags = key.tags;
     info.reusable = key.reusable;
     info.ephemeral = key.ephemeral;
@@ -295,6 +298,8 @@ Task<HttpResponse> answer_admin(AdminBackend& backend, HttpRequest request) {
         response = co_await users(backend, request, parts[3], parts[4]);
     else if (parts[2] == "keys")
         response = co_await keys(backend, request, parts[3], parts[4]);
+    else if (parts[2] == "oauth-clients")
+        response = co_await answer_oauth_clients(backend, request, parts[3], parts[4]);
     else if (parts[2] == "nodes")
         response = co_await nodes(backend, request, parts[3], parts[4]);
     else if (parts[2] == "routes" && parts[3].empty() && request.method == "GET")

@@ -32,6 +32,7 @@ public:
 ///
 ///   GET|POST /v1/users        DELETE /v1/users/NAME        POST /v1/users/NAME/role
 ///   GET|POST /v1/keys         POST /v1/keys/ID/revoke
+///   GET|POST /v1/oauth-clients                             POST /v1/oauth-clients/ID/revoke
 ///   GET /v1/nodes[/WHICH]     POST /v1/nodes/WHICH/{expire,rename,tag}, /v1/nodes/register   DELETE /v1/nodes/WHICH
 ///   GET /v1/routes, /v1/nodes/WHICH/routes           POST /v1/nodes/WHICH/{approve-routes,revoke-routes}
 ///   GET|POST /v1/nodes/WHICH/attributes

@@ -31,6 +31,7 @@ struct KeyInfo {
     std::int64_t id = 0;
     std::string key; ///< the whole text, only in the answer to its creation; else the public part
     std::string user;
+    std::string oauth_client; ///< the public part of the client that made it, instead of a user
     std::vector<std::string> tags;
     bool reusable = false, ephemeral = false, preapproved = false;
     std::string state; ///< "valid", "used", "expired", "revoked"
@@ -42,6 +43,19 @@ struct CreateKey {
     std::vector<std::string> tags;
     bool reusable = false, ephemeral = false, preapproved = false;
     std::string expiry; ///< a duration; "" for the default, "0" for never
+};
+
+struct OAuthClientInfo {
+    std::int64_t id = 0;
+    std::string client; ///< the whole secret, only in the answer to its creation; else the public part
+    std::vector<std::string> scopes, tags;
+    std::string state; ///< "valid", "revoked"
+    WallTime created;
+    std::string description;
+};
+struct CreateOAuthClient {
+    std::vector<std::string> scopes, tags;
+    std::string description;
 };
 
 struct NodeInfo {
@@ -139,10 +153,24 @@ template <>
 struct JsonFields<admin::KeyInfo> {
     using S = admin::KeyInfo;
     static constexpr auto fields =
-        field_table(field("id", &S::id), field("key", &S::key), field("user", &S::user), field("tags", &S::tags),
+        field_table(field("id", &S::id), field("key", &S::key), field("user", &S::user),
+                    field("oauthClient", &S::oauth_client, Omit::Empty), field("tags", &S::tags),
                     field("reusable", &S::reusable), field("ephemeral", &S::ephemeral),
                     field("preapproved", &S::preapproved), field("state", &S::state), field("created", &S::created),
                     field("expires", &S::expires, Omit::Empty), field("used", &S::used, Omit::Empty));
+};
+template <>
+struct JsonFields<admin::OAuthClientInfo> {
+    using S = admin::OAuthClientInfo;
+    static constexpr auto fields = field_table(
+        field("id", &S::id), field("client", &S::client), field("scopes", &S::scopes), field("tags", &S::tags),
+        field("state", &S::state), field("created", &S::created), field("description", &S::description, Omit::Empty));
+};
+template <>
+struct JsonFields<admin::CreateOAuthClient> {
+    using S = admin::CreateOAuthClient;
+    static constexpr auto fields =
+        field_table(field("scopes", &S::scopes), field("tags", &S::tags), field("description", &S::description));
 };
 template <>
 struct JsonFields<admin::CreateKey> {

@@ -7,6 +7,7 @@
 #include "base/text.hpp"
 #include "control/admin/messages.hpp"
 #include "control/cli/admin_client.hpp"
+#include "control/cli/oauth_commands.hpp"
 #include "control/cli/policy_commands.hpp"
 #include "control/cli/route_commands.hpp"
 #include "control/cli/table.hpp"
@@ -89,11 +90,12 @@ Outcome set_role(const Words& words) {
 }
 
 Outcome list_keys(const Words& words) {
-    return list<KeyInfo>(words, "/v1/keys", {"ID", "KEY", "USER", "TAGS", "REUSABLE", "EPHEMERAL", "STATE", "EXPIRES"},
+    return list<KeyInfo>(words, "/v1/keys",
+                         {"ID", "KEY", "MADE BY", "TAGS", "REUSABLE", "EPHEMERAL", "STATE", "EXPIRES"},
                          [](const KeyInfo& key) {
                              return std::vector<std::string>{std::to_string(key.id),
                                                              key.key + "...",
-                                                             dash(key.user),
+                                                             dash(key.user.empty() ? key.oauth_client : key.user),
                                                              dash(join(key.tags, ",")),
                                                              key.reusable ? "yes" : "no",
                                                              key.ephemeral ? "yes" : "no",
@@ -253,7 +255,8 @@ Outcome set_policy(const Words& words) {
 
 // The commands, with the chosen one in `chosen`.
 void declare(CLI::App& app, Words& words, std::function<Outcome(const Words&)>& chosen, PolicyWords& policy_words,
-             PolicyCommand& policy_command, RouteWords& route_words, RouteCommand& route_command) {
+             PolicyCommand& policy_command, RouteWords& route_words, RouteCommand& route_command,
+             OAuthWords& oauth_words, OAuthCommand& oauth_command) {
     app.require_subcommand(1);
     app.add_option("--socket", words.socket, "the server's Unix socket")->capture_default_str()->each([&words](auto&&) {
         words.socket_is_given = true;
@@ -297,6 +300,8 @@ void declare(CLI::App& app, Words& words, std::function<Outcome(const Words&)>& 
     command(keys, "revoke", "make a key useless", revoke_key)
         ->add_option("ID", words.name, "its id or public part")
         ->required();
+
+    declare_oauth_commands(app, oauth_words, oauth_command);
 
     auto* nodes = group("nodes", "the devices of the tailnet");
     constexpr const char* kWhich = "an id, a name, an address or a node key";
@@ -346,7 +351,10 @@ int run_command_line(int argc, char** argv, const ServeFunction& serve) {
     RouteWords route_words;
     route_words.socket = &words.socket;
     RouteCommand route_command;
-    declare(app, words, chosen, policy_words, policy_command, route_words, route_command);
+    OAuthWords oauth_words;
+    oauth_words.socket = &words.socket;
+    OAuthCommand oauth_command;
+    declare(app, words, chosen, policy_words, policy_command, route_words, route_command, oauth_words, oauth_command);
     bool serving = false;
     auto* server = app.add_subcommand("serve", "run the server");
     server->fallthrough();
@@ -389,6 +397,8 @@ int run_command_line(int argc, char** argv, const ServeFunction& serve) {
         }
     } else if (route_command) {
         outcome = route_command();
+    } else if (oauth_command) {
+        outcome = oauth_command();
     } else {
         outcome = chosen(words);
     }

@@ -20,6 +20,7 @@ using NodeId = std::int64_t; ///< > 0, never used twice
 using AuthKeyId = std::int64_t;
 /// By the regions of the relays.
 using RelayLatencies = std::map<int, Duration>;
+using OAuthClientId = std::int64_t;
 
 /// Nodes with tags belong to nobody; on the wire they belong to this user. Source: control-protocol.md 4.7.
 inline constexpr UserId kTaggedDevicesUser = 2147455555;
@@ -39,7 +40,7 @@ struct AuthKey {
     AuthKeyId id = 0;
     std::string prefix;                      ///< 12 hex digits, the public part of the key's text
     std::array<std::byte, 32> secret_hash{}; ///< SHA-256
-    UserId user = 0;                         ///< who made it; owns the nodes unless there are tags
+    UserId user = 0;                         ///< who made it; owns the nodes unless there are tags. 0: an OAuth client
     std::vector<std::string> tags;           ///< sorted; not empty: nodes get these tags
     bool reusable = false;
     bool ephemeral = false;
@@ -49,8 +50,23 @@ struct AuthKey {
     WallTime used;    ///< zero: not yet; the last use of a reusable one
     WallTime revoked; ///< zero: still good
     std::string description;
+    OAuthClientId oauth_client = 0; ///< which made it instead of a user; such a key has tags
 
     bool operator==(const AuthKey&) const = default;
+};
+
+/// Something that makes auth keys by the API, for a fleet. The secret itself is shown once and never stored.
+struct OAuthClient {
+    OAuthClientId id = 0;
+    std::string prefix;                      ///< 12 hex digits, the public part of the secret's text; its id in the API
+    std::array<std::byte, 32> secret_hash{}; ///< SHA-256
+    std::vector<std::string> scopes;         ///< sorted: what it may ask for
+    std::vector<std::string> tags;           ///< sorted: what it may make keys for, with what these own
+    WallTime created;
+    WallTime revoked; ///< zero: still good
+    std::string description;
+
+    bool operator==(const OAuthClient&) const = default;
 };
 
 /// What an administrator says of a node: policies ask for it in "postures".
@@ -116,6 +132,7 @@ struct Node {
 
 using UserPtr = std::shared_ptr<const User>;
 using AuthKeyPtr = std::shared_ptr<const AuthKey>;
+using OAuthClientPtr = std::shared_ptr<const OAuthClient>;
 using NodePtr = std::shared_ptr<const Node>;
 
 } // namespace tailrace

@@ -110,6 +110,14 @@ HttpResponse route(const HttpRequest& request, Coordinator& coordinator, const N
     return text_line(404, "not found");
 }
 
+Task<HttpResponse> answer_api(Coordinator& coordinator, Api& api, HttpRequest request) {
+    Api::Answer answer = api.answer(coordinator.tailnet(), WallTime::now(), request);
+    if (!answer.changed) co_return std::move(answer.response);
+    auto stored = co_await coordinator.commit(); // it has logged
+    if (!stored) co_return Api::not_stored();
+    co_return std::move(answer.response);
+}
+
 } // namespace
 
 HttpHandler verify_handler(Coordinator& coordinator) {
@@ -119,11 +127,15 @@ HttpHandler verify_handler(Coordinator& coordinator) {
     };
 }
 
-HttpHandler public_handler(Coordinator& coordinator, const NoiseServer& noise, EmbeddedRelay* relay) {
-    return [&coordinator, &noise, relay](HttpRequest request) -> Task<HttpResponse> {
+HttpHandler public_handler(Coordinator& coordinator, const NoiseServer& noise, Api& api, EmbeddedRelay* relay) {
+    return [&coordinator, &noise, &api, relay](HttpRequest request) -> Task<HttpResponse> {
         if (relay != nullptr && EmbeddedRelay::is_for_relay(request))
             co_return co_await relay->forward(std::move(request));
-        HttpResponse response = route(request, coordinator, noise);
+        HttpResponse response;
+        if (Api::is_for_api(request))
+            response = co_await answer_api(coordinator, api, std::move(request));
+        else
+            response = route(request, coordinator, noise);
         if (response.status != 101) {
             response.headers.add("X-Content-Type-Options", "nosniff");
             response.headers.add("X-Frame-Options", "DENY");

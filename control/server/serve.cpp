@@ -48,12 +48,13 @@ private:
     Result<void> listen_tcp(const std::string& name, const ListenAddress& at, Serve serve);
     Result<void> listen_admin();
     Result<void> start_relay();
-    HttpHandler public_api() { return public_handler(*coordinator_, noise_, relay_.get()); }
+    HttpHandler public_api() { return public_handler(*coordinator_, noise_, api_, relay_.get()); }
     Task<void> serve_tls(std::unique_ptr<Stream> stream);
 
     Reactor& reactor_;
     std::unique_ptr<Coordinator> coordinator_;
     NoiseServer noise_;
+    Api api_;
     std::optional<TlsContext> tls_;
     std::unique_ptr<EmbeddedRelay> relay_;
     std::vector<std::shared_ptr<Listener>> listeners_;

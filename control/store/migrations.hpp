@@ -78,6 +78,19 @@ ALTER TABLE nodes ADD COLUMN router_since TEXT NOT NULL DEFAULT '0001-01-01T00:0
 ALTER TABLE users ADD COLUMN role TEXT NOT NULL DEFAULT 'member';
 ALTER TABLE nodes ADD COLUMN attributes TEXT NOT NULL DEFAULT '[]';
 )"},
+    std::string_view{R"(
+CREATE TABLE oauth_clients (
+    id          INTEGER PRIMARY KEY,
+    prefix      TEXT NOT NULL UNIQUE,
+    secret_hash TEXT NOT NULL,
+    scopes      TEXT NOT NULL,
+    tags        TEXT NOT NULL,
+    created     TEXT NOT NULL,
+    revoked     TEXT NOT NULL,
+    description TEXT NOT NULL
+);
+ALTER TABLE auth_keys ADD COLUMN oauth_client_id INTEGER NOT NULL DEFAULT 0;
+)"},
 };
 
 } // namespace tailrace

@@ -36,6 +36,14 @@ T from_json(std::string_view text, const char* column) {
     return std::move(*value);
 }
 
+std::array<std::byte, 32> hash_in(std::string_view text, const char* column) {
+    std::array<std::byte, 32> out{};
+    auto bytes = hex_decode(text);
+    if (!bytes || bytes->size() != out.size()) throw Damaged{column};
+    std::copy(bytes->begin(), bytes->end(), out.begin());
+    return out;
+}
+
 /// SQLite wants two of its own words explained to people.
 std::string explained(const std::string& path, std::string_view message) {
     auto has = [&](std::string_view part) { return message.find(part) != std::string_view::npos; };
@@ -133,22 +141,33 @@ struct SqliteStore::Impl {
     }
     void apply(const PutAuthKey& op) {
         const AuthKey& key = *op.key;
-        long long id = key.id, user = key.user;
+        long long id = key.id, user = key.user, client = key.oauth_client;
         int reusable = key.reusable, ephemeral = key.ephemeral, preapproved = key.preapproved;
         std::string hash = hex_encode(key.secret_hash), tags = json::write(key.tags), created = key.created.text(),
                     expires = key.expires.text(), used = key.used.text(), revoked = key.revoked.text();
         sql << "INSERT OR REPLACE INTO auth_keys(id, prefix, secret_hash, user_id, tags, reusable, ephemeral, "
-               "preapproved, created, expires, used, revoked, description) "
+               "preapproved, created, expires, used, revoked, description, oauth_client_id) "
                "VALUES(:id, :prefix, :hash, :user, :tags, :reusable, :ephemeral, :preapproved, :created, :expires, "
-               ":used, :revoked, :description)",
+               ":used, :revoked, :description, :client)",
             soci::use(id), soci::use(key.prefix), soci::use(hash), soci::use(user), soci::use(tags),
             soci::use(reusable), soci::use(ephemeral), soci::use(preapproved), soci::use(created), soci::use(expires),
-            soci::use(used), soci::use(revoked), soci::use(key.description);
+            soci::use(used), soci::use(revoked), soci::use(key.description), soci::use(client);
         raise_counter("auth_key", key.id);
     }
     void apply(const DeleteAuthKey& op) {
         long long id = op.id;
         sql << "DELETE FROM auth_keys WHERE id = :id", soci::use(id);
+    }
+    void apply(const PutOAuthClient& op) {
+        const OAuthClient& client = *op.client;
+        long long id = client.id;
+        std::string hash = hex_encode(client.secret_hash), scopes = json::write(client.scopes),
+                    tags = json::write(client.tags), created = client.created.text(), revoked = client.revoked.text();
+        sql << "INSERT OR REPLACE INTO oauth_clients(id, prefix, secret_hash, scopes, tags, created, revoked, "
+               "description) VALUES(:id, :prefix, :hash, :scopes, :tags, :created, :revoked, :description)",
+            soci::use(id), soci::use(client.prefix), soci::use(hash), soci::use(scopes), soci::use(tags),
+            soci::use(created), soci::use(revoked), soci::use(client.description);
+        raise_counter("oauth_client", client.id);
     }
     void apply(const PutNode& op) {
         const NodeRecord& node = op.node->record;
@@ -221,14 +240,12 @@ struct SqliteStore::Impl {
     void load_auth_keys(StoredTailnet& out) {
         soci::rowset<soci::row> rows =
             (sql.prepare << "SELECT id, prefix, secret_hash, user_id, tags, reusable, ephemeral, preapproved, "
-                            "created, expires, used, revoked, description FROM auth_keys ORDER BY id");
+                            "created, expires, used, revoked, description, oauth_client_id FROM auth_keys ORDER BY id");
         for (const auto& row : rows) {
             AuthKey key;
             key.id = row.get<int>(0);
             key.prefix = row.get<std::string>(1);
-            auto hash = hex_decode(row.get<std::string>(2));
-            if (!hash || hash->size() != key.secret_hash.size()) throw Damaged{"auth_keys.secret_hash"};
-            std::copy(hash->begin(), hash->end(), key.secret_hash.begin());
+            key.secret_hash = hash_in(row.get<std::string>(2), "auth_keys.secret_hash");
             key.user = row.get<int>(3);
             key.tags = from_json<std::vector<std::string>>(row.get<std::string>(4), "auth_keys.tags");
             key.reusable = row.get<int>(5) != 0;
@@ -239,7 +256,24 @@ struct SqliteStore::Impl {
             key.used = parsed<WallTime>(row.get<std::string>(10), "auth_keys.used");
             key.revoked = parsed<WallTime>(row.get<std::string>(11), "auth_keys.revoked");
             key.description = row.get<std::string>(12);
+            key.oauth_client = row.get<int>(13);
             out.auth_keys.push_back(std::move(key));
+        }
+    }
+    void load_oauth_clients(StoredTailnet& out) {
+        soci::rowset<soci::row> rows = (sql.prepare << "SELECT id, prefix, secret_hash, scopes, tags, created, "
+                                                       "revoked, description FROM oauth_clients ORDER BY id");
+        for (const auto& row : rows) {
+            OAuthClient client;
+            client.id = row.get<int>(0);
+            client.prefix = row.get<std::string>(1);
+            client.secret_hash = hash_in(row.get<std::string>(2), "oauth_clients.secret_hash");
+            client.scopes = from_json<std::vector<std::string>>(row.get<std::string>(3), "oauth_clients.scopes");
+            client.tags = from_json<std::vector<std::string>>(row.get<std::string>(4), "oauth_clients.tags");
+            client.created = parsed<WallTime>(row.get<std::string>(5), "oauth_clients.created");
+            client.revoked = parsed<WallTime>(row.get<std::string>(6), "oauth_clients.revoked");
+            client.description = row.get<std::string>(7);
+            out.oauth_clients.push_back(std::move(client));
         }
     }
     void load_nodes(StoredTailnet& out) {
@@ -326,6 +360,7 @@ Result<StoredTailnet> SqliteStore::load() {
     try {
         impl_->load_users(out);
         impl_->load_auth_keys(out);
+        impl_->load_oauth_clients(out);
         impl_->load_nodes(out);
         std::string policy;
         soci::indicator there = soci::i_null;
@@ -333,6 +368,7 @@ Result<StoredTailnet> SqliteStore::load() {
         if (impl_->sql.got_data() && there == soci::i_ok) out.policy = policy;
         out.last_user = impl_->counter("user");
         out.last_auth_key = impl_->counter("auth_key");
+        out.last_oauth_client = impl_->counter("oauth_client");
         out.last_node = impl_->counter("node");
     } catch (const Damaged& bad) {
         return damaged(impl_->path, bad.what);

@@ -23,6 +23,9 @@ struct PutAuthKey {
 struct DeleteAuthKey {
     AuthKeyId id;
 };
+struct PutOAuthClient {
+    OAuthClientPtr client;
+};
 /// A node was registered or its record changed. Writes the record only.
 struct PutNode {
     NodePtr node;
@@ -37,18 +40,20 @@ struct PutReport {
 struct PutPolicy {
     std::string text;
 };
-using StoreOperation =
-    std::variant<PutUser, DeleteUser, PutAuthKey, DeleteAuthKey, PutNode, DeleteNode, PutReport, PutPolicy>;
+using StoreOperation = std::variant<PutUser, DeleteUser, PutAuthKey, DeleteAuthKey, PutOAuthClient, PutNode, DeleteNode,
+                                    PutReport, PutPolicy>;
 using StoreOperations = std::vector<StoreOperation>;
 
 /// Everything there is, as read at the start.
 struct StoredTailnet {
     std::vector<User> users;
     std::vector<AuthKey> auth_keys;
+    std::vector<OAuthClient> oauth_clients;
     std::vector<Node> nodes;
     std::optional<std::string> policy;
     UserId last_user = 0; ///< the highest ids ever given out
     AuthKeyId last_auth_key = 0;
+    OAuthClientId last_oauth_client = 0;
     NodeId last_node = 0;
 };
 

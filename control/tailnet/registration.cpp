@@ -7,6 +7,7 @@
 #include "control/routes/route_rules.hpp"
 #include "control/tailnet/attributes.hpp"
 #include "control/tailnet/auth_key.hpp"
+#include "control/tailnet/credential.hpp"
 
 #include <algorithm>
 
@@ -79,19 +80,15 @@ RegisterDecision TailnetState::with_auth_key(WallTime now, const MachineKey& mac
     NodePtr known = node_by_key(request.node_key);
     bool valid = known && !known->record.expired(now);
     AuthKeyPtr key;
-    if (auto text = AuthKeyText::parse(request.auth->auth_key)) {
-        auto hash = text->hash();
+    if (auto text = CredentialText::parse(Credential::AuthKey, request.auth->auth_key))
         for (const auto& [id, candidate] : auth_keys_)
-            if (candidate->prefix == text->prefix &&
-                sodium_memcmp(candidate->secret_hash.data(), hash.data(), hash.size()) == 0)
-                key = candidate;
-    }
+            if (candidate->prefix == text->prefix && text->has_hash(candidate->secret_hash)) key = candidate;
     // A container that restarts brings the key it was made with, however spent it is by now.
     auto problem = key ? problem_of(*key, now) : std::optional<std::string>{"invalid authkey"};
     if (problem) return valid ? success(*known) : refused(*problem);
 
     UserPtr owner = user(key->user);
-    if (!owner) return refused("invalid authkey");
+    if (!owner && key->oauth_client == 0) return refused("invalid authkey");
     Admission admission;
     admission.user = key->user;
     admission.key = key;

@@ -1,5 +1,5 @@
 // control/tailnet/tailnet_state.cpp - the state and what time and administrators do to it. Registration:
-// registration.cpp, routes: routes.cpp.
+// registration.cpp, routes: routes.cpp, OAuth clients: oauth_clients.cpp.
 #include "control/tailnet/tailnet_state.hpp"
 
 #include "base/random.hpp"
@@ -7,26 +7,14 @@
 #include "control/routes/region_choice.hpp"
 #include "control/routes/route_rules.hpp"
 #include "control/tailnet/attributes.hpp"
-#include "control/tailnet/auth_key.hpp"
+#include "control/tailnet/credential.hpp"
+#include "control/tailnet/tags.hpp"
 
 #include <algorithm>
 
 namespace tailrace {
 
 namespace {
-
-void sort_unique(std::vector<std::string>& values) {
-    std::sort(values.begin(), values.end());
-    values.erase(std::unique(values.begin(), values.end()), values.end());
-}
-
-bool is_tag(std::string_view text) {
-    if (!text.starts_with("tag:") || text.size() < 5) return false;
-    std::string_view name = text.substr(4);
-    if (!std::isalpha(static_cast<unsigned char>(name.front()))) return false;
-    return std::all_of(name.begin(), name.end(),
-                       [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '-'; });
-}
 
 /// What is not stored by itself.
 void take_hostinfo(NodeReport& report, const wire::Hostinfo& hostinfo) {
@@ -39,10 +27,15 @@ void take_hostinfo(NodeReport& report, const wire::Hostinfo& hostinfo) {
 
 TailnetState::TailnetState(Settings settings, StoredTailnet stored, TagOwners owners, WallTime now)
     : settings_(std::move(settings)), owners_(std::move(owners)), addresses_(settings_.prefix_v4, settings_.prefix_v6),
-      last_user_(stored.last_user), last_auth_key_(stored.last_auth_key), last_node_(stored.last_node) {
+      last_user_(stored.last_user), last_auth_key_(stored.last_auth_key), last_oauth_client_(stored.last_oauth_client),
+      last_node_(stored.last_node) {
     for (User& user : stored.users) {
         last_user_ = std::max(last_user_, user.id);
         users_[user.id] = std::make_shared<const User>(std::move(user));
+    }
+    for (OAuthClient& client : stored.oauth_clients) {
+        last_oauth_client_ = std::max(last_oauth_client_, client.id);
+        oauth_clients_[client.id] = std::make_shared<const OAuthClient>(std::move(client));
     }
     for (AuthKey& key : stored.auth_keys) {
         last_auth_key_ = std::max(last_auth_key_, key.id);
@@ -399,20 +392,20 @@ Result<void> TailnetState::set_role(std::string_view name, UserRole role) {
 
 Result<TailnetState::NewKey> TailnetState::create_auth_key(WallTime now, const KeyWish& wish) {
     UserPtr user = user_named(wish.user);
-    if (!user)
+    if (!user && wish.oauth_client == 0)
         return Error::make("there is no user named {}: create it with \"users create {}\"", wish.user, wish.user);
+    auto tags = checked_tags(wish.tags);
+    if (!tags) return tags.error();
     AuthKey key;
-    key.tags = wish.tags;
-    sort_unique(key.tags);
-    for (const std::string& tag : key.tags)
-        if (!is_tag(tag))
-            return Error::make("\"{}\" is not a tag: write tag:name, with letters, digits and dashes", tag);
+    key.tags = std::move(*tags);
     if (wish.lifetime < Duration::zero()) return Error::make("a key can't expire in the past");
-    AuthKeyText text = AuthKeyText::generate();
+    if (wish.oauth_client != 0) forget_spent_keys(now);
+    CredentialText text = CredentialText::generate(Credential::AuthKey);
     key.id = ++last_auth_key_;
     key.prefix = text.prefix;
     key.secret_hash = text.hash();
-    key.user = user->id;
+    key.user = user ? user->id : 0;
+    key.oauth_client = wish.oauth_client;
     key.reusable = wish.reusable;
     key.ephemeral = wish.ephemeral;
     key.preapproved = wish.preapproved;
@@ -482,14 +475,12 @@ Result<void> TailnetState::rename_node(NodeId id, std::string_view name) {
 Result<void> TailnetState::tag_node(NodeId id, std::vector<std::string> tags) {
     NodePtr before = node(id);
     if (!before) return Error::make("there is no node {}", id);
-    sort_unique(tags);
-    for (const std::string& tag : tags)
-        if (!is_tag(tag))
-            return Error::make("\"{}\" is not a tag: write tag:name, with letters, digits and dashes", tag);
-    if (tags.empty() && !user(before->record.user))
+    auto checked = checked_tags(std::move(tags));
+    if (!checked) return checked.error();
+    if (checked->empty() && !user(before->record.user))
         return Error::make("the user who registered {} is gone, so it must keep a tag", before->record.given_name);
     Node after = *before;
-    after.record.tags = std::move(tags);
+    after.record.tags = std::move(*checked);
     if (after.record.is_tagged()) after.record.key_expiry = {}; // tagged nodes do not expire
     put_node(std::move(after), true);
     return {};

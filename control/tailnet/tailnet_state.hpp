@@ -63,6 +63,8 @@ public:
     static constexpr auto kRestartGrace = std::chrono::seconds{40};
     static constexpr auto kPendingLifetime = std::chrono::minutes{15};
     static constexpr std::size_t kMaxPending = 1024;
+    /// A key that an OAuth client made is forgotten this long after it ceased to be of use: a fleet makes many.
+    static constexpr auto kSpentKeyLifetime = std::chrono::hours{24};
 
     struct Settings {
         std::string server_url;
@@ -78,6 +80,9 @@ public:
     const std::map<NodeId, NodePtr>& nodes() const { return nodes_; }
     const std::map<UserId, UserPtr>& users() const { return users_; }
     const std::map<AuthKeyId, AuthKeyPtr>& auth_keys() const { return auth_keys_; }
+    const std::map<OAuthClientId, OAuthClientPtr>& oauth_clients() const { return oauth_clients_; }
+    /// Whose secret this is, revoked or not; null when it is nobody's.
+    OAuthClientPtr oauth_client_with_secret(std::string_view text) const;
     /// Null when there is none. The reference holds until the next change.
     const NodePtr& node(NodeId id) const;
     NodePtr node_by_key(const NodeKey& key) const;
@@ -104,6 +109,7 @@ public:
     Result<void> set_role(std::string_view user, UserRole role);
     struct KeyWish {
         std::string user;
+        OAuthClientId oauth_client = 0; ///< who makes it, instead of a user; its tags must have been asked for
         std::vector<std::string> tags;
         bool reusable = false, ephemeral = false, preapproved = false;
         Duration lifetime{}; ///< 0: never expires
@@ -115,6 +121,20 @@ public:
     };
     Result<NewKey> create_auth_key(WallTime now, const KeyWish& wish);
     Result<void> revoke_auth_key(WallTime now, AuthKeyId id);
+    struct OAuthClientWish {
+        std::vector<std::string> scopes; ///< empty: auth_keys
+        std::vector<std::string> tags;
+        std::string description;
+    };
+    struct NewOAuthClient {
+        OAuthClientPtr client;
+        std::string text; ///< shown once
+    };
+    Result<NewOAuthClient> create_oauth_client(WallTime now, const OAuthClientWish& wish);
+    /// The auth keys that it made stay as they are.
+    Result<void> revoke_oauth_client(WallTime now, OAuthClientId id);
+    /// Each wanted tag is among `tags`, or the policy says that one of these owns it.
+    bool tags_may_give(const std::vector<std::string>& tags, const std::vector<std::string>& wanted) const;
     /// By id, name, FQDN, address or node key.
     Result<NodePtr> find_node(std::string_view what) const;
     Result<void> expire_node(WallTime now, NodeId id, WallTime expiry);
@@ -175,6 +195,8 @@ private:
     void remove_node(NodeId id);
     void put_user(UserId id, UserPtr user);
     void put_key(AuthKeyId id, AuthKeyPtr key);
+    void put_oauth_client(OAuthClientPtr client);
+    void forget_spent_keys(WallTime now);
     void restore_node(NodeId id, const NodePtr& node);
     void keep(NodeId id, NodePtr node); // null: forget
     void index(const NodePtr& before, const NodePtr& after);
@@ -186,6 +208,7 @@ private:
     TagOwners owners_;
     std::map<UserId, UserPtr> users_;
     std::map<AuthKeyId, AuthKeyPtr> auth_keys_;
+    std::map<OAuthClientId, OAuthClientPtr> oauth_clients_;
     std::map<NodeId, NodePtr> nodes_;
     std::unordered_map<NodeId, NodePtr> by_id_; // the same as nodes_, found faster
     std::unordered_map<NodeKey, NodeId> by_node_key_;
@@ -196,6 +219,7 @@ private:
     AddressPool addresses_;
     UserId last_user_ = 0;
     AuthKeyId last_auth_key_ = 0;
+    OAuthClientId last_oauth_client_ = 0;
     NodeId last_node_ = 0;
     std::map<NodeId, WallTime> offline_at_; // grace periods that run
     std::set<std::pair<WallTime, NodeId>> expiries_;

@@ -60,6 +60,18 @@ TEST(AgentConfig, EveryFlagOfUpAndSetIsAKey) {
     }
 }
 
+TEST(AgentConfig, AnOAuthClientNeedsTagsAndStandsAlone) {
+    const std::string server = "login-server: https://c.example\n", file = "oauth-client-file: /etc/tailrace/oauth\n";
+    auto config = parse_agent_config(server + file + "advertise-tags: [tag:fleet]\n", "f");
+    ASSERT_TRUE(config) << config.error().message();
+    EXPECT_TRUE(config->declares_prefs);
+    EXPECT_EQ(config->oauth_client_file, "/etc/tailrace/oauth");
+    EXPECT_THAT(complaint(server + file), HasSubstr("oauth-client-file needs advertise-tags"));
+    EXPECT_EQ(complaint(server + file + "locked: false\n"), "") << "the command line may name them";
+    EXPECT_THAT(complaint(server + file + "advertise-tags: [tag:a]\nauth-key-file: /k\n"), HasSubstr("are both here"));
+    EXPECT_THAT(complaint(server + "oauth-client-file: tskey-client-a-b\n"), HasSubstr("tailraced.yaml:2:"));
+}
+
 TEST(AgentConfig, WhatIsNotNamedHasItsDefaultWhenLocked) {
     auto config = parse_agent_config(R"(
 login-server: https://control.example.com/

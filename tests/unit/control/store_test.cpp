@@ -56,12 +56,16 @@ TEST(SqliteStore, GivesBackWhatWasCommitted) {
         std::make_shared<const User>(User{1, "alice@example.com", "Alice", WallTime::from_unix(1), UserRole::ItAdmin});
     AuthKey key{7, "abc", {}, 1, {"tag:x"}, true, true, true, WallTime::from_unix(2), {}, {}, {}, "for the fleet"};
     key.secret_hash.fill(std::byte{0xab});
+    key.oauth_client = 3;
+    OAuthClient client{3, "0123", {}, {"auth_keys"}, {"tag:a", "tag:b"}, WallTime::from_unix(4), {}, "for the fleet"};
+    client.secret_hash.fill(std::byte{0xcd});
     auto node = some_node(5);
     {
         auto store = SqliteStore::open(directory.file("control.db"));
         ASSERT_TRUE(store) << store.error().message();
         auto done = (*store)->commit({{PutUser{user}},
                                       {PutAuthKey{std::make_shared<const AuthKey>(key)}, PutNode{node}},
+                                      {PutOAuthClient{std::make_shared<const OAuthClient>(client)}},
                                       {PutReport{node}, PutPolicy{"// policy\n{}"}}});
         ASSERT_TRUE(done) << done.error().message();
     }
@@ -73,6 +77,9 @@ TEST(SqliteStore, GivesBackWhatWasCommitted) {
     EXPECT_EQ(loaded->users[0], *user);
     ASSERT_EQ(loaded->auth_keys.size(), 1u);
     EXPECT_EQ(loaded->auth_keys[0], key);
+    ASSERT_EQ(loaded->oauth_clients.size(), 1u);
+    EXPECT_EQ(loaded->oauth_clients[0], client);
+    EXPECT_EQ(loaded->last_oauth_client, 3);
     ASSERT_EQ(loaded->nodes.size(), 1u);
     EXPECT_EQ(loaded->nodes[0], *node);
     EXPECT_EQ(loaded->policy, "// policy\n{}");
