@@ -41,10 +41,9 @@ def test_nothing_is_lost_and_nothing_passes_that_should_not(net):
     knocking = Knocking(net.hosts["alice"], net.hosts["gateway"], [address, gateway.ip(6)], CLOSED)
     pings = Ping(net.hosts["alice"], address)
     pings.wait_for_reply()
-    transfer = Transfer(net.hosts["alice"], net.hosts["gateway"], address, seconds=12)
-    time.sleep(2)
     before, programs_before = device(net), gateway.packet_programs()
-
+    transfer = Transfer(net.hosts["alice"], net.hosts["gateway"], address, seconds=18)
+    time.sleep(2)
     gateway.program.kill()
     time.sleep(3)
     assert transfer.running()
