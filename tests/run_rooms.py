@@ -253,7 +253,7 @@ def start_kernel_build() -> subprocess.Popen:
 
 def start_package_build() -> subprocess.Popen:
     """Has nothing to do when the packages of these sources are there."""
-    return start_aside([PROJECT / "scripts/package"], RESULTS / "build-package.log", 5)
+    return start_aside([PROJECT / "scripts/package"], RESULTS / "build-package.log", 1)
 
 
 def main() -> int:
