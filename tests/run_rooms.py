@@ -25,6 +25,7 @@ RESULTS = BUILD / "test-results"
 ROOMS = ["bpf", "vm", "uml", "netns", "interop", "package", "unit", "sim", "fuzz"] # in the order in which their suites start
 SANITIZED_ROOMS = {"unit", "fuzz"}
 PYTEST_ROOMS = {"netns", "uml", "vm", "interop", "package"}
+TIMED_ROOMS = PYTEST_ROOMS | {"bpf", "sim"} # daemons and kernels that look at the clock
 FUZZ_SECONDS = 20
 SUITE_TIMEOUT = {"unit": 600, "sim": 300, "bpf": 600, "fuzz": 120, "netns": 600, "uml": 900, "vm": 900, "interop": 900, "package": 900}
 CORES = os.cpu_count() or 1
@@ -145,14 +146,14 @@ class Suite:
 
 
 def run_all(waiting: list, ready) -> Outcome:
-    """Runs suites side by side, in their order, of each kind so many; those of a room that is not ready(room) wait. Daemons
-    that look at the clock are judged without company when they failed in it; that they did is told."""
+    """Runs suites side by side, in their order, of each kind so many; those of a room that is not ready(room) wait. What
+    looks at the clock is judged without company when it failed in it; that it did is told."""
     total, running, again = Outcome(), [], []
     while waiting or running:
         for suite in [s for s in running if s.ended()]:
             running.remove(suite)
             outcome = suite.judge()
-            if outcome.failed and suite.room in PYTEST_ROOMS:
+            if outcome.failed and suite.room in TIMED_ROOMS:
                 again.append(suite)
             else:
                 total.add(outcome)
