@@ -196,7 +196,7 @@ def start_sanitized_build() -> subprocess.Popen:
         say("configuring the build with sanitizers")
         run("meson", "setup", SANITIZED, "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=0",
             "-Dcpp_args=-fsanitize=fuzzer-no-link", "-Dc_args=-fsanitize=fuzzer-no-link",
-            environment={"CC": "ccache clang-14", "CXX": "ccache clang++-14"})
+            environment={"CC": "ccache clang-14", "CXX": "ccache clang++-14", "CC_LD": "lld", "CXX_LD": "lld"}) # links in a third of the time
     wanted = targets(SANITIZED, "tests/unit", "unit_") + targets(SANITIZED, "tests/fuzz", "fuzz_")
     return start_aside(["ninja", "-C", SANITIZED, *wanted, "tests/policy_vectors"], RESULTS / "build-sanitized.log", 1)
 
@@ -253,7 +253,8 @@ def start_kernel_build() -> subprocess.Popen:
 
 
 def start_package_build() -> subprocess.Popen:
-    """Has nothing to do when the packages of these sources are there."""
+    """Has nothing to do when the packages of these sources are there. Those with debugging symbols are not tested."""
+    os.environ.setdefault("DEB_BUILD_OPTIONS", "noautodbgsym")
     return start_aside([PROJECT / "scripts/package"], RESULTS / "build-package.log", 1)
 
 

@@ -176,9 +176,7 @@ Result<Dataplane> Dataplane::open(const std::string& device, const DataplaneOpti
     out.bpffs_ = options.bpffs;
     out.policy_ = std::move(*policy);
     out.egress_ = std::move(*egress);
-    out.question_ = std::move(loaded->question);
-    out.reasons_ = std::move(loaded->maps.at("tr_reasons"));
-    out.rule_hits_ = std::move(loaded->maps.at("tr_rule_hits"));
+    out.maps_ = std::move(loaded->maps);
     out.wanted_method_ = options.attach;
     out.adopted_ = adopting;
     if (auto attached = out.keep_attached(); !attached) return attached.error();
@@ -247,7 +245,12 @@ Result<void> Dataplane::keep_attached() {
     return {};
 }
 
-Result<PacketAnswer> Dataplane::ask(const PacketQuestion& question) const {
+Result<PacketAnswer> Dataplane::ask(const PacketQuestion& question) {
+    if (!question_) {
+        auto loaded = load_question(maps_);
+        if (!loaded) return loaded.error();
+        question_ = std::move(*loaded);
+    }
     return ask_program(question_.get(), question_packet(question));
 }
 
@@ -259,7 +262,7 @@ Result<void> Dataplane::watch(Duration events, Duration counts) {
 Result<std::vector<ReasonCount>> Dataplane::reasons() const {
     std::vector<ReasonCount> out;
     for (std::uint32_t reason = 0; reason < TR_REASON_COUNT; ++reason) {
-        auto counter = read_counter(reasons_.get(), reason);
+        auto counter = read_counter(maps_.at("tr_reasons").get(), reason);
         if (!counter) return counter.error();
         out.push_back({std::string{reason_name(tr_reason(reason))}, reason_passes(tr_reason(reason)), *counter});
     }
@@ -269,7 +272,7 @@ Result<std::vector<ReasonCount>> Dataplane::reasons() const {
 Result<std::map<std::uint32_t, tr_counter>> Dataplane::rule_hits() const {
     std::map<std::uint32_t, tr_counter> out;
     for (std::uint32_t rule = 0; rule < TR_COUNTED_RULES; ++rule) {
-        auto counter = read_counter(rule_hits_.get(), rule);
+        auto counter = read_counter(maps_.at("tr_rule_hits").get(), rule);
         if (!counter) return counter.error();
         if (counter->packets) out.emplace(rule, *counter);
     }

@@ -72,7 +72,7 @@ public:
     bool is_attached() const;
 
     /// What the program in force says to such a packet. Counts nothing.
-    Result<PacketAnswer> ask(const PacketQuestion& question) const;
+    Result<PacketAnswer> ask(const PacketQuestion& question);
     /// Has the programs tell packet_watch() of packets, until so long from now: to be called again before that. Both
     /// zero: no more, and packets pay nothing for it.
     Result<void> watch(Duration events, Duration counts);
@@ -93,7 +93,9 @@ private:
     PacketWatch packet_watch_;
     std::vector<PinDirectory> older_; ///< newest first
     std::string device_, bpffs_;
-    Fd policy_, egress_, question_, reasons_, rule_hits_;
+    Fd policy_, egress_;
+    Fd question_; ///< from the first question on
+    std::map<std::string, Fd> maps_;
     AttachMethod wanted_method_ = AttachMethod::Automatic;
     AttachMethod method_ = AttachMethod::Automatic;
     bool adopted_ = false;

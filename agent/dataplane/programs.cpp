@@ -50,6 +50,11 @@ Result<void> prepare_maps(const std::map<std::string, bpf_map*>& maps, const Pro
     return {};
 }
 
+Result<void> share_map(const std::string& name, bpf_map* map, int with) {
+    if (int failed = ::bpf_map__reuse_fd(map, with)) return Error::from_errno(-failed, "share map {}", name);
+    return {};
+}
+
 /// That of an earlier agent, or a new one.
 Result<tr_secret> find_secret(const PinDirectory* pins) {
     tr_secret secret{};
@@ -84,6 +89,7 @@ Result<PacketPrograms> load_packet_programs(const ProgramOptions& options) {
     if (!policy || !egress) return Error::from_errno(errno, "open the packet programs{}", complaints.text());
     policy->rodata->l2_bytes = options.l2_bytes;
     egress->rodata->l2_bytes = options.l2_bytes;
+    ::bpf_program__set_autoload(policy->progs.tr_question, false);
 
     const auto policy_maps = our_maps(policy->obj), egress_maps = our_maps(egress->obj);
     if (auto ready = prepare_maps(policy_maps, options); !ready) return ready.error();
@@ -105,21 +111,40 @@ Result<PacketPrograms> load_packet_programs(const ProgramOptions& options) {
     if (auto ready = prepare_maps(egress_maps, {options.l2_bytes, options.map_sizes, nullptr}); !ready)
         return ready.error();
     for (const auto& [name, map] : egress_maps)
-        if (int failed = ::bpf_map__reuse_fd(map, ::bpf_map__fd(policy_maps.at(name))))
-            return Error::from_errno(-failed, "share map {}", name);
+        if (auto shared = share_map(name, map, ::bpf_map__fd(policy_maps.at(name))); !shared) return shared.error();
     if (int failed = tr_egress_object__load(egress.get()))
         return Error::from_errno(-failed, "load the egress program{}", complaints.text());
 
     PacketPrograms out;
     out.policy = duplicate(::bpf_program__fd(policy->progs.tr_policy));
     out.egress = duplicate(::bpf_program__fd(egress->progs.tr_egress));
-    out.question = duplicate(::bpf_program__fd(policy->progs.tr_question));
-    if (!out.policy || !out.egress || !out.question) return Error::from_errno(errno, "keep the packet programs");
+    if (!out.policy || !out.egress) return Error::from_errno(errno, "keep the packet programs");
     for (const auto& [name, map] : policy_maps) {
         Fd kept = duplicate(::bpf_map__fd(map));
         if (!kept) return Error::from_errno(errno, "keep map {}", name);
         out.maps.emplace(name, std::move(kept));
     }
+    return out;
+}
+
+Result<Fd> load_question(const std::map<std::string, Fd>& maps, std::uint32_t l2_bytes) {
+    LibbpfComplaints complaints;
+    PolicyObject policy{tr_policy_object__open(), &tr_policy_object__destroy};
+    if (!policy) return Error::from_errno(errno, "open the program that answers questions{}", complaints.text());
+    ::bpf_program__set_autoload(policy->progs.tr_policy, false);
+    for (const auto& [name, map] : our_maps(policy->obj))
+        if (auto shared = share_map(name, map, maps.at(name).get()); !shared) return shared.error();
+    std::uint32_t zero = 0;
+    tr_secret secret{};
+    if (::bpf_map_lookup_elem(maps.at("tr_secret").get(), &zero, &secret) != 0)
+        return Error::from_errno(errno, "read map tr_secret");
+    std::memcpy(&policy->rodata->flow_secret, &secret, sizeof secret);
+    policy->rodata->flow_mask = ::bpf_map__max_entries(policy->maps.tr_flows) - 1;
+    policy->rodata->l2_bytes = l2_bytes;
+    if (int failed = tr_policy_object__load(policy.get()))
+        return Error::from_errno(-failed, "load the program that answers questions{}", complaints.text());
+    Fd out = duplicate(::bpf_program__fd(policy->progs.tr_question));
+    if (!out) return Error::from_errno(errno, "keep the program that answers questions");
     return out;
 }
 

@@ -19,7 +19,6 @@ struct ProgramOptions {
 
 struct PacketPrograms {
     Fd policy, egress;
-    Fd question; ///< the verdict of `policy` without its traces; attached to nothing
     std::map<std::string, Fd> maps;
 
     /// Own descriptors of the maps that hold policies.
@@ -28,6 +27,10 @@ struct PacketPrograms {
 
 /// Verifies and loads both, not attached. code() is EPERM without the privilege.
 Result<PacketPrograms> load_packet_programs(const ProgramOptions& options);
+
+/// Loads the verdict of the policy program without its traces, for ask_program(). `maps`: PacketPrograms::maps. Apart,
+/// for few ever ask, and the kernel takes long to verify it.
+Result<Fd> load_question(const std::map<std::string, Fd>& maps, std::uint32_t l2_bytes = 0);
 
 /// Two copies of one program? Compares the instructions, not the maps.
 Result<bool> is_same_program(int a, int b);

@@ -25,8 +25,8 @@ struct PacketAnswer {
 /// An IP packet without link header. The sender's port is 1, which nobody talks from, so that no reply is meant.
 Bytes question_packet(const PacketQuestion& question);
 
-/// Runs PacketPrograms::question, which judges as the policy program does, on `packet`, with a link header in front
-/// where it was loaded for one. Nothing is counted. Fails without the privilege.
+/// Runs the program of load_question(), which judges as the policy program does, on `packet`, with a link header in
+/// front where it was loaded for one. Nothing is counted. Fails without the privilege.
 Result<PacketAnswer> ask_program(int program, BytesView packet);
 
 } // namespace tailrace

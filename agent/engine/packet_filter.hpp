@@ -54,7 +54,7 @@ public:
     const InForce& in_force() const { return in_force_; }
     /// {"Reasons":[{"Reason","Passes","Packets","Bytes"}],"Rules":[...]}
     std::string counters_json() const;
-    Result<PacketAnswer> ask(const PacketQuestion& question) const { return dataplane_.ask(question); }
+    Result<PacketAnswer> ask(const PacketQuestion& question) { return dataplane_.ask(question); }
     /// See Dataplane::watch().
     Result<void> watch(Duration events, Duration counts) { return dataplane_.watch(events, counts); }
     PacketWatch& packet_watch() { return dataplane_.packet_watch(); }

@@ -87,6 +87,7 @@ TestRun run_program(int program, BytesView packet, std::uint32_t mark, std::uint
     return {failed, !failed && passed, (context_out.mark & TR_MARK_MASK) == TR_MARK_PASSED};
 }
 
+Fd PacketRoom::question_;
 std::unique_ptr<PacketPrograms> PacketRoom::programs_;
 
 std::map<std::string, std::uint32_t> PacketRoom::map_sizes() const {
@@ -115,7 +116,17 @@ void PacketRoom::SetUp() {
     numbers_ = std::make_unique<TableNumbers>();
 }
 
+int PacketRoom::question_program() {
+    if (!question_) {
+        auto loaded = load_question(programs_->maps, kEthernetBytes);
+        EXPECT_TRUE(loaded) << loaded.error().message();
+        if (loaded) question_ = std::move(*loaded);
+    }
+    return question_.get();
+}
+
 void PacketRoom::TearDownTestSuite() {
+    question_ = Fd{};
     programs_.reset();
 }
 

@@ -82,12 +82,14 @@ protected:
     std::vector<std::pair<std::string, std::uint64_t>> reason_counts() const;
     std::map<std::size_t, std::uint64_t> rule_counts() const;
     PacketPrograms& programs() { return *programs_; }
+    int question_program(); ///< the program that answers questions
     std::vector<std::string> warnings() const { return warnings_; }
 
 private:
     Outcome run(int program, const Bytes& packet, std::uint32_t mark, std::uint32_t gso_segments,
                 std::uint32_t gso_bytes);
 
+    static Fd question_;
     static std::unique_ptr<PacketPrograms> programs_; ///< loaded once: an interpreter's verifier takes its time
     std::unique_ptr<TableWriter> writer_;
     std::unique_ptr<TableNumbers> numbers_;

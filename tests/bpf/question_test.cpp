@@ -16,7 +16,7 @@ protected:
         frame[13] = std::byte{0xb5};
         Bytes packet = question_packet(question);
         frame.insert(frame.end(), packet.begin(), packet.end());
-        auto answer = ask_program(programs().question.get(), frame);
+        auto answer = ask_program(question_program(), frame);
         EXPECT_TRUE(answer) << answer.error().message();
         return answer ? *answer : PacketAnswer{};
     }

@@ -268,8 +268,8 @@ TEST_F(Watch, GoesOnThroughACommitAndEndsWithTheLease) {
 
 TEST_F(Watch, AQuestionIsNotTold) {
     watch(kLong, kLong);
-    run_program(programs().question.get(), a_to_r.tcp(22, kSyn).bytes());
-    run_program(programs().question.get(), a_to_r.tcp(23, kSyn).bytes());
+    run_program(question_program(), a_to_r.tcp(22, kSyn).bytes());
+    run_program(question_program(), a_to_r.tcp(23, kSyn).bytes());
     EXPECT_THAT(events(), IsEmpty());
     EXPECT_THAT(traffic(), IsEmpty());
 }
