@@ -110,7 +110,7 @@ def fetch(host, url: str, timeout: float = 5):
 class Transfer:
     """An iperf3 transfer that runs beside the test, slow enough that no queue overflows on its account."""
 
-    def __init__(self, client, server, address: str, seconds: float, port: int = 5201, bits_per_second: str = "20M"):
+    def __init__(self, client, server, address: str, seconds: float, port: int = 5201, bits_per_second: str = "8M"):
         self.seconds = seconds
         self._server = server.start(f"iperf3-server-{port}", ["iperf3", "-s", "-p", port, "--forceflush"])
         self._server.wait_for_output("Server listening")

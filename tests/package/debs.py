@@ -35,3 +35,21 @@ def predecessor(deb: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     subprocess.run(["dpkg-deb", "--root-owner-group", "-Zxz", "-z0", "--build", tree, out], check=True, stdout=subprocess.DEVNULL)
     shutil.rmtree(tree)
     return out
+
+
+def dpkg_with_needs_of(debs: list, folder: pathlib.Path) -> None:
+    """A database of dpkg that knows of the host's packages those that these depend on."""
+    needs = {"dpkg"}
+    for deb in debs:
+        depends = subprocess.run(["dpkg-deb", "--field", deb, "Depends"], capture_output=True, text=True, check=True).stdout
+        needs |= {word.split()[0] for word in depends.replace("|", ",").split(",") if word.strip()}
+    host = pathlib.Path("/var/lib/dpkg")
+    for name in ("info", "updates", "alternatives"):
+        (folder / name).mkdir(parents=True)
+    (folder / "available").touch()
+    known = [text for text in (host / "status").read_text().split("\n\n") if text.partition("\n")[0].removeprefix("Package: ") in needs]
+    (folder / "status").write_text("".join(f"{text}\n\n" for text in known))
+    shutil.copy(host / "info/format", folder / "info")
+    for name in needs:
+        for file in [*host.glob(f"info/{name}.list"), *host.glob(f"info/{name}:*.list")]:
+            shutil.copy(file, folder / "info")

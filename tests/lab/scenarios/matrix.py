@@ -30,7 +30,7 @@ table ip blocked {
     chain pass { type filter hook forward priority -10; ip protocol udp drop; }
 }
 """
-MEETING_SECONDS = 6
+MEETING_SECONDS = 4
 MEETING_SECONDS_WITH_STOCK = 14 # its second round of pings comes after 5 s
 
 
@@ -157,6 +157,6 @@ def every_kind_meets_every_other(lab, name: str = "paths-matrix", **members) -> 
     assert not wrong, table(wrong)
     lossy = [row for row in rows if row["lost"] or not row["sent"]]
     assert not lossy, table(lossy)
-    slow = [row for row in rows if row["path"] == "direct" and row["seconds"] is not None and row["seconds"] > 4]
+    slow = [row for row in rows if row["path"] == "direct" and row["seconds"] is not None and row["seconds"] > 3]
     assert not slow, table(slow)
     print(f"{len(rows)} pairs in {time.monotonic() - started:.0f} s")
