@@ -86,16 +86,16 @@ class Sandbox:
 # Runs as the first process of a host, before anything else on it: a directory of the host, its name, where resolv.conf really is.
 HOST_SETUP = r"""
 set -e
-mount --make-rprivate /
-mount -t proc proc /proc
-mkdir -p "$1/cgroup"
-mount --rbind /sys/fs/cgroup "$1/cgroup"
-mount -t sysfs sysfs /sys
-mount --rbind "$1/cgroup" /sys/fs/cgroup
-umount -l "$1/cgroup" && rmdir "$1/cgroup"
-mount -t bpf bpf /sys/fs/bpf
-mount -t tmpfs -o mode=755 tmpfs /run
-mkdir -p /run/lock
+busybox mount --make-rprivate /
+busybox mount -t proc proc /proc
+busybox mkdir -p "$1/cgroup"
+busybox mount --rbind /sys/fs/cgroup "$1/cgroup"
+busybox mount -t sysfs sysfs /sys
+busybox mount --rbind "$1/cgroup" /sys/fs/cgroup
+busybox umount -l "$1/cgroup" && busybox rmdir "$1/cgroup"
+busybox mount -t bpf bpf /sys/fs/bpf
+busybox mount -t tmpfs -o mode=755 tmpfs /run
+busybox mkdir -p /run/lock
 echo "nameserver 127.0.0.1" > "$1/resolv.conf"
 resolv=$3
 case $resolv in /run/*) mkdir -p "${resolv%/*}"; : > "$resolv" ;; esac
@@ -106,7 +106,7 @@ for family in all default; do
     echo 0 > /proc/sys/net/ipv6/conf/$family/accept_ra
     echo 0 > /proc/sys/net/ipv4/conf/$family/rp_filter
 done 2>/dev/null || true
-ip link set lo up
+busybox ip link set lo up
 echo ready
 trap '' CHLD
 exec sleep infinity
