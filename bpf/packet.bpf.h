@@ -49,6 +49,10 @@ struct tr_packet {
 
 #define TR_READ_OK -1
 
+/* An Ethernet header. A function that is not static is verified once, for any argument, and not on every way that leads to
+ * it; by this mask the length of a header is bounded and even there. */
+#define TR_MOST_L2_BYTES 14
+
 /* Packets are read in pieces of two bytes: where the architecture is strict about alignment (user-mode Linux says it
  * is), the verifier lets nothing larger through. */
 TR_INLINE __u32 read_word(const void *from)
@@ -267,11 +271,12 @@ TR_INLINE bool same_addr(const struct tr_addr *a, const struct tr_words *b)
 /* Of a packet that stands for several segments: how many in the upper half, their bytes in the lower. It holds once the
  * headers that each of them has on the wire (of a tunnel inside the tailnet these are the outer ones). Where the number
  * is not known (via6.bpf.c forgets it, a packet of a virtual machine never had it) it follows from the size. */
-static __attribute__((noinline)) __u64 measure_segments(struct __sk_buff *skb, __u32 l2_bytes)
+__attribute__((noinline)) __u64 measure_segments(struct __sk_buff *skb, __u32 l2_bytes)
 {
     __u32 bytes = skb->len - l2_bytes, headers = 40, segments = skb->gso_segs, segment = skb->gso_size;
     __u8 ip[20], proto, offset = 5 << 4;
 
+    l2_bytes &= TR_MOST_L2_BYTES;
     if (bpf_skb_load_bytes(skb, l2_bytes, ip, sizeof ip))
         return 1ull << 32 | bytes;
     proto = ip[6];

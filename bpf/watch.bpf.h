@@ -77,13 +77,15 @@ TR_INLINE __u32 kind_of(const struct tr_packet *packet, bool outbound, bool drop
 #define TR_DONE_OUTBOUND 0x200 /* on its way to a peer */
 
 /* Reads the packet again, so that the way of one that nobody watches need not keep what it read of it. */
-static __attribute__((noinline)) int tell_packet(struct __sk_buff *skb, __u32 header_bytes, __u32 done, __u32 rule)
+__attribute__((noinline)) int tell_packet(struct __sk_buff *skb, __u32 header_bytes, __u32 done, __u32 rule)
 {
     __u32 reason = done & 0xff;
     bool outbound = done & TR_DONE_OUTBOUND, drop = reason != TR_OUT_PASS && reason >= TR_DROP_NO_POLICY;
-    struct tr_counter size = measure(skb, header_bytes);
     struct tr_packet packet = {};
+    struct tr_counter size;
 
+    header_bytes &= TR_MOST_L2_BYTES;
+    size = measure(skb, header_bytes);
     if (skb->len > header_bytes)
         read_packet(skb, header_bytes, &packet);
     struct tr_event event = {
