@@ -4,12 +4,12 @@
 #include "bpf/shared/policy_map.h"
 #include "policy/filter_rule.hpp"
 #include "policy/table_image.hpp"
+#include "policy/table_numbers.hpp"
 
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 namespace tailrace {
@@ -63,45 +63,6 @@ struct PolicyTables {
     std::map<std::uint32_t, std::size_t> rules; ///< rule number -> index in FilterInput::rules
     std::vector<std::size_t> left_out;          ///< rules that did not fit: the policy in force is narrower
     std::vector<std::string> warnings;          ///< sentences for the health report
-};
-
-/// Numbers that mean the same from one commit to the next, so that rule counters go on and a small change touches few
-/// entries.
-class TableNumbers {
-public:
-    /// One number a rule, from 1. A rule keeps its number when nothing changed, else when its destinations did not,
-    /// else when its sources did not.
-    std::vector<std::uint32_t> rules(const std::vector<FilterRule>& rules);
-
-private:
-    friend class TableCompiler;
-    using Signature = std::vector<std::uint64_t>;
-    struct SignatureHash {
-        std::size_t operator()(const Signature& signature) const;
-    };
-    /// Signature -> number; those that nobody asked for since the last sweep() become free.
-    class Names {
-    public:
-        std::uint32_t number(const Signature& signature);
-        void sweep();
-
-    private:
-        struct Entry {
-            std::uint32_t number;
-            bool used;
-        };
-        std::unordered_map<Signature, Entry, SignatureHash> entries_;
-        std::vector<std::uint32_t> free_;
-        std::uint32_t next_ = 1;
-    };
-    struct KnownRule {
-        std::string sources, destinations;
-        std::uint32_t number;
-    };
-
-    std::vector<KnownRule> known_;
-    std::uint32_t next_rule_ = 1;
-    Names source_classes_, destination_classes_, port_classes_, rule_sets_;
 };
 
 /// Pure. Never wider than the rules say: entries that make no sense are skipped with a warning, and rules that do not
