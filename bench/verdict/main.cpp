@@ -66,14 +66,26 @@ struct Measuring {
     int bursts = 41;
     std::uint32_t runs = 20000, packets = 2000;
 
-    Result<double> run(const std::function<Result<double>()>& burst) const {
-        std::vector<double> all;
-        for (int i = 0; i < bursts; ++i) {
-            auto one = burst();
-            if (!one) return one;
-            all.push_back(*one);
-        }
-        return median(std::move(all));
+    using Burst = std::function<Result<double>()>;
+
+    Result<double> run(const Burst& burst) const {
+        auto one = run_all({burst});
+        if (!one) return one.error();
+        return one->front();
+    }
+
+    /// The median of each. They take turns, so that what disturbs the machine for a while disturbs all of them alike.
+    Result<std::vector<double>> run_all(const std::vector<Burst>& all) const {
+        std::vector<std::vector<double>> figures(all.size());
+        for (int i = 0; i < bursts; ++i)
+            for (std::size_t cell = 0; cell < all.size(); ++cell) {
+                auto one = all[cell]();
+                if (!one) return one.error();
+                figures[cell].push_back(*one);
+            }
+        std::vector<double> medians;
+        for (auto& of_cell : figures) medians.push_back(median(std::move(of_cell)));
+        return medians;
     }
 
     /// What the second room's way is longer than the first one's: median of the differences of bursts that follow each
@@ -110,22 +122,31 @@ Result<std::vector<Line>> measure_rules(const Measuring& with, Rooms& rooms, Pac
               nft_rules_of(rules, stateful)})
             if (auto ready = where->nft(text); !ready) return ready.error();
 
-    for (const Cell& cell : cells_of(rules)) {
-        // So that both know the flow whose answer a cell holds.
-        if (auto sent = room.test_run(programs.egress.get(), frame_from_us(), 1); !sent) return sent.error();
-        if (auto sent = rooms.nft_stateful.send(kOwn, kOurPort, peer4(0), kTheirPort); !sent) return sent.error();
+    const std::vector<Cell> cells = cells_of(rules);
+    std::vector<Measuring::Burst> bursts;
+    for (const Cell& cell : cells)
+        bursts.push_back([&]() -> Result<double> {
+            // So that it knows the flow whose answer a cell holds.
+            if (auto sent = room.test_run(programs.egress.get(), frame_from_us(), 1); !sent) return sent.error();
+            std::uint32_t verdict = 0;
+            auto took = room.test_run(programs.policy.get(), cell.frame, with.runs, &verdict);
+            if (!took) return took.error().with("{}", cell.name);
+            if ((verdict != TC_ACT_SHOT) != cell.expect_pass)
+                return Error::make("{}: the policy program says {}", cell.name, verdict);
+            return took;
+        });
+    auto runs = with.run_all(bursts);
+    if (!runs) return runs.error();
 
-        std::uint32_t verdict = 0;
-        auto took = with.run([&] { return room.test_run(programs.policy.get(), cell.frame, with.runs, &verdict); });
-        if (!took) return took.error().with("{}", cell.name);
-        if ((verdict != TC_ACT_SHOT) != cell.expect_pass)
-            return Error::make("{}: the policy program says {}", cell.name, verdict);
+    for (std::size_t i = 0; i < cells.size(); ++i) {
+        const Cell& cell = cells[i];
+        if (auto sent = rooms.nft_stateful.send(kOwn, kOurPort, peer4(0), kTheirPort); !sent) return sent.error();
         auto ours = with.way(cell, rooms.bare, rooms.ours, cell.expect_pass);
         if (!ours) return ours.error().with("our filter");
         auto theirs = cell.stateful ? with.way(cell, rooms.bare_stateful, rooms.nft_stateful, cell.expect_pass)
                                     : with.way(cell, rooms.bare, rooms.nft, cell.expect_pass);
         if (!theirs) return theirs.error().with("nftables");
-        lines.push_back({cell.name, rules, 60, *took, *ours, *theirs});
+        lines.push_back({cell.name, rules, 60, (*runs)[i], *ours, *theirs});
     }
 
     // Last: it fills the memory with other flows.
