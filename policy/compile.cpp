@@ -41,7 +41,9 @@ CompiledPolicy::~CompiledPolicy() = default;
 std::shared_ptr<const CompiledPolicy> CompiledPolicy::compile(std::shared_ptr<const Document> document, Tailnet tailnet,
                                                               const CompiledPolicy* before) {
     auto data = std::make_unique<Data>(std::move(document), std::move(tailnet));
-    if (before != nullptr && before->data_->document == data->document) data->carry_over(*before->data_);
+    if (before != nullptr && before->data_->document == data->document &&
+        before->tailnet().services == data->directory.tailnet().services)
+        data->carry_over(*before->data_);
     return std::shared_ptr<const CompiledPolicy>{new CompiledPolicy{std::move(data)}};
 }
 

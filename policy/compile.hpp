@@ -64,11 +64,16 @@ public:
     /// Which of the approved routes of `peer` stand in its AllowedIPs for `viewer`, exit routes included, in the order
     /// of the peer's `routes`. O(1) for peers without routes. With viewer == peer: all its routes.
     std::vector<IpPrefix> allowed_routes(PolicyNodeId viewer, PolicyNodeId peer) const;
-    /// The subnet routes among them that `peer` is primary of for `viewer`. With viewer == peer: those that it is
-    /// primary of for anybody.
+    /// The subnet routes among them, those of services left out, that `peer` is primary of for `viewer`. With viewer ==
+    /// peer: those that it is primary of for anybody.
     std::vector<IpPrefix> primary_routes(PolicyNodeId viewer, PolicyNodeId peer) const;
     /// The addresses of `peer` that `viewer` may be told (the attribute disable-ipv4 of either takes IPv4 away).
     std::vector<IpAddress> addresses(PolicyNodeId viewer, PolicyNodeId peer) const;
+
+    /// The services that the node hosts: whose addresses are among its routes.
+    std::vector<const TailnetService*> services_of(PolicyNodeId node) const;
+    /// Those that it can reach through somebody, and those that it hosts.
+    std::vector<const TailnetService*> services_for(PolicyNodeId node) const;
 
     /// Whether the policy approves this advertised route of the node by itself (autoApprovers).
     bool approves_route(PolicyNodeId node, const IpPrefix& route) const;
@@ -79,7 +84,8 @@ public:
     /// The prefixes that nodeAttrs want the node's IPv4 address from, all entries together; empty: any address will do.
     std::vector<IpPrefix> ip_pool(PolicyNodeId node) const;
 
-    /// What nodeAttrs and randomizeClientPort put into the node's own CapMap, by name; values are JSON texts.
+    /// What nodeAttrs, randomizeClientPort and the services that it hosts put into the node's own CapMap, by name;
+    /// values are JSON texts.
     CapabilityValues self_capabilities(PolicyNodeId node) const;
     /// What goes into the CapMap of `peer` as `viewer` sees it.
     CapabilityValues peer_capabilities(PolicyNodeId viewer, PolicyNodeId peer) const;

@@ -1,4 +1,5 @@
-// policy/compile_capabilities.cpp - node attributes, application capabilities, and who may give tags.
+// policy/compile_capabilities.cpp - node attributes, hosted services, application capabilities, and who may give tags.
+#include "base/json/json.hpp"
 #include "policy/compiled_data.hpp"
 
 #include <algorithm>
@@ -36,6 +37,13 @@ CapabilityValues CompiledPolicy::self_capabilities(PolicyNodeId id) const {
     if (data_->document->randomize_client_port) add_once(out, "randomize-client-port", {});
     if (data_->document->one_cgnat_route == "mac-always") add_once(out, "one-cgnat?v=true", {});
     if (data_->document->one_cgnat_route == "mac-never") add_once(out, "one-cgnat?v=false", {});
+    if (const auto hosted = services_of(id); !hosted.empty()) { // {"svc:web": ["100.64.0.9", "fd7a:115c:a1e0::9"]}
+        std::map<std::string, std::vector<std::string>> addresses;
+        for (const auto* service : hosted) {
+            for (const auto& address : service->addresses) addresses[service->name].push_back(address.text());
+        }
+        add_once(out, "service-host", {json::write(addresses)});
+    }
     std::sort(out.begin(), out.end());
     return out;
 }

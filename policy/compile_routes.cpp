@@ -25,7 +25,9 @@ const CompiledPolicy::Data::RouteViewers& CompiledPolicy::Data::viewers_of(const
             std::any_of(rule.destinations.begin(), rule.destinations.end(),
                         [&](const RuleDestination& destination) { return overlaps(destination, directory, route); });
         if (leads_there) viewers.by_rule |= rule.sources->touched;
-        if (!rule.silent && rule.sources->overlaps(directory, route)) viewers.by_return |= rule.receivers;
+        // (A service answers, but never asks.)
+        if (!rule.silent && !route.service && rule.sources->overlaps(directory, route))
+            viewers.by_return |= rule.receivers;
     }
     for (const auto& other : directory.subnet_routes()) {
         if (other.prefix == route.prefix) viewers.routers.insert(other.node);
@@ -81,7 +83,8 @@ bool CompiledPolicy::Data::is_primary_for(NodeIndex viewer, const Directory::Sub
 bool CompiledPolicy::Data::may_use_route(NodeIndex viewer, const Directory::SubnetRoute& route) const {
     const auto& viewers = viewers_of(route);
     const bool is_primary = is_primary_for(viewer, route);
-    if (is_primary && viewers.routers.contains(viewer)) return true; // a standby knows the primary
+    if (route.service && viewers.routers.contains(viewer)) return false; // who hosts a service finds it at itself
+    if (is_primary && viewers.routers.contains(viewer)) return true;     // a standby knows the primary
     const bool by_rule = viewers.by_rule.contains(viewer);
     bool steered = false;
     for (const auto& via : list.vias) {
@@ -120,16 +123,50 @@ std::vector<IpPrefix> CompiledPolicy::primary_routes(PolicyNodeId viewer, Policy
         const auto node = data_->directory.index_of(peer);
         if (!node) return {};
         auto own = data_->directory.node(*node).primaries;
+        own.erase(std::remove_if(own.begin(), own.end(),
+                                 [&](const IpPrefix& route) { return data_->directory.is_of_service(route); }),
+                  own.end());
         for (const auto& [route, choices] : tailnet().regional) {
             const bool is_chosen =
                 std::any_of(choices.begin(), choices.end(), [&](const auto& choice) { return choice.second == peer; });
-            if (is_chosen && !has(own, route)) own.push_back(route);
+            if (is_chosen && !has(own, route) && !data_->directory.is_of_service(route)) own.push_back(route);
         }
         return own;
     }
     auto routes = allowed_routes(viewer, peer); // only a primary hands out its subnet routes
-    routes.erase(std::remove_if(routes.begin(), routes.end(), is_exit_route), routes.end());
+    routes.erase(std::remove_if(routes.begin(), routes.end(),
+                                [&](const IpPrefix& route) {
+                                    return is_exit_route(route) || data_->directory.is_of_service(route);
+                                }),
+                 routes.end());
     return routes;
+}
+
+std::vector<const TailnetService*> CompiledPolicy::services_of(PolicyNodeId id) const {
+    const auto node = data_->directory.index_of(id);
+    std::vector<const TailnetService*> hosted;
+    for (const auto& service : tailnet().services) {
+        const bool hosts = node && std::any_of(service.addresses.begin(), service.addresses.end(), [&](const auto& ip) {
+                               return has(data_->directory.node(*node).routes, IpPrefix::single(ip));
+                           });
+        if (hosts) hosted.push_back(&service);
+    }
+    return hosted;
+}
+
+std::vector<const TailnetService*> CompiledPolicy::services_for(PolicyNodeId id) const {
+    if (tailnet().services.empty()) return {};
+    auto found = services_of(id);
+    const auto viewer = data_->directory.index_of(id);
+    if (!viewer) return {};
+    for (const auto& route : data_->directory.subnet_routes()) {
+        if (!route.service || !data_->view(*viewer).seen.contains(route.node) || !data_->may_use_route(*viewer, route))
+            continue;
+        const auto* service = &tailnet().services[*route.service];
+        if (std::find(found.begin(), found.end(), service) == found.end()) found.push_back(service);
+    }
+    std::sort(found.begin(), found.end());
+    return found;
 }
 
 std::vector<IpAddress> CompiledPolicy::addresses(PolicyNodeId viewer_id, PolicyNodeId peer_id) const {

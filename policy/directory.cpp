@@ -143,14 +143,18 @@ void Directory::index_addresses() {
 void Directory::index_routes() {
     subnet_routes_of_.resize(size());
     std::set<IpPrefix> distinct;
+    for (std::uint32_t i = 0; i < tailnet_.services.size(); ++i) {
+        for (const auto& address : tailnet_.services[i].addresses) services_[IpPrefix::single(address)] = i;
+    }
     for (NodeIndex i = 0; i < size(); ++i) {
         for (const auto& route : tailnet_.nodes[i].routes) {
             if (is_exit_route(route)) continue;
-            SubnetRoute entry{route, IpRange::of(route), i, {}};
+            SubnetRoute entry{route, IpRange::of(route), i, {}, std::nullopt};
+            if (const auto service = services_.find(route); service != services_.end()) entry.service = service->second;
             for_each_address_in(entry.range, [&](std::uint32_t address) { entry.addresses.push_back(address); });
             subnet_routes_of_[i].push_back(static_cast<std::uint32_t>(subnet_routes_.size()));
+            if (!entry.service) distinct.insert(route);
             subnet_routes_.push_back(std::move(entry));
-            distinct.insert(route);
         }
     }
     distinct_subnet_routes_.assign(distinct.begin(), distinct.end());
@@ -161,6 +165,13 @@ std::optional<NodeIndex> Directory::index_of(PolicyNodeId id) const {
                                             [&](const TailnetNode& node) { return node.id < id; });
     if (found == tailnet_.nodes.end() || found->id != id) return std::nullopt;
     return static_cast<NodeIndex>(found - tailnet_.nodes.begin());
+}
+
+std::optional<std::uint32_t> Directory::service_named(std::string_view name) const {
+    const auto found = std::find_if(tailnet_.services.begin(), tailnet_.services.end(),
+                                    [&](const TailnetService& service) { return service.name == name; });
+    if (found == tailnet_.services.end()) return std::nullopt;
+    return static_cast<std::uint32_t>(found - tailnet_.services.begin());
 }
 
 const TailnetUser* Directory::user(PolicyUserId id) const {
@@ -248,8 +259,14 @@ BitSet Directory::nodes_matching(const Selector& selector) const {
         for (const auto& range : document_.ipsets.at(selector.name)) owners_in(range, nodes);
         return nodes;
     }
-    case Kind::Service:
-        return nobody_;
+    case Kind::Service: {
+        BitSet hosts{size()};
+        const auto service = service_named(selector.name);
+        for (const auto& route : subnet_routes_) {
+            if (service && route.service == service) hosts.insert(route.node);
+        }
+        return hosts;
+    }
     }
     return nobody_;
 }

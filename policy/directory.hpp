@@ -7,6 +7,7 @@
 #include "policy/tailnet.hpp"
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -33,6 +34,7 @@ public:
         IpRange range;
         NodeIndex node = 0;
         std::vector<std::uint32_t> addresses; ///< those of nodes that lie inside: hardly ever any
+        std::optional<std::uint32_t> service; ///< whose address it is, a number of Tailnet::services
     };
 
     Directory(const Document& document, Tailnet tailnet);
@@ -67,7 +69,10 @@ public:
 
     const std::vector<SubnetRoute>& subnet_routes() const { return subnet_routes_; }
     const std::vector<std::uint32_t>& subnet_routes_of(NodeIndex node) const { return subnet_routes_of_[node]; }
-    /// Each once.
+    /// The number of the service with this name.
+    std::optional<std::uint32_t> service_named(std::string_view name) const;
+    bool is_of_service(const IpPrefix& route) const { return services_.count(route) != 0; }
+    /// Each once, without the addresses of services.
     const std::vector<IpPrefix>& distinct_subnet_routes() const { return distinct_subnet_routes_; }
 
     bool has_attribute(NodeIndex node, std::string_view attribute) const;
@@ -98,6 +103,7 @@ private:
     std::vector<SubnetRoute> subnet_routes_;
     std::vector<std::vector<std::uint32_t>> subnet_routes_of_;
     std::vector<IpPrefix> distinct_subnet_routes_;
+    std::map<IpPrefix, std::uint32_t> services_; ///< by their addresses
 };
 
 } // namespace tailrace

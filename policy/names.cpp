@@ -40,6 +40,10 @@ std::optional<Selector> selector_named(const Document& document, std::string_vie
     if (name.starts_with("group:")) return when_known(Kind::Group, document.groups);
     if (name.starts_with("tag:")) return when_known(Kind::Tag, document.tag_owners);
     if (name.starts_with("ipset:")) return when_known(Kind::IpSet, document.ipsets);
+    if (name.starts_with("svc:")) {
+        selector.kind = Kind::Service;
+        return selector;
+    }
     if (name.starts_with("autogroup:")) {
         const auto autogroup = autogroup_named(name.substr(10));
         if (!autogroup || *autogroup == Autogroup::Nonroot || *autogroup == Autogroup::Self) return std::nullopt;
@@ -84,6 +88,11 @@ Result<std::vector<NamedDevice>> devices_named(const Document& document, const D
     }
     if (selector->kind == Kind::Prefix && selector->prefix.is_single()) {
         add_address(selector->prefix.address());
+        return devices;
+    }
+    if (selector->kind == Kind::Service) {
+        if (const auto service = directory.service_named(selector->name))
+            devices.push_back({selector->name, std::nullopt, directory.tailnet().services[*service].addresses});
         return devices;
     }
     const auto nodes = directory.nodes_matching(*selector);

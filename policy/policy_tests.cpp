@@ -69,6 +69,7 @@ private:
     void prepare(std::string_view name) {
         const std::string text{name};
         if (name.starts_with("tag:") && document_.tag_owners.count(text) != 0) stage_.need_tag(text);
+        if (name.starts_with("svc:")) stage_.need_service(text);
         if (name.find('@') != std::string_view::npos) stage_.need_user(text);
         if (const auto group = document_.groups.find(text); group != document_.groups.end()) {
             for (const auto& member : group->second) stage_.need_user(member);
@@ -98,6 +99,10 @@ private:
         if (text.starts_with("tag:")) {
             selector.kind = Kind::Tag;
             return document_.tag_owners.count(text) != 0 ? std::optional{selector} : std::nullopt;
+        }
+        if (text.starts_with("svc:")) {
+            selector.kind = Kind::Service;
+            return selector;
         }
         if (text.starts_with("autogroup:")) {
             const auto autogroup = autogroup_named(std::string_view{text}.substr(10));
@@ -129,6 +134,10 @@ private:
     static Devices devices_of(const Selector& selector, const Directory& directory) {
         if (selector.kind == Selector::Kind::Prefix)
             return {{selector.prefix.address()}}; // that one address, a node's or not
+        if (selector.kind == Selector::Kind::Service) {
+            const auto service = directory.service_named(selector.name);
+            return service ? Devices{directory.tailnet().services[*service].addresses} : Devices{};
+        }
         return devices_of(directory.nodes_matching(selector), directory);
     }
 
@@ -160,7 +169,7 @@ private:
 
     void run_test(const PolicyTest& test, const Judge& judge) {
         const auto source = selector_of(test.source);
-        const bool has_source = source && !source->is(Autogroup::Self);
+        const bool has_source = source && !source->is(Autogroup::Self) && source->kind != Selector::Kind::Service;
         std::optional<int> protocol;
         if (!test.protocol.empty()) {
             auto number = parse_protocol(test.protocol);

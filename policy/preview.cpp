@@ -99,6 +99,12 @@ private:
             return std::any_of(ranges.begin(), ranges.end(), [&](const IpRange& range) { return range.contains(ip); });
         };
         if (selector.kind == Kind::IpSet) return is_in(document_.ipsets.at(selector.name));
+        if (selector.kind == Kind::Service) {
+            const auto service = directory_.service_named(selector.name);
+            if (!service) return false;
+            const auto& own = directory_.tailnet().services[*service].addresses;
+            return std::find(own.begin(), own.end(), ip) != own.end();
+        }
         if (selector.is(Autogroup::Internet)) return is_in(internet_ranges());
         const auto address = directory_.address_named(ip);
         return address && directory_.nodes_matching(selector).contains(directory_.addresses()[*address].node);

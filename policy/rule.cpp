@@ -109,8 +109,23 @@ private:
 
     RuleDestination resolve(const Selector& selector, std::vector<PortRange> ports) {
         auto destination = resolved(selector).destination;
-        destination.ports = std::move(ports);
+        destination.ports = existing(selector, std::move(ports));
         return destination;
+    }
+
+    /// Of a service's addresses a rule opens no ports but those that the service has.
+    std::vector<PortRange> existing(const Selector& selector, std::vector<PortRange> ports) const {
+        if (selector.kind != Selector::Kind::Service) return ports;
+        const auto service = directory_.service_named(selector.name);
+        if (!service || directory_.tailnet().services[*service].ports.empty()) return ports;
+        std::vector<PortRange> both;
+        for (const auto& wanted : ports) {
+            for (const auto& there : directory_.tailnet().services[*service].ports) {
+                const PortRange part{std::max(wanted.first, there.first), std::min(wanted.last, there.last)};
+                if (part.first <= part.last) both.push_back(part);
+            }
+        }
+        return both;
     }
 
     /// The same word means the same wherever it stands.
@@ -137,6 +152,12 @@ private:
         } else if (selector.kind == Kind::IpSet) {
             destination.kind = RuleDestination::Kind::Ranges;
             for (const auto& range : document_.ipsets.at(selector.name)) add_range(range);
+        } else if (selector.kind == Kind::Service) {
+            destination.kind = RuleDestination::Kind::Ranges;
+            if (const auto service = directory_.service_named(selector.name)) {
+                for (const auto& address : directory_.tailnet().services[*service].addresses)
+                    add_range({address, address});
+            }
         } else {
             destination.kind = RuleDestination::Kind::Nodes;
             destination.nodes = directory_.nodes_matching(selector);
@@ -193,15 +214,18 @@ private:
         rule.sources = sources;
         rule.protocols = std::move(protocols);
         rule.destinations.reserve(destinations.size());
-        for (const auto& [selector, ports] : destinations) {
+        for (const auto& [selector, wanted] : destinations) {
+            auto ports = existing(*selector, wanted);
+            if (ports.empty() && !wanted.empty()) continue; // the service has none of them
             const auto& found = resolved(*selector);
             rule.destinations.push_back(found.destination);
-            rule.destinations.back().ports = ports;
+            rule.destinations.back().ports = std::move(ports);
             if (rule.receivers.size() == 0)
                 rule.receivers = found.receivers;
             else
                 rule.receivers |= found.receivers;
         }
+        if (rule.destinations.empty()) return;
         rule.offset = offset;
         list_.rules.push_back(std::move(rule));
     }
@@ -426,7 +450,9 @@ private:
             rule.protocols = std::move(protocols);
             rule.receivers = BitSet{directory_.size()};
             for (const auto& selector : selectors) {
-                rule.destinations.push_back(resolve(selector, ports));
+                auto destination = resolve(selector, ports);
+                if (destination.ports.empty() && !ports.empty()) continue; // the service has none of them
+                rule.destinations.push_back(std::move(destination));
                 rule.receivers |= via_receivers(rule.destinations.back(), via.tagged);
             }
             rule.offset = grant.offset;

@@ -83,7 +83,7 @@ BitSet touched_by(const Directory& directory, const SourceSet& set) {
         directory.for_each_address_in(
             range, [&](std::uint32_t address) { touched.insert(directory.addresses()[address].node); });
     for (const auto& route : directory.subnet_routes()) {
-        if (set.overlaps(directory, route)) touched.insert(route.node);
+        if (!route.service && set.overlaps(directory, route)) touched.insert(route.node); // services ask nobody
     }
     return touched;
 }

@@ -89,12 +89,7 @@ TailnetUser& Stage::add_user(const std::string& login, UserRole role) {
     return user;
 }
 
-TailnetNode& Stage::add_node(std::string name) {
-    PolicyNodeId last = 0;
-    for (const auto& node : tailnet_.nodes) last = std::max(last, node.id);
-    auto& node = tailnet_.nodes.emplace_back();
-    node.id = last + 1;
-    node.name = std::move(name);
+std::vector<IpAddress> Stage::new_addresses() {
     // The last addresses of the tailnet's ranges are given out last.
     ++made_;
     std::array<std::byte, 16> v6{std::byte{0xfd}, std::byte{0x7a}, std::byte{0x11}, std::byte{0x5c},
@@ -102,7 +97,23 @@ TailnetNode& Stage::add_node(std::string name) {
     v6[13] = static_cast<std::byte>(made_ >> 16);
     v6[14] = static_cast<std::byte>(made_ >> 8);
     v6[15] = static_cast<std::byte>(made_);
-    node.addresses = {IpAddress::v4(0x647fffff - made_), IpAddress::v6(v6)};
+    return {IpAddress::v4(0x647fffff - made_), IpAddress::v6(v6)};
+}
+
+TailnetService& Stage::need_service(const std::string& name) {
+    const auto found = std::find_if(tailnet_.services.begin(), tailnet_.services.end(),
+                                    [&](const TailnetService& service) { return service.name == name; });
+    if (found != tailnet_.services.end()) return *found;
+    return tailnet_.services.emplace_back(TailnetService{name, new_addresses(), {}});
+}
+
+TailnetNode& Stage::add_node(std::string name) {
+    PolicyNodeId last = 0;
+    for (const auto& node : tailnet_.nodes) last = std::max(last, node.id);
+    auto& node = tailnet_.nodes.emplace_back();
+    node.id = last + 1;
+    node.name = std::move(name);
+    node.addresses = new_addresses();
     return node;
 }
 
@@ -118,6 +129,13 @@ void Stage::need_selector(const Document& document, const Selector& selector, Ta
         add_routes(*router, {IpRange::of(selector.prefix)});
     } else if (selector.kind == Kind::IpSet && router != nullptr) {
         add_routes(*router, document.ipsets.at(selector.name));
+    } else if (selector.kind == Kind::Service) {
+        for (const auto& address : need_service(selector.name).addresses) {
+            const auto route = IpPrefix::single(address);
+            if (router == nullptr) continue;
+            if (std::find(router->routes.begin(), router->routes.end(), route) == router->routes.end())
+                router->routes.push_back(route);
+        }
     }
 }
 

@@ -17,6 +17,8 @@ public:
     /// A device for a user of the tailnet who has none; nothing for strangers.
     void need_user(const std::string& login);
     void need_tag(const std::string& tag);
+    /// One that nobody hosts, when there is none of that name.
+    TailnetService& need_service(const std::string& name);
 
     /// Everybody that the policy names gets one device: each user, each tag, each role it asks for; somebody and
     /// something that it does not name; and a router for all its networks and the internet. What holds between these
@@ -26,6 +28,7 @@ public:
     const Tailnet& tailnet() const { return tailnet_; }
 
 private:
+    std::vector<IpAddress> new_addresses();
     TailnetNode& add_node(std::string name);
     TailnetUser& add_user(const std::string& login, UserRole role);
     TailnetNode& node_with_tag(const std::string& tag);

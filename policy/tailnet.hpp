@@ -2,6 +2,7 @@
 #pragma once
 #include "base/net.hpp"
 #include "base/result.hpp"
+#include "policy/filter_rule.hpp"
 
 #include <cstdint>
 #include <map>
@@ -30,12 +31,22 @@ struct TailnetUser {
 /// A posture attribute of a device, such as node:os or custom:tier.
 using PostureValue = std::variant<std::string, double, bool>;
 
+/// A name with addresses of its own, "svc:web", behind which stand the nodes that host it: each of these has both
+/// addresses among its `routes`, as single prefixes, and who is primary is chosen as for any route.
+struct TailnetService {
+    std::string name;
+    std::vector<IpAddress> addresses; ///< IPv4 first; never those of a node
+    std::vector<PortRange> ports;     ///< that there are; empty: any
+
+    friend bool operator==(const TailnetService&, const TailnetService&) = default;
+};
+
 struct TailnetNode {
     PolicyNodeId id = 0;
     PolicyUserId user = 0;            ///< of an untagged node; ignored when there are tags
     std::vector<std::string> tags;    ///< "tag:server"
     std::vector<IpAddress> addresses; ///< IPv4 first
-    std::vector<IpPrefix> routes;     ///< approved: advertised by the node and enabled; exit routes included
+    std::vector<IpPrefix> routes;     ///< approved: offered and enabled; exit routes and hosted services included
     std::vector<IpPrefix> primaries;  ///< those of `routes` that this node is the primary of; see choose_primaries()
     bool online = true;               ///< whether it can be primary of a route
     bool steady = true;               ///< of one online: else it becomes primary only where nobody else can
@@ -52,6 +63,7 @@ struct Tailnet {
     std::string domain; ///< mail domain of the tailnet, for user:*@domain; empty: the one of the first user
     std::vector<TailnetUser> users;
     std::vector<TailnetNode> nodes;
+    std::vector<TailnetService> services; ///< what "svc:web" stands for
     /// Who is the primary of a subnet route for viewers of a region, where that is chosen by region. What is missing
     /// here is as `primaries` say.
     std::map<IpPrefix, std::map<int, PolicyNodeId>> regional;

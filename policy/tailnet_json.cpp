@@ -3,6 +3,7 @@
 
 #include "base/json/json.hpp"
 #include "policy/hujson.hpp"
+#include "policy/quote.hpp"
 #include "policy/words.hpp"
 
 #include <algorithm>
@@ -24,6 +25,7 @@ public:
             if (name == "domain") return string(value, name, tailnet_.domain);
             if (name == "users") return each(value, name, [&](const Value& user) { return read_user(user); });
             if (name == "nodes") return each(value, name, [&](const Value& node) { return read_node(node); });
+            if (name == "services") return each(value, name, [&](const Value& one) { return read_service(one); });
             return true; // written by a later version
         });
         if (!good || !resolve()) return Error::make("{}", problem_);
@@ -114,6 +116,26 @@ private:
         if (good && node.tags.empty() && owner.empty() && node.user == 0)
             return fail(object, "a node needs a user or tags");
         return good;
+    }
+
+    bool read_service(const Value& object) {
+        auto& service = tailnet_.services.emplace_back();
+        const bool good = members(object, "a service", [&](const std::string& name, const Value& value) {
+            if (name == "name") return string(value, "name", service.name);
+            if (name == "addresses") return list(value, "an address", service.addresses);
+            if (name != "ports") return true;
+            return each(value, "ports", [&](const Value& item) {
+                std::string text;
+                if (!string(item, "ports", text)) return false;
+                auto ports = parse_port_range(text);
+                if (!ports) return fail(item, ports.error().message());
+                service.ports.push_back(*ports);
+                return true;
+            });
+        });
+        if (good && !service.name.starts_with("svc:"))
+            return fail(object, "a service needs a name that begins with svc:");
+        return good && (!service.addresses.empty() || fail(object, "a service needs addresses"));
     }
 
     bool read_attributes(const Value& object, TailnetNode& node) {
@@ -222,7 +244,20 @@ std::string tailnet_json(const Tailnet& tailnet) {
         }
         out += '}';
     }
-    return out + "]}\n";
+    out += ']';
+    if (!tailnet.services.empty()) out += ",\n\"services\":[";
+    for (const auto& service : tailnet.services) {
+        out += fmt::format("{}\n {{\"name\":", &service == &tailnet.services.front() ? "" : ",");
+        json::append(out, service.name);
+        append_texts(out, "addresses", service.addresses);
+        std::vector<std::string> ports;
+        for (const auto& range : service.ports) ports.push_back(ports_text({range}));
+        if (!ports.empty()) out += ",\"ports\":";
+        if (!ports.empty()) json::append(out, ports);
+        out += '}';
+    }
+    if (!tailnet.services.empty()) out += ']';
+    return out + "}\n";
 }
 
 Result<Tailnet> parse_tailnet(std::string_view text) {
