@@ -141,6 +141,29 @@ Task<void> serve_http1(std::unique_ptr<Stream> stream, HttpHandler handler, Http
 
 // ---- client
 
+Result<HttpResponse> parse_http1_response(std::string_view text) {
+    http::response_parser<http::string_body> parser;
+    parser.header_limit(64 * 1024);
+    parser.body_limit(text.size());
+    parser.eager(true);
+    ErrorCode problem;
+    std::size_t used = 0;
+    while (used < text.size() && !parser.is_done() && !problem) {
+        std::size_t taken = parser.put(boost::asio::buffer(text.data() + used, text.size() - used), problem);
+        if (taken == 0) break;
+        used += taken;
+    }
+    if (problem == http::error::need_more) problem = {};
+    if (!problem && !parser.is_done() && parser.got_some()) parser.put_eof(problem);
+    if (problem) return Error::make("the answer is not HTTP: {}", problem.message());
+    if (!parser.is_done()) return Error::make("the answer is not whole");
+    HttpResponse response;
+    response.status = static_cast<int>(parser.get().result_int());
+    response.headers = headers_of(parser.get());
+    response.body = std::move(parser.get().body());
+    return response;
+}
+
 struct Http1Client::Parser {
     http::response_parser<http::buffer_body> parser;
 };

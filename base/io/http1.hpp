@@ -11,6 +11,10 @@ struct Http1ServerOptions {
     Duration idle_timeout = std::chrono::minutes{2};     ///< between requests
 };
 
+/// A response that came whole by another way, as the answer to a request inside another protocol: without a length its
+/// body goes on to the end.
+Result<HttpResponse> parse_http1_response(std::string_view text);
+
 /// Serves requests until the client leaves or a handler upgrades. Malformed requests get a 4xx and the connection
 /// closes.
 Task<void> serve_http1(std::unique_ptr<Stream> stream, HttpHandler handler, Http1ServerOptions options);

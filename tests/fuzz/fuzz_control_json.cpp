@@ -5,6 +5,7 @@
 #include "proto/control/map.hpp"
 #include "proto/control/register.hpp"
 #include "proto/control/requests.hpp"
+#include "proto/control/vip_services.hpp"
 #include "proto/map_frame.hpp"
 #include "proto/netmap.hpp"
 
@@ -32,6 +33,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     std::string_view text{reinterpret_cast<const char*>(data), size};
     round_trip<wire::RegisterRequest>(text, wire::parse_register_request, wire::write_register_request);
     round_trip<wire::RegisterResponse>(text, wire::parse_register_response, wire::write_register_response);
+    round_trip<wire::VipServices>(text, wire::parse_vip_services, wire::write_vip_services);
     round_trip<wire::MapRequest>(text, wire::parse_map_request, wire::write_map_request);
     round_trip<wire::MapResponse>(text, wire::parse_map_response,
                                   [](const wire::MapResponse& response) { return wire::write_map_response(response); });

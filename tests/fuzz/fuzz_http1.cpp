@@ -1,9 +1,10 @@
-// What a stranger sends to our HTTP server, the upgrade of /ts2021 included.
+// What a stranger sends to our HTTP server, the upgrade of /ts2021 included, and whole responses.
 #include "base/io/http1.hpp"
 
 #include <sys/socket.h>
 
 #include <cstdint>
+#include <cstdlib>
 
 using namespace tailrace;
 
@@ -33,6 +34,9 @@ Task<void> serve(Reactor& reactor, std::unique_ptr<Stream> stream) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     constexpr std::size_t kMost = 64 * 1024; // what a socket buffer takes at once
     if (size > kMost) return 0;
+    if (auto response = parse_http1_response({reinterpret_cast<const char*>(data), size});
+        response && response->body.size() > size)
+        std::abort();
     int ends[2];
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) return 0;
     Reactor reactor;
