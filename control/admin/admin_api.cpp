@@ -6,6 +6,8 @@
 #include "control/admin/messages.hpp"
 #include "control/admin/oauth_api.hpp"
 #include "control/admin/routes_api.hpp"
+#include "control/admin/services_api.hpp"
+#include "control/routes/route_rules.hpp"
 #include "control/server/policy_input.hpp"
 #include "policy/tailnet_json.hpp"
 
@@ -89,7 +91,8 @@ NodeInfo describe(const TailnetState& tailnet, const Node& node) {
     info.home_derp = node.report.home_derp;
     info.advertised_routes = node.report.routable_ips;
     info.approved_routes = node.record.approved_routes;
-    info.primary_routes = node.record.primary_routes;
+    for (const IpPrefix& route : node.record.primary_routes) // the others are addresses of services
+        if (contains_route(node.record.approved_routes, route)) info.primary_routes.push_back(route);
     if (auto hostinfo = json::parse<wire::Hostinfo>(node.report.hostinfo.empty() ? "{}" : node.report.hostinfo)) {
         info.os = hostinfo->os;
         info.client_version = hostinfo->ipn_version;
@@ -300,6 +303,8 @@ Task<HttpResponse> answer_admin(AdminBackend& backend, HttpRequest request) {
         response = co_await keys(backend, request, parts[3], parts[4]);
     else if (parts[2] == "oauth-clients")
         response = co_await answer_oauth_clients(backend, request, parts[3], parts[4]);
+    else if (parts[2] == "services")
+        response = co_await answer_services(backend, request, parts[3], parts[4]);
     else if (parts[2] == "nodes")
         response = co_await nodes(backend, request, parts[3], parts[4]);
     else if (parts[2] == "routes" && parts[3].empty() && request.method == "GET")

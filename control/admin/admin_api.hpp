@@ -36,6 +36,7 @@ public:
 ///   GET /v1/nodes[/WHICH]     POST /v1/nodes/WHICH/{expire,rename,tag}, /v1/nodes/register   DELETE /v1/nodes/WHICH
 ///   GET /v1/routes, /v1/nodes/WHICH/routes           POST /v1/nodes/WHICH/{approve-routes,revoke-routes}
 ///   GET|POST /v1/nodes/WHICH/attributes
+///   GET|POST /v1/services     POST /v1/services/NAME/{approve,revoke}                DELETE /v1/services/NAME
 ///   GET|PUT /v1/policy        GET /v1/policy/tailnet (what policies are applied to)
 ///
 /// WHICH is an id, a name, an address or a node key. Errors are {"error": "a sentence"}.

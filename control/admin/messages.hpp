@@ -112,6 +112,29 @@ struct ChangeRoutes {
     bool all = false; ///< what it offers, or what is approved
 };
 
+struct ServiceHostInfo {
+    std::int64_t node = 0;
+    std::string name;  ///< of the node
+    std::string state; ///< "serves", or what is missing
+    bool online = false;
+    bool primary = false;   ///< connections go to it
+    std::string decided_by; ///< "hand" or "policy"; "" when nobody has decided
+};
+struct ServiceInfo {
+    std::string name, dns_name;
+    std::vector<IpAddress> addresses;
+    std::vector<std::string> ports, tags;
+    WallTime created;
+    std::vector<ServiceHostInfo> hosts;
+};
+struct CreateService {
+    std::string name;
+    std::vector<std::string> tags, ports;
+};
+struct ServiceHostWish {
+    std::string node;
+};
+
 struct Failure {
     std::string error;
 };
@@ -218,6 +241,30 @@ template <>
 struct JsonFields<admin::ChangeRoutes> {
     using S = admin::ChangeRoutes;
     static constexpr auto fields = field_table(field("routes", &S::routes), field("all", &S::all));
+};
+template <>
+struct JsonFields<admin::ServiceHostInfo> {
+    using S = admin::ServiceHostInfo;
+    static constexpr auto fields =
+        field_table(field("node", &S::node), field("name", &S::name), field("state", &S::state),
+                    field("online", &S::online), field("primary", &S::primary), field("decidedBy", &S::decided_by));
+};
+template <>
+struct JsonFields<admin::ServiceInfo> {
+    using S = admin::ServiceInfo;
+    static constexpr auto fields = field_table(
+        field("name", &S::name), field("dnsName", &S::dns_name, Omit::Empty), field("addresses", &S::addresses),
+        field("ports", &S::ports), field("tags", &S::tags), field("created", &S::created), field("hosts", &S::hosts));
+};
+template <>
+struct JsonFields<admin::CreateService> {
+    using S = admin::CreateService;
+    static constexpr auto fields =
+        field_table(field("name", &S::name), field("tags", &S::tags), field("ports", &S::ports));
+};
+template <>
+struct JsonFields<admin::ServiceHostWish> {
+    static constexpr auto fields = field_table(field("node", &admin::ServiceHostWish::node));
 };
 template <>
 struct JsonFields<admin::Failure> {

@@ -10,6 +10,7 @@
 #include "control/cli/oauth_commands.hpp"
 #include "control/cli/policy_commands.hpp"
 #include "control/cli/route_commands.hpp"
+#include "control/cli/service_commands.hpp"
 #include "control/cli/table.hpp"
 
 #include <CLI/CLI.hpp>
@@ -256,7 +257,8 @@ Outcome set_policy(const Words& words) {
 // The commands, with the chosen one in `chosen`.
 void declare(CLI::App& app, Words& words, std::function<Outcome(const Words&)>& chosen, PolicyWords& policy_words,
              PolicyCommand& policy_command, RouteWords& route_words, RouteCommand& route_command,
-             OAuthWords& oauth_words, OAuthCommand& oauth_command) {
+             OAuthWords& oauth_words, OAuthCommand& oauth_command, ServiceWords& service_words,
+             ServiceCommand& service_command) {
     app.require_subcommand(1);
     app.add_option("--socket", words.socket, "the server's Unix socket")->capture_default_str()->each([&words](auto&&) {
         words.socket_is_given = true;
@@ -327,6 +329,7 @@ void declare(CLI::App& app, Words& words, std::function<Outcome(const Words&)>& 
     enrol->add_option("--user", words.user, "who owns it")->required();
 
     declare_route_commands(*nodes, route_words, route_command);
+    declare_service_commands(app, service_words, service_command);
 
     auto* policy = group("policy", "who may reach what");
     command(policy, "get", "print the policy in force", get_policy);
@@ -354,7 +357,11 @@ int run_command_line(int argc, char** argv, const ServeFunction& serve) {
     OAuthWords oauth_words;
     oauth_words.socket = &words.socket;
     OAuthCommand oauth_command;
-    declare(app, words, chosen, policy_words, policy_command, route_words, route_command, oauth_words, oauth_command);
+    ServiceWords service_words;
+    service_words.socket = &words.socket;
+    ServiceCommand service_command;
+    declare(app, words, chosen, policy_words, policy_command, route_words, route_command, oauth_words, oauth_command,
+            service_words, service_command);
     bool serving = false;
     auto* server = app.add_subcommand("serve", "run the server");
     server->fallthrough();
@@ -397,6 +404,8 @@ int run_command_line(int argc, char** argv, const ServeFunction& serve) {
         }
     } else if (route_command) {
         outcome = route_command();
+    } else if (service_command) {
+        outcome = service_command();
     } else if (oauth_command) {
         outcome = oauth_command();
     } else {

@@ -1,6 +1,7 @@
 #include "control/map/composer.hpp"
 
 #include "base/json/json.hpp"
+#include "control/tailnet/services.hpp"
 
 #include <algorithm>
 
@@ -111,6 +112,7 @@ void MapComposer::set_policy(std::shared_ptr<const CompiledPolicy> policy) {
         if (!node.routes.empty()) routers_.insert(node.id);
     for (auto* texts : {&filters_, &lines_})
         std::erase_if(*texts, [](const auto& entry) { return entry.second.use_count() == 1; });
+    std::erase_if(dns_, [](const auto& entry) { return entry.second.use_count() == 1; });
     views_.clear();
     differences_.clear();
 }
@@ -211,6 +213,29 @@ std::string MapComposer::ssh_rules_text(NodeId viewer) const {
     return ssh_rules_json(policy_->ssh_rules_for(viewer));
 }
 
+/// A viewer knows the names of the services that it can reach.
+SharedText MapComposer::dns_text(NodeId viewer) {
+    std::vector<wire::DnsRecord> records;
+    std::string key;
+    const std::string& base_domain = tailnet_.settings().base_domain;
+    if (!base_domain.empty()) {
+        for (const TailnetService* service : policy_->services_for(viewer)) {
+            for (const IpAddress& address : service->addresses) {
+                auto name = fmt::format("{}.{}", service_label(service->name), base_domain);
+                records.push_back({std::move(name), "", address.text()});
+                key += records.back().name + ' ' + records.back().value + ' ';
+            }
+        }
+    }
+    SharedText& text = dns_[key];
+    if (!text) {
+        wire::DnsConfig config = fixed_.dns;
+        config.extra_records.insert(config.extra_records.end(), records.begin(), records.end());
+        text = shared(json::write(config));
+    }
+    return text;
+}
+
 MapComposer::SharedView& MapComposer::shared_view(const CompiledPolicy::NodeList& nodes) {
     if (auto at = views_.find(nodes.get()); at != views_.end()) return at->second;
     if (views_.size() >= kMaxViews) views_.clear();
@@ -295,6 +320,7 @@ FramePieces MapComposer::full(MapViewer& viewer, const WallTime& now) {
     viewer.view = policy_->view_of(viewer.id);
     viewer.generation = generation_;
     viewer.derp_map = derp_map_;
+    viewer.dns = dns_text(viewer.id);
     viewer.filter = filter_text(viewer.id);
     viewer.lines = lines_text(viewer);
     viewer.ssh_rules = ssh_rules_text(viewer.id);
@@ -313,7 +339,7 @@ FramePieces MapComposer::full(MapViewer& viewer, const WallTime& now) {
     viewer.own_look = is_special(*self) ? own.text() : "";
     std::string head =
         fmt::format(R"({{"ControlTime":"{}","Node":{},"DERPMap":{},"DNSConfig":{},"Domain":)", now.text(),
-                    self_json(*self, tailnet_.fqdn(*self), own, now), *viewer.derp_map, fixed_.dns_json);
+                    self_json(*self, tailnet_.fqdn(*self), own, now), *viewer.derp_map, *viewer.dns);
     json::append_string(head, fixed_.domain);
     head += fmt::format(R"(,"PacketFilters":{{"base":{}}},"SSHPolicy":{{"rules":{}}},"UserProfiles":[{}])",
                         *viewer.filter, viewer.ssh_rules, profiles);
@@ -414,6 +440,8 @@ FramePieces MapComposer::delta(MapViewer& viewer, const WallTime& now) {
             viewer.derp_map = derp_map_;
             out += R"(,"DERPMap":)" + *derp_map_;
         }
+        if (SharedText dns = dns_text(viewer.id); std::exchange(viewer.dns, dns) != dns)
+            out += R"(,"DNSConfig":)" + *dns;
         SharedText filter = filter_text(viewer.id);
         bool is_new_filter = std::exchange(viewer.filter, filter) != filter;
         if (is_new_filter) out += fmt::format(R"(,"PacketFilters":{{"base":{}}})", *filter);

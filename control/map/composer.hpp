@@ -34,7 +34,7 @@ struct MapViewer {
 
     CompiledPolicy::NodeList view; ///< as told
     std::uint64_t generation = 0;  ///< of the policy that was told
-    SharedText derp_map;
+    SharedText derp_map, dns;
     SharedText filter, lines; ///< no lines where they are not wanted
     std::string ssh_rules;
     std::map<NodeId, SharedText> special; ///< peers whose look depends on the viewer
@@ -59,7 +59,7 @@ class MapComposer {
 public:
     struct Fixed {
         wire::DerpMap derp_map; ///< of the operator; the policy may add to it and take from it
-        std::string dns_json;
+        wire::DnsConfig dns;    ///< without the names of services
         std::string domain;
     };
     MapComposer(const TailnetState& tailnet, Fixed fixed);
@@ -124,6 +124,7 @@ private:
     SharedText filter_text(NodeId viewer);
     SharedText lines_text(const MapViewer& viewer);
     std::string ssh_rules_text(NodeId viewer) const;
+    SharedText dns_text(NodeId viewer);
     SharedView& shared_view(const CompiledPolicy::NodeList& nodes);
     const Difference& difference_of(const CompiledPolicy::NodeList& from, const CompiledPolicy::NodeList& to);
     std::string chunk_json(const Chunk& chunk, MapViewer& viewer, const WallTime& now);
@@ -140,6 +141,7 @@ private:
     std::set<NodeId> routers_;            // nodes with approved routes
     std::unordered_map<NodeId, NodeTexts> texts_;
     std::unordered_map<ContentHash, SharedText> filters_, lines_;
+    std::map<std::string, SharedText> dns_; // by the services in it
     std::map<const void*, SharedView> views_;
     std::map<std::pair<const void*, const void*>, Difference> differences_;
     std::unordered_map<std::string, SharedText> frames_;

@@ -140,6 +140,7 @@ void take_routes(NodeRecord& into, const NodeRecord& from) {
     into.revoked_routes = from.revoked_routes;
     into.primary_routes = from.primary_routes;
     into.router_since = from.router_since;
+    into.hosting = from.hosting;
 }
 
 NodeChange difference(const Node& before, const Node& after) {
@@ -162,6 +163,7 @@ NodeChange difference(const Node& before, const Node& after) {
             if (*info) {
                 (*info)->net_info.reset();
                 (*info)->routable_ips.clear(); // the offer is between the node and us
+                (*info)->services_hash.clear();
             }
         if (a != b || !old_info || !new_info || !(*old_info == *new_info)) return NodeChange::Full;
     }

@@ -51,7 +51,7 @@ constexpr NodeChange operator|(NodeChange a, NodeChange b) {
 constexpr bool has(NodeChange set, NodeChange one) {
     return (static_cast<unsigned>(set) & static_cast<unsigned>(one)) != 0;
 }
-/// Makes two records equal in what is known about routes.
+/// Makes two records equal in what is known about routes and hosted services.
 void take_routes(NodeRecord& into, const NodeRecord& from);
 /// What a peer must be told when `before` becomes `after`; last_seen alone is no news.
 NodeChange difference(const Node& before, const Node& after);

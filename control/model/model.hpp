@@ -4,6 +4,7 @@
 #include "base/net.hpp"
 #include "base/time.hpp"
 #include "policy/tailnet.hpp"
+#include "proto/control/vip_services.hpp"
 #include "proto/keys.hpp"
 
 #include <array>
@@ -78,6 +79,20 @@ struct CustomAttribute {
 };
 using CustomAttributes = std::map<std::string, CustomAttribute>; ///< by name: "custom:tier"
 
+/// A name with addresses of its own, behind which stand the nodes that host it.
+struct Service {
+    std::string name; ///< "svc:web"; its label is the name of no node
+    IpAddress v4, v6;
+    std::vector<std::string> tags; ///< sorted: a host has one of them
+    std::vector<PortRange> ports;  ///< of TCP, as given; empty: any
+    WallTime created;
+
+    bool operator==(const Service&) const = default;
+};
+/// Who said of a node that it may host a service, or that it may not.
+enum class HostApproval : std::uint8_t { Person, Policy, Revoked };
+using Hosting = std::map<std::string, HostApproval>; ///< by the names of services
+
 /// What must survive anything about a node: written before anybody hears of it.
 struct NodeRecord {
     NodeId id = 0;
@@ -97,8 +112,9 @@ struct NodeRecord {
     std::vector<IpPrefix> approved_routes; ///< sorted, as the lists below; offered or not
     std::vector<IpPrefix> policy_routes;   ///< those of the approved that the policy approved, not a person
     std::vector<IpPrefix> revoked_routes;  ///< taken away by a person: the policy does not approve them again
-    std::vector<IpPrefix> primary_routes;  ///< those that it was chosen as the primary of
+    std::vector<IpPrefix> primary_routes;  ///< those that it was chosen as the primary of, of services too
     WallTime router_since;                 ///< when it last began to be a router, or to be one again; zero: ever since
+    Hosting hosting;                       ///< services that it may host, whether or not it does
     CustomAttributes attributes;
 
     bool is_tagged() const { return !tags.empty(); }
@@ -116,6 +132,8 @@ struct NodeReport {
     std::vector<IpPrefix> routable_ips;          ///< from hostinfo, sorted: the routes it offers
     RelayLatencies relay_latencies;              ///< from hostinfo, of one that offers routes
     std::map<std::string, PostureValue> posture; ///< from hostinfo: "node:os" and the like
+    std::string services_hash;                   ///< from hostinfo: changes with the services that it hosts
+    wire::VipServices announced;                 ///< those, as it said when it was last asked
     WallTime last_seen;
     bool online = false;
 
@@ -133,6 +151,7 @@ struct Node {
 using UserPtr = std::shared_ptr<const User>;
 using AuthKeyPtr = std::shared_ptr<const AuthKey>;
 using OAuthClientPtr = std::shared_ptr<const OAuthClient>;
+using ServicePtr = std::shared_ptr<const Service>;
 using NodePtr = std::shared_ptr<const Node>;
 
 } // namespace tailrace

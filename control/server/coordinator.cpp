@@ -1,5 +1,5 @@
 // control/server/coordinator.cpp - decisions to disk, policy and time. The streams: map_streams.cpp; routes:
-// routes.cpp.
+// routes.cpp; services: services.cpp.
 #include "control/server/coordinator.hpp"
 
 #include "base/file.hpp"
@@ -47,7 +47,7 @@ Coordinator::Coordinator(Reactor& reactor, ControlConfig config, std::unique_ptr
       tailnet_(settings_of(config_), std::move(stored), owners_in(policy_), WallTime::now()),
       composer_(tailnet_, std::move(fixed)), flush_timer_(reactor), tailnet_timer_(reactor), report_timer_(reactor),
       policy_done_(reactor), registrations_(reactor), started_(reactor.now()),
-      route_watch_(reactor, route_watch_server()), region_timer_(reactor),
+      route_watch_(reactor, route_watch_server()), services_timer_(reactor), region_timer_(reactor),
       journal_(*store_, runner_on(reactor, writer_)) {
     for (const auto& [id, node] : tailnet_.nodes()) note_region({id, nullptr, node});
     follow_regions();
@@ -105,12 +105,13 @@ void Coordinator::publish(Changes changes) {
             journal_.flush_reports();
         });
     }
-    bool stale = changes.users_changed;
+    bool stale = changes.users_changed || changes.services_changed;
     for (const NodeEvent& event : changes.events) {
         stale = stale || concerns_policy(event) || (has_rivals_ && concerns_routers(event));
         note_region(event);
         composer_.on_node_event(event);
         tell(event);
+        ask_for_services(event.id);
     }
     if (stale) policy_is_stale();
     follow_regions();

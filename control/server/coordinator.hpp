@@ -87,6 +87,11 @@ private:
     RouterStandings router_standings() const;
     void settle_routes();
     bool approve_routes_by_policy();
+    bool approve_hosts_by_policy();
+    void ask_for_services(NodeId id);
+    void ask_for_services_again();
+    bool take_services(NodeId from, const std::string& token, const std::string& body);
+    void put_question(NodeId to, const wire::PingRequest& question);
     bool note_primaries();
     void note_regional();
     void note_region(const NodeEvent& event);
@@ -118,6 +123,13 @@ private:
     Duration last_compile_{};
     TimePoint started_;
     RouteWatch route_watch_;
+    struct ServicesQuestion {
+        std::string token, hash; ///< asked because the node said that its services have this hash
+        int times = 0;
+    };
+    std::map<NodeId, ServicesQuestion> services_asked_; ///< not answered yet
+    Timer services_timer_;
+    bool services_timer_runs_ = false;
     HomeRegions home_regions_; ///< with route_choice: region
     Timer region_timer_;
     bool has_rivals_ = false;                            ///< several routers have the same route

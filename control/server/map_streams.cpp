@@ -142,6 +142,7 @@ Task<void> Coordinator::stream_map(NodeId id, wire::MapRequest request, std::sha
         if (!pieces.empty()) {
             bool first = !std::exchange(is_known, true);
             alive = co_await write_pieces(stream, std::move(pieces));
+            if (first && alive) ask_for_services(id);
             if (first && alive)
                 route_watch_.tell([id](RouteHealth& health, TimePoint now) { health.on_stream_begin(now, id); });
             keep_alive_at = reactor_.now() + keep_alive_interval();
@@ -177,6 +178,7 @@ Task<FramePieces> Coordinator::map_once(NodeId id, MapCompression compression) {
 Task<void> Coordinator::stop() {
     stopping_ = true;
     route_watch_.stop();
+    services_timer_.cancel();
     for (auto& [id, stream] : streams_) stream->wake.notify();
     journal_.flush_reports();
     while (!journal_.idle()) co_await reactor_.sleep(std::chrono::milliseconds{2});

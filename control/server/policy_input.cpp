@@ -2,6 +2,7 @@
 
 #include "control/routes/region_choice.hpp"
 #include "control/tailnet/attributes.hpp"
+#include "control/tailnet/services.hpp"
 #include "policy/check.hpp"
 
 #include <algorithm>
@@ -62,6 +63,8 @@ TailnetUser policy_user(const User& user) {
 
 Tailnet policy_tailnet(const Snapshot& snapshot, const RouterStandings& standings) {
     Tailnet tailnet;
+    for (const auto& [name, service] : snapshot.services)
+        tailnet.services.push_back({name, {service->v4, service->v6}, service->ports});
     for (const auto& [id, user] : snapshot.users) tailnet.users.push_back(policy_user(*user));
     for (const auto& [id, node] : snapshot.nodes) {
         TailnetNode& out = tailnet.nodes.emplace_back();
@@ -70,6 +73,11 @@ Tailnet policy_tailnet(const Snapshot& snapshot, const RouterStandings& standing
         out.tags = node->record.tags;
         out.addresses = {node->record.v4, node->record.v6};
         out.routes = routes_in_force(*node);
+        for (const auto& [name, service] : snapshot.services) {
+            if (host_state(*service, *node) != HostState::Serves) continue;
+            for (const IpAddress& address : {service->v4, service->v6}) out.routes.push_back(IpPrefix::single(address));
+        }
+        std::sort(out.routes.begin(), out.routes.end());
         std::set_intersection(out.routes.begin(), out.routes.end(), node->record.primary_routes.begin(),
                               node->record.primary_routes.end(), std::back_inserter(out.primaries));
         auto standing = standings.find(id);
@@ -104,7 +112,8 @@ std::shared_ptr<const CompiledPolicy> compile_for(std::shared_ptr<const Document
 }
 
 bool concerns_routers(const NodeEvent& event) {
-    return event.before && event.after && !event.after->record.approved_routes.empty() &&
+    return event.before && event.after &&
+           (!event.after->record.approved_routes.empty() || !event.after->record.hosting.empty()) &&
            event.before->report.relay_latencies != event.after->report.relay_latencies;
 }
 
@@ -115,13 +124,14 @@ bool concerns_policy(const NodeEvent& event) {
     if (before.record.tags != after.record.tags || before.record.user != after.record.user ||
         before.record.v4 != after.record.v4 || before.record.v6 != after.record.v6 ||
         before.record.approved_routes != after.record.approved_routes ||
-        before.report.routable_ips != after.report.routable_ips ||
-        before.record.attributes != after.record.attributes || before.report.posture != after.report.posture)
+        before.report.routable_ips != after.report.routable_ips || before.record.hosting != after.record.hosting ||
+        before.report.announced != after.report.announced || before.record.attributes != after.record.attributes ||
+        before.report.posture != after.report.posture)
         return true;
     bool expired_now = event.before != event.after && before == after; // time alone made the difference
     return (before.report.online != after.report.online || before.record.key_expiry != after.record.key_expiry ||
             expired_now) &&
-           !after.record.approved_routes.empty();
+           (!after.record.approved_routes.empty() || !after.record.hosting.empty());
 }
 
 } // namespace tailrace

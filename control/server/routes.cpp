@@ -19,12 +19,7 @@ RouteWatch::Server Coordinator::route_watch_server() {
     RouteWatch::Server server;
     auto scheme = config_.server_url.find("://");
     server.authority = scheme == std::string::npos ? config_.server_url : config_.server_url.substr(scheme + 3);
-    server.ask = [this](NodeId to, const wire::PingRequest& question) {
-        auto at = streams_.find(to);
-        if (at == streams_.end() || at->second->questions.size() >= kMostQuestions) return;
-        at->second->questions.push_back(MapComposer::question(question, at->second->viewer.compression));
-        at->second->wake.notify(); // at once: it is not news that others get too
-    };
+    server.ask = [this](NodeId to, const wire::PingRequest& question) { put_question(to, question); };
     server.peers_of = [this](NodeId router, std::size_t most) { return witnesses_of(router, most); };
     server.address_of = [this](NodeId id) {
         const NodePtr& node = tailnet_.node(id);
@@ -39,6 +34,13 @@ RouteWatch::Server Coordinator::route_watch_server() {
     };
     server.changed = [this] { policy_is_stale(); };
     return server;
+}
+
+void Coordinator::put_question(NodeId to, const wire::PingRequest& question) {
+    auto at = streams_.find(to);
+    if (at == streams_.end() || at->second->questions.size() >= kMostQuestions) return;
+    at->second->questions.push_back(MapComposer::question(question, at->second->viewer.compression));
+    at->second->wake.notify(); // at once: it is not news that others get too
 }
 
 void Coordinator::commit_later(const char* name) {
@@ -73,7 +75,7 @@ RouterStandings Coordinator::router_standings() const {
     RouterStandings standings;
     WallTime now = WallTime::now();
     for (const auto& [id, node] : tailnet_.nodes()) {
-        if (node->record.approved_routes.empty()) continue;
+        if (node->record.approved_routes.empty() && node->record.hosting.empty()) continue;
         RouterStanding& standing = standings[id];
         auto watched = route_watch_.standing(id);
         standing = watched ? RouterStanding{watched->there, watched->steady} : RouterStanding{node->report.online};
@@ -85,6 +87,7 @@ RouterStandings Coordinator::router_standings() const {
 /// What follows from a policy that has just been compiled.
 void Coordinator::settle_routes() {
     bool approved = approve_routes_by_policy();
+    approved = approve_hosts_by_policy() || approved;
     bool moved = note_primaries();
     note_regional();
     if (approved || moved) commit_later("routes");
@@ -218,7 +221,8 @@ bool Coordinator::note_primaries() {
 }
 
 void Coordinator::on_answer(const MachineKey& machine, const std::string& token, const std::string& body) {
-    for (NodeId id : tailnet_.nodes_of_machine(machine)) route_watch_.on_answer(id, token, body);
+    for (NodeId id : tailnet_.nodes_of_machine(machine))
+        if (!take_services(id, token, body)) route_watch_.on_answer(id, token, body);
 }
 
 Task<void> Coordinator::settled() {

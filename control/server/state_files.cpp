@@ -138,7 +138,7 @@ Result<MapComposer::Fixed> load_fixed_parts(const ControlConfig& config) {
     if (!derp) return derp.error();
     MapComposer::Fixed fixed;
     fixed.derp_map = std::move(*derp);
-    fixed.dns_json = json::write(magic_dns(config.base_domain));
+    fixed.dns = magic_dns(config.base_domain);
     fixed.domain = config.base_domain.empty() ? config.server_host() : config.base_domain;
     return fixed;
 }

@@ -91,6 +91,18 @@ CREATE TABLE oauth_clients (
 );
 ALTER TABLE auth_keys ADD COLUMN oauth_client_id INTEGER NOT NULL DEFAULT 0;
 )"},
+    std::string_view{R"(
+CREATE TABLE services (
+    name    TEXT PRIMARY KEY,
+    v4      TEXT NOT NULL,
+    v6      TEXT NOT NULL,
+    tags    TEXT NOT NULL,
+    ports   TEXT NOT NULL,
+    created TEXT NOT NULL
+) WITHOUT ROWID;
+ALTER TABLE nodes ADD COLUMN hosting TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE reports ADD COLUMN services TEXT NOT NULL DEFAULT '{}';
+)"},
 };
 
 } // namespace tailrace

@@ -6,6 +6,7 @@
 #include "base/text.hpp"
 #include "control/store/migrations.hpp"
 #include "control/tailnet/attributes.hpp"
+#include "control/tailnet/services.hpp"
 
 #include <soci/soci.h>
 #include <soci/sqlite3/soci-sqlite3.h>
@@ -178,13 +179,13 @@ struct SqliteStore::Impl {
                     expiry = node.key_expiry.text(), routes = json::write(node.approved_routes),
                     by_policy = json::write(node.policy_routes), revoked = json::write(node.revoked_routes),
                     primary = json::write(node.primary_routes), since = node.router_since.text(),
-                    attributes = write_attributes(node.attributes);
+                    attributes = write_attributes(node.attributes), hosting = write_hosting(node.hosting);
         sql << "INSERT INTO nodes(id, machine_key, node_key, hostname, given_name, name_is_fixed, user_id, tags, v4, "
                "v6, ephemeral, authorized, auth_key_id, created, key_expiry, approved_routes, "
-               "policy_routes, revoked_routes, primary_routes, router_since, attributes) "
+               "policy_routes, revoked_routes, primary_routes, router_since, attributes, hosting) "
                "VALUES(:id, :machine, :key, :hostname, :given, :fixed, :user, :tags, :v4, :v6, :ephemeral, "
                ":authorized, :auth_key, :created, :expiry, :routes, :by_policy, :revoked, :primary, :since, "
-               ":attributes) "
+               ":attributes, :hosting) "
                "ON CONFLICT(id) DO UPDATE SET machine_key = excluded.machine_key, node_key = excluded.node_key, "
                "hostname = excluded.hostname, given_name = excluded.given_name, "
                "name_is_fixed = excluded.name_is_fixed, user_id = excluded.user_id, tags = excluded.tags, "
@@ -193,11 +194,12 @@ struct SqliteStore::Impl {
                "key_expiry = excluded.key_expiry, approved_routes = excluded.approved_routes, "
                "policy_routes = excluded.policy_routes, revoked_routes = excluded.revoked_routes, "
                "primary_routes = excluded.primary_routes, router_since = excluded.router_since, "
-               "attributes = excluded.attributes",
+               "attributes = excluded.attributes, hosting = excluded.hosting",
             soci::use(id), soci::use(machine), soci::use(key), soci::use(node.hostname), soci::use(node.given_name),
             soci::use(fixed), soci::use(user), soci::use(tags), soci::use(v4), soci::use(v6), soci::use(ephemeral),
             soci::use(authorized), soci::use(auth_key), soci::use(created), soci::use(expiry), soci::use(routes),
-            soci::use(by_policy), soci::use(revoked), soci::use(primary), soci::use(since), soci::use(attributes);
+            soci::use(by_policy), soci::use(revoked), soci::use(primary), soci::use(since), soci::use(attributes),
+            soci::use(hosting);
         raise_counter("node", node.id);
     }
     void apply(const DeleteNode& op) {
@@ -209,15 +211,26 @@ struct SqliteStore::Impl {
         long long id = op.node->id();
         int online = report.online;
         std::string disco = report.disco_key.text(), endpoints = json::write(report.endpoints),
-                    routable = json::write(report.routable_ips), seen = report.last_seen.text();
+                    routable = json::write(report.routable_ips), seen = report.last_seen.text(),
+                    services = wire::write_vip_services(report.announced);
         sql << "INSERT OR REPLACE INTO reports(node_id, disco_key, endpoints, home_derp, cap_version, hostinfo, "
-               "routable, last_seen, online) "
-               "SELECT :id, :disco, :endpoints, :derp, :cap, :hostinfo, :routable, :seen, :online "
+               "routable, last_seen, online, services) "
+               "SELECT :id, :disco, :endpoints, :derp, :cap, :hostinfo, :routable, :seen, :online, :services "
                "WHERE EXISTS (SELECT 1 FROM nodes WHERE id = :same)",
             soci::use(id), soci::use(disco), soci::use(endpoints), soci::use(report.home_derp),
             soci::use(report.cap_version), soci::use(report.hostinfo), soci::use(routable), soci::use(seen),
-            soci::use(online), soci::use(id);
+            soci::use(online), soci::use(services), soci::use(id);
     }
+    void apply(const PutService& op) {
+        const Service& service = *op.service;
+        std::string v4 = service.v4.text(), v6 = service.v6.text(), tags = json::write(service.tags),
+                    ports = json::write(service_ports_text(service.ports)), created = service.created.text();
+        sql << "INSERT OR REPLACE INTO services(name, v4, v6, tags, ports, created) "
+               "VALUES(:name, :v4, :v6, :tags, :ports, :created)",
+            soci::use(service.name), soci::use(v4), soci::use(v6), soci::use(tags), soci::use(ports),
+            soci::use(created);
+    }
+    void apply(const DeleteService& op) { sql << "DELETE FROM services WHERE name = :name", soci::use(op.name); }
     void apply(const PutPolicy& op) {
         sql << "INSERT OR REPLACE INTO settings(name, value) VALUES('policy', :text)", soci::use(op.text);
     }
@@ -276,6 +289,23 @@ struct SqliteStore::Impl {
             out.oauth_clients.push_back(std::move(client));
         }
     }
+    void load_services(StoredTailnet& out) {
+        soci::rowset<soci::row> rows =
+            (sql.prepare << "SELECT name, v4, v6, tags, ports, created FROM services ORDER BY name");
+        for (const auto& row : rows) {
+            Service service;
+            service.name = row.get<std::string>(0);
+            service.v4 = parsed<IpAddress>(row.get<std::string>(1), "services.v4");
+            service.v6 = parsed<IpAddress>(row.get<std::string>(2), "services.v6");
+            service.tags = from_json<std::vector<std::string>>(row.get<std::string>(3), "services.tags");
+            auto ports =
+                parse_service_ports(from_json<std::vector<std::string>>(row.get<std::string>(4), "services.ports"));
+            if (!ports) throw Damaged{"services.ports: " + ports.error().message()};
+            service.ports = std::move(*ports);
+            service.created = parsed<WallTime>(row.get<std::string>(5), "services.created");
+            out.services.push_back(std::move(service));
+        }
+    }
     void load_nodes(StoredTailnet& out) {
         soci::rowset<soci::row> rows =
             (sql.prepare
@@ -284,7 +314,7 @@ struct SqliteStore::Impl {
                 "coalesce(disco_key, ''), coalesce(endpoints, '[]'), coalesce(home_derp, 0), "
                 "coalesce(cap_version, 0), coalesce(hostinfo, ''), coalesce(routable, '[]'), "
                 "coalesce(last_seen, created), coalesce(online, 0), policy_routes, revoked_routes, primary_routes, "
-                "router_since, attributes "
+                "router_since, attributes, hosting, coalesce(services, '{}') "
                 "FROM nodes LEFT JOIN reports ON reports.node_id = nodes.id ORDER BY id");
         for (const auto& row : rows) {
             Node node;
@@ -323,6 +353,12 @@ struct SqliteStore::Impl {
             auto attributes = read_attributes(row.get<std::string>(28));
             if (!attributes) throw Damaged{"nodes.attributes: " + attributes.error().message()};
             record.attributes = std::move(*attributes);
+            auto hosting = read_hosting(row.get<std::string>(29));
+            if (!hosting) throw Damaged{"nodes.hosting: " + hosting.error().message()};
+            record.hosting = std::move(*hosting);
+            auto announced = wire::parse_vip_services(row.get<std::string>(30));
+            if (!announced) throw Damaged{"reports.services: " + announced.error().message()};
+            report.announced = std::move(*announced);
             out.nodes.push_back(std::move(node));
         }
     }
@@ -361,6 +397,7 @@ Result<StoredTailnet> SqliteStore::load() {
         impl_->load_users(out);
         impl_->load_auth_keys(out);
         impl_->load_oauth_clients(out);
+        impl_->load_services(out);
         impl_->load_nodes(out);
         std::string policy;
         soci::indicator there = soci::i_null;

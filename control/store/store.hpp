@@ -37,11 +37,17 @@ struct DeleteNode {
 struct PutReport {
     NodePtr node;
 };
+struct PutService {
+    ServicePtr service;
+};
+struct DeleteService {
+    std::string name;
+};
 struct PutPolicy {
     std::string text;
 };
 using StoreOperation = std::variant<PutUser, DeleteUser, PutAuthKey, DeleteAuthKey, PutOAuthClient, PutNode, DeleteNode,
-                                    PutReport, PutPolicy>;
+                                    PutReport, PutService, DeleteService, PutPolicy>;
 using StoreOperations = std::vector<StoreOperation>;
 
 /// Everything there is, as read at the start.
@@ -50,6 +56,7 @@ struct StoredTailnet {
     std::vector<AuthKey> auth_keys;
     std::vector<OAuthClient> oauth_clients;
     std::vector<Node> nodes;
+    std::vector<Service> services;
     std::optional<std::string> policy;
     UserId last_user = 0; ///< the highest ids ever given out
     AuthKeyId last_auth_key = 0;

@@ -1,5 +1,5 @@
 // control/tailnet/tailnet_state.cpp - the state and what time and administrators do to it. Registration:
-// registration.cpp, routes: routes.cpp, OAuth clients: oauth_clients.cpp.
+// registration.cpp, routes: routes.cpp, services: services.cpp, OAuth clients: oauth_clients.cpp.
 #include "control/tailnet/tailnet_state.hpp"
 
 #include "base/random.hpp"
@@ -19,8 +19,10 @@ namespace {
 /// What is not stored by itself.
 void take_hostinfo(NodeReport& report, const wire::Hostinfo& hostinfo) {
     report.posture = reported_posture(hostinfo);
+    report.services_hash = hostinfo.services_hash;
     report.relay_latencies.clear();
-    if (hostinfo.net_info && !report.routable_ips.empty()) report.relay_latencies = relay_latencies(*hostinfo.net_info);
+    bool may_carry = !report.routable_ips.empty() || !report.services_hash.empty();
+    if (hostinfo.net_info && may_carry) report.relay_latencies = relay_latencies(*hostinfo.net_info);
 }
 
 } // namespace
@@ -40,6 +42,11 @@ TailnetState::TailnetState(Settings settings, StoredTailnet stored, TagOwners ow
     for (AuthKey& key : stored.auth_keys) {
         last_auth_key_ = std::max(last_auth_key_, key.id);
         auth_keys_[key.id] = std::make_shared<const AuthKey>(std::move(key));
+    }
+    for (Service& service : stored.services) {
+        addresses_.mark_used(service.v4, service.v6);
+        std::string name = service.name;
+        services_[std::move(name)] = std::make_shared<const Service>(std::move(service));
     }
     for (Node& node : stored.nodes) {
         last_node_ = std::max(last_node_, node.id());
@@ -88,7 +95,7 @@ UserPtr TailnetState::user_named(std::string_view name) const {
 }
 
 std::shared_ptr<const Snapshot> TailnetState::snapshot() {
-    if (!snapshot_) snapshot_ = std::make_shared<const Snapshot>(Snapshot{nodes_, users_});
+    if (!snapshot_) snapshot_ = std::make_shared<const Snapshot>(Snapshot{nodes_, users_, services_});
     return snapshot_;
 }
 
@@ -224,6 +231,7 @@ Changes TailnetState::take_changes() {
 std::string TailnetState::free_name(std::string_view hostname, NodeId for_node) const {
     std::string label = dns_label(hostname);
     auto is_free = [&](const std::string& name) {
+        if (service("svc:" + name)) return false;
         auto at = by_name_.find(name);
         return at == by_name_.end() || at->second == for_node;
     };
@@ -249,6 +257,7 @@ void TailnetState::take_report(Node& node, const wire::MapRequest& request) {
     report.routable_ips = offered_routes(hostinfo.routable_ips);
     report.hostinfo = wire::write_hostinfo(hostinfo);
     take_hostinfo(report, hostinfo);
+    if (report.services_hash.empty()) report.announced = {}; // it hosts none: no need to ask
     if (!hostinfo.hostname.empty()) node.record.hostname = hostinfo.hostname;
 }
 
@@ -465,6 +474,8 @@ Result<void> TailnetState::rename_node(NodeId id, std::string_view name) {
         return Error::make("\"{}\" can't be a node's name: use letters, digits and dashes, at most 63", name);
     if (auto at = by_name_.find(label); at != by_name_.end() && at->second != id)
         return Error::make("node {} is already named {}", at->second, label);
+    if (service("svc:" + label))
+        return Error::make("there is a service svc:{}: services and nodes share their names", label);
     Node after = *before;
     after.record.given_name = label;
     after.record.name_is_fixed = true;

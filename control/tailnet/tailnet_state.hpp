@@ -28,7 +28,7 @@ struct Changes {
     StoreOperations operations;   ///< to be on disk before anybody is told
     std::vector<NodePtr> reports; ///< to be on disk some time
     std::vector<NodeEvent> events;
-    bool users_changed = false;
+    bool users_changed = false, services_changed = false;
     std::vector<std::function<void()>> undo; ///< in the order of doing
 
     bool needs_commit() const { return !operations.empty(); }
@@ -40,7 +40,7 @@ struct TagOwners {
     std::function<bool(const std::vector<std::string>& tags, const std::string& tag)> tags_may;
 };
 
-/// Who says that a route may be used.
+/// Who says that a route may be used, or a service hosted.
 enum class Approval { Person, Policy };
 
 /// The answer to a registration.
@@ -53,6 +53,7 @@ struct RegisterDecision {
 struct Snapshot {
     std::map<NodeId, NodePtr> nodes;
     std::map<UserId, UserPtr> users;
+    std::map<std::string, ServicePtr, std::less<>> services;
 };
 
 class TailnetState {
@@ -81,6 +82,8 @@ public:
     const std::map<UserId, UserPtr>& users() const { return users_; }
     const std::map<AuthKeyId, AuthKeyPtr>& auth_keys() const { return auth_keys_; }
     const std::map<OAuthClientId, OAuthClientPtr>& oauth_clients() const { return oauth_clients_; }
+    const std::map<std::string, ServicePtr, std::less<>>& services() const { return services_; }
+    ServicePtr service(std::string_view name) const;
     /// Whose secret this is, revoked or not; null when it is nobody's.
     OAuthClientPtr oauth_client_with_secret(std::string_view text) const;
     /// Null when there is none. The reference holds until the next change.
@@ -102,6 +105,8 @@ public:
     /// A stream began: fills in what no lite update has said yet.
     void on_stream_begin(WallTime now, NodeId id, const wire::MapRequest& request);
     void on_stream_end(WallTime now, NodeId id);
+    /// It was asked which services it hosts, and said so.
+    void on_services_told(NodeId id, wire::VipServices announced);
 
     // What administrators ask for.
     Result<UserPtr> create_user(WallTime now, std::string name, std::string display_name);
@@ -153,6 +158,18 @@ public:
     void set_primary_routes(NodeId id, std::vector<IpPrefix> routes);
     /// It was away, and leads no group of routers before those that stayed.
     void on_router_back(WallTime now, NodeId id);
+    struct ServiceWish {
+        std::string name;
+        std::vector<std::string> tags;  ///< of the nodes that may host it
+        std::vector<std::string> ports; ///< "tcp:443"; empty: any
+    };
+    /// It has two addresses from now on until it is deleted.
+    Result<ServicePtr> create_service(WallTime now, const ServiceWish& wish);
+    Result<void> delete_service(std::string_view name);
+    /// The policy's approval leaves alone what is decided already.
+    Result<void> approve_host(WallTime now, std::string_view name, NodeId id, Approval by);
+    /// From now on, whatever the policy says.
+    Result<void> revoke_host(std::string_view name, NodeId id);
     Result<NodePtr> approve_registration(WallTime now, std::string_view pending_id, std::string_view user);
     bool is_pending(std::string_view id) const { return pending_.find(id) != pending_.end(); }
     std::size_t pending_count() const { return pending_.size(); }
@@ -196,6 +213,7 @@ private:
     void put_user(UserId id, UserPtr user);
     void put_key(AuthKeyId id, AuthKeyPtr key);
     void put_oauth_client(OAuthClientPtr client);
+    void put_service(const std::string& name, ServicePtr service); // null: forget
     void forget_spent_keys(WallTime now);
     void restore_node(NodeId id, const NodePtr& node);
     void keep(NodeId id, NodePtr node); // null: forget
@@ -209,6 +227,7 @@ private:
     std::map<UserId, UserPtr> users_;
     std::map<AuthKeyId, AuthKeyPtr> auth_keys_;
     std::map<OAuthClientId, OAuthClientPtr> oauth_clients_;
+    std::map<std::string, ServicePtr, std::less<>> services_;
     std::map<NodeId, NodePtr> nodes_;
     std::unordered_map<NodeId, NodePtr> by_id_; // the same as nodes_, found faster
     std::unordered_map<NodeKey, NodeId> by_node_key_;

@@ -19,10 +19,15 @@ constexpr const char* kTwoIslands = R"({
 })";
 
 struct Composer : TailnetFixture {
-    MapComposer composer{tailnet, {two_regions(), R"({"Proxied":true})", "tail.lab"}};
+    MapComposer composer{tailnet, {two_regions(), proxied(), "tail.lab"}};
     std::vector<Machine> machines;
     std::shared_ptr<const CompiledPolicy> last;
 
+    static wire::DnsConfig proxied() {
+        wire::DnsConfig config;
+        config.proxied = true;
+        return config;
+    }
     static wire::DerpMap two_regions() {
         wire::DerpMap map;
         map.regions.emplace();

@@ -39,6 +39,8 @@ NodePtr some_node(NodeId id) {
     node.record.primary_routes = node.record.approved_routes;
     node.record.router_since = *WallTime::parse("2026-01-03T03:04:05Z");
     node.record.attributes = {{"custom:tier", {std::string{"gold"}, *WallTime::parse("2026-02-03T03:04:05Z")}}};
+    node.record.hosting = {{"svc:db", HostApproval::Policy}, {"svc:old", HostApproval::Revoked}};
+    node.report.announced = {{{"svc:db", {"tcp:5432"}, true}}, "abcd"};
     node.report.disco_key = DiscoPrivateKey::generate().public_key();
     node.report.endpoints = {*Endpoint::parse("1.2.3.4:41641"), *Endpoint::parse("[2001:db8::1]:41641")};
     node.report.home_derp = 900;
@@ -59,6 +61,10 @@ TEST(SqliteStore, GivesBackWhatWasCommitted) {
     key.oauth_client = 3;
     OAuthClient client{3, "0123", {}, {"auth_keys"}, {"tag:a", "tag:b"}, WallTime::from_unix(4), {}, "for the fleet"};
     client.secret_hash.fill(std::byte{0xcd});
+    Service service{"svc:db", *IpAddress::parse("100.64.0.9"), *IpAddress::parse("fd7a:115c:a1e0::9"), {"tag:a"}, {},
+                    {}};
+    service.ports = {{5432, 5432}, {8000, 8010}};
+    auto gone = std::make_shared<const Service>(Service{"svc:gone", service.v4, service.v6, {}, {}, {}});
     auto node = some_node(5);
     {
         auto store = SqliteStore::open(directory.file("control.db"));
@@ -66,6 +72,8 @@ TEST(SqliteStore, GivesBackWhatWasCommitted) {
         auto done = (*store)->commit({{PutUser{user}},
                                       {PutAuthKey{std::make_shared<const AuthKey>(key)}, PutNode{node}},
                                       {PutOAuthClient{std::make_shared<const OAuthClient>(client)}},
+                                      {PutService{gone}, DeleteService{"svc:gone"}},
+                                      {PutService{std::make_shared<const Service>(service)}},
                                       {PutReport{node}, PutPolicy{"// policy\n{}"}}});
         ASSERT_TRUE(done) << done.error().message();
     }
@@ -80,6 +88,8 @@ TEST(SqliteStore, GivesBackWhatWasCommitted) {
     ASSERT_EQ(loaded->oauth_clients.size(), 1u);
     EXPECT_EQ(loaded->oauth_clients[0], client);
     EXPECT_EQ(loaded->last_oauth_client, 3);
+    ASSERT_EQ(loaded->services.size(), 1u);
+    EXPECT_EQ(loaded->services[0], service);
     ASSERT_EQ(loaded->nodes.size(), 1u);
     EXPECT_EQ(loaded->nodes[0], *node);
     EXPECT_EQ(loaded->policy, "// policy\n{}");
