@@ -105,7 +105,7 @@ private:
                                                     rule.self_sources.contains(parties_[party].members.front())
                                               : rule.sources->contains(judge_.directory(), ip) &&
                                                     (parties_[party].exists || !rule.sources->everything);
-                if (source) own.sources.insert(party);
+                if (source && parties_[party].asks) own.sources.insert(party);
                 for (const auto& destination : rule.destinations) {
                     if (leads_to(rule, destination, party, ip.is_v4())) own.destinations.insert(party);
                 }

@@ -163,6 +163,21 @@ private:
                 if (then != now) insert(gains, now, access, i);
             }
         }
+        std::set<std::string> services; // or tags of services
+        for (const auto* document : {&before_, &after_}) {
+            for (const auto& [service, who] : document->auto_approvers.services) services.insert(service);
+        }
+        for (const auto& service : services) {
+            const bool is_tag = service.starts_with("tag:");
+            const auto access =
+                fmt::format("approval as host of {}{} by itself", is_tag ? "services with " : "", service);
+            for (std::size_t i = 0; i < parties_.size(); ++i) {
+                if (!parties_[i].is_device()) continue;
+                const bool then = old_policy_->approves_service(id_of(parties_[i]), service);
+                const bool now = new_policy_->approves_service(id_of(parties_[i]), service);
+                if (then != now) insert(gains, now, access, i);
+            }
+        }
         write(gains);
     }
 

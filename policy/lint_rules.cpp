@@ -148,6 +148,22 @@ private:
         }
     }
 
+    /// What is wrong where a rule leads to services alone.
+    static std::string reason_of_services(const PolicyRule& rule, const std::vector<const Rule*>& compiled,
+                                          const Directory& directory) {
+        std::vector<Selector> services;
+        bool is_there = false;
+        for (const auto* destination : rule.destinations) {
+            if (destination->kind != Selector::Kind::Service) return {};
+            services.push_back(*destination);
+            is_there = is_there || directory.service_named(destination->name);
+        }
+        if (!is_there) return fmt::format("there is no service {}", names_of(services));
+        if (compiled.empty() && rule.postures->empty())
+            return fmt::format("{} has none of these ports", names_of(services));
+        return {};
+    }
+
     std::string reason_dead(const PolicyRule& rule, const std::vector<const Rule*>& compiled,
                             const Directory& directory, When when) const {
         if (rule.sources->empty()) return "src is empty";
@@ -159,6 +175,7 @@ private:
             by_address = by_address || source.kind == Selector::Kind::Prefix || source.kind == Selector::Kind::IpSet;
         }
         if (sources.empty() && !by_address) return fmt::format("no device is in src ({})", names_of(*rule.sources));
+        if (auto why = reason_of_services(rule, compiled, directory); !why.empty()) return why;
         if (compiled.empty())
             return rule.postures->empty() ? "its sources and destinations stand for no device"
                                           : "no device of src fulfils a posture that it asks for";

@@ -42,6 +42,7 @@ public:
     std::vector<Party> find() {
         add_devices();
         add_ranges();
+        add_services();
         return std::move(parties_);
     }
 
@@ -190,6 +191,20 @@ private:
                 if (party.address(range.first.is_v4()) == nullptr) party.representatives.push_back(range.first);
             }
             party.name = name_of(std::move(found.ranges));
+        }
+    }
+
+    void add_services() {
+        for (const auto& service : directory_.tailnet().services) {
+            auto& party = parties_.emplace_back();
+            party.name = service.name;
+            party.representatives = service.addresses;
+            party.exists =
+                std::any_of(directory_.subnet_routes().begin(), directory_.subnet_routes().end(),
+                            [&](const Directory::SubnetRoute& route) {
+                                return route.service && directory_.tailnet().services[*route.service] == service;
+                            });
+            party.asks = false;
         }
     }
 

@@ -7,12 +7,14 @@
 
 namespace tailrace {
 
-/// Addresses that no rule of either policy treats differently, of one owner: alice's devices, 10.0.0.0/8, the internet.
+/// Addresses that no rule of either policy treats differently, of one owner: alice's devices, 10.0.0.0/8, the internet,
+/// svc:web.
 struct Party {
     std::string name;
-    std::vector<NodeIndex> members;         ///< empty: a range of addresses behind routers
+    std::vector<NodeIndex> members;         ///< empty: a range of addresses behind routers, or a service
     std::vector<IpAddress> representatives; ///< at most one a family
     bool exists = true;                     ///< a device, or somebody routes it
+    bool asks = true;                       ///< false: a service, which only answers
 
     bool is_device() const { return !members.empty(); }
     const IpAddress* address(bool v4) const {

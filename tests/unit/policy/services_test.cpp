@@ -1,7 +1,9 @@
 // Services: names with addresses of their own, behind which stand the nodes that host them.
-#include "example_tailnet.hpp"
 #include "policy/check.hpp"
+#include "policy/diff.hpp"
+#include "policy/lint.hpp"
 #include "policy/tailnet_json.hpp"
+#include "tests/unit/policy/example_tailnet.hpp"
 
 #include <gmock/gmock.h>
 
@@ -131,6 +133,39 @@ TEST(Services, TestsOfAPolicyMayNameThem) {
     EXPECT_TRUE(checked) << checked.error().message();
     EXPECT_FALSE(check(with_test(R"({"src": "tag:prod", "accept": ["svc:web:443"]})"), tailnet_with_service()));
     EXPECT_FALSE(check(with_test(R"({"src": "tag:client", "accept": ["svc:other:443"]})"), example_tailnet()));
+}
+
+std::string service_rule(const std::string& dst, const std::string& more = "") {
+    return example_policy(R"("acls": [{"action": "accept", "src": ["tag:client"], "dst": [")" + dst + "\"]}]," + more);
+}
+
+TEST(Services, DiffSaysWhoGainsAndLosesThem) {
+    const auto difference = [](const std::string& before, const std::string& after) {
+        const auto tailnet = tailnet_with_service();
+        const auto old_document = Document::parse(before);
+        const auto new_document = Document::parse(after);
+        EXPECT_TRUE(old_document && new_document);
+        return old_document && new_document ? diff_policies(*old_document, *new_document, &tailnet).text() : "";
+    };
+    EXPECT_EQ(difference(service_rule("tag:prod:22"), service_rule("svc:web:*")),
+              "tag:client loses tcp, udp 22 on tag:prod (old line 5)\n"
+              "tag:client gains tcp, udp 443 on svc:web (line 5)\n");
+    EXPECT_EQ(difference(service_rule("svc:web:*"), service_rule("svc:web:443")), "nobody gains or loses anything\n");
+    EXPECT_EQ(difference(service_rule("svc:web:*"),
+                         service_rule("svc:web:*", R"("autoApprovers": {"services": {"svc:web": ["tag:prod"]}},)")),
+              "tag:prod gains approval as host of svc:web by itself\n");
+}
+
+TEST(Services, LintSaysWhyARuleLeadsToNone) {
+    const auto said = [](const std::string& text) {
+        const auto tailnet = tailnet_with_service();
+        std::string out;
+        for (const auto& finding : lint(text, &tailnet)) out += finding.message + "\n";
+        return out;
+    };
+    EXPECT_THAT(said(service_rule("svc:gone:443")), HasSubstr("there is no service svc:gone"));
+    EXPECT_THAT(said(service_rule("svc:web:80")), HasSubstr("svc:web has none of these ports"));
+    EXPECT_THAT(said(service_rule("svc:web:443")), testing::Not(HasSubstr("svc:web")));
 }
 
 TEST(Services, ATailnetInAFileHasThem) {
