@@ -33,7 +33,7 @@ PATH = ":".join([str(BUILD / "agent"), str(BUILD / "control"), "/usr/local/sbin"
 EASY_NAT = """
 table ip nat_box {
     chain leave { type nat hook postrouting priority srcnat; oifname "eth0" masquerade persistent; }
-    chain pass  { type filter hook forward priority filter; policy drop; ct state established,related accept; iifname "lan0" accept; }
+    chain pass  { type filter hook forward priority filter; policy drop; ct state established,related accept; iifname "lan*" oifname != "lan*" accept; }
     chain box   { type filter hook input priority filter; iifname "eth0" ct state new drop; }
 }
 """
@@ -49,7 +49,19 @@ table inet miniupnpd {
     chain out_map { }
 }
 """
-NAT_RULES = {"easy": EASY_NAT, "hard": HARD_NAT, "port-mapped": PORT_MAPPED_NAT}
+# TCP and ICMP as in the easy one; UDP is led to tests/fakes/hairpin_nat by HAIRPIN_ROUTES.
+HAIRPIN_NAT = EASY_NAT.replace("policy drop;", """policy drop; iifname "nat0" accept; oifname "nat0" accept;""") + """
+table ip by_program {
+    chain early { type filter hook prerouting priority raw; meta l4proto udp notrack; }
+}
+"""
+NAT_RULES = {"easy": EASY_NAT, "hard": HARD_NAT, "port-mapped": PORT_MAPPED_NAT, "hairpin": HAIRPIN_NAT}
+HAIRPIN_NAT_PROGRAM = BUILD / "tests/fakes/hairpin_nat"
+# What is for the box itself from inside stays with it, what is for its outside address goes to the program: so ours come
+# before the rule of local addresses, which is put behind them.
+HAIRPIN_ROUTES = ["tuntap add dev nat0 mode tun", "link set nat0 up", "route add default dev nat0 table 7", "rule add pref 4 lookup local",
+                  "rule add pref 3 iif eth0 ipproto udp lookup 7", "rule del pref 0"]
+HAIRPIN_ROUTES_OF_A_LAN = ["rule add pref 1 iif {device} to {gateway} lookup local", "rule add pref 2 iif {device} ipproto udp lookup 7"]
 
 
 def new_bridge(name: str) -> str:
@@ -176,11 +188,13 @@ class Host:
 
 
 class Nat:
-    """A NAT box: `box` has eth0 in the outside link and the LAN bridge lan0 inside."""
+    """A NAT box: `box` has eth0 in the outside link and a LAN bridge inside, lan0; or several, lan0, lan1, that reach each
+    other at most by outside addresses."""
 
-    def __init__(self, box: Host, lan: Link):
+    def __init__(self, box: Host, lans: list):
         self.box = box
-        self.lan = lan
+        self.lans = lans
+        self.lan = lans[0]
 
 
 class Lab:
@@ -235,22 +249,32 @@ class Lab:
         host.ip(f"route add default via {link.gateway}")
         return host
 
-    def nat(self, name: str, outside: Link, kind: str, lan_prefix: str = "") -> Nat:
-        """A NAT box: "easy" (one port for an inside socket, whoever it talks to), "hard" (another port each time), or
-        "port-mapped" (hard, and ready for miniupnpd)."""
-        self._nats += 1
-        lan_prefix = lan_prefix or f"192.168.{self._nats}.0/24"
+    def nat(self, name: str, outside: Link, kind: str, lan_prefix: str = "", lans: int = 1) -> Nat:
+        """A NAT box: "easy" (one port for an inside socket, whoever it talks to), "hard" (another port each time),
+        "port-mapped" (hard, and ready for miniupnpd), or "hairpin" (easy, and those behind it reach each other's outside ports)."""
         box = self.host(name, outside)
-        lan = self.lan(box, lan_prefix)
+        links = []
+        for number in range(lans):
+            self._nats += 1
+            links.append(self.lan(box, lan_prefix or f"192.168.{self._nats}.0/24", f"lan{number}"))
+            lan_prefix = "" # is of the first
         box.sysctl("net.ipv4.ip_forward", 1)
         box.nft(NAT_RULES[kind])
-        return Nat(box, lan)
+        if kind == "hairpin":
+            self._start_hairpin_nat(box, links)
+        return Nat(box, links)
 
-    def lan(self, host: Host, prefix: str) -> Link:
-        """A network behind a host, on its device lan0. The host is its gateway, if it forwards."""
+    def _start_hairpin_nat(self, box: Host, lans: list) -> None:
+        box.ip(*HAIRPIN_ROUTES, *(line.format(device=lan.bridge, gateway=lan.gateway) for lan in lans for line in HAIRPIN_ROUTES_OF_A_LAN))
+        box.sysctl("net.ipv4.conf.nat0.accept_local", 1) # what left comes from the box's own address
+        inside = [word for lan in lans for word in ("--inside", lan.prefix)]
+        box.start("hairpin-nat", [HAIRPIN_NAT_PROGRAM, "--device", "nat0", "--outside", box.address, *inside]).wait_for_output("ready")
+
+    def lan(self, host: Host, prefix: str, device: str = "lan0") -> Link:
+        """A network behind a host, on a bridge of it. The host is its gateway, if it forwards."""
         inside = str(list(ipaddress.ip_network(prefix).hosts())[0])
-        host.ip(new_bridge("lan0"), f"address add {inside}/24 dev lan0", "link set lan0 up")
-        return Link(self, host, "lan0", prefix, inside)
+        host.ip(new_bridge(device), f"address add {inside}/24 dev {device}", f"link set {device} up")
+        return Link(self, host, device, prefix, inside)
 
     # -- a lab that stays when we go
 

@@ -29,7 +29,7 @@ def test_hosts_reach_each_other_and_a_nat_lets_only_answers_in(lab):
     assert fetch(carol, f"http://{alice.address}/payload")[0] == 1000
 
 
-@pytest.mark.parametrize("kind,same", [("easy", True), ("hard", False)])
+@pytest.mark.parametrize("kind,same", [("easy", True), ("hard", False), ("hairpin", True)])
 def test_a_nat_box_keeps_or_changes_the_port(lab, kind, same):
     home = lab.nat("home", lab.internet(), kind)
     carol = lab.host("carol", home.lan)
@@ -42,6 +42,65 @@ def test_a_nat_box_keeps_or_changes_the_port(lab, kind, same):
     carol.run(["/usr/bin/python3", "-c", send, *(host.address for host in servers)])
     ports = [int(catcher.wait_for_output(r"(\d+)\n")[1]) for catcher in seen]
     assert (ports[0] == ports[1]) is same
+
+
+# Tells a server where to find us and asks it for the other one; then each writes to the other and says what it heard from whom.
+MEET = """
+import socket, sys, time
+server, me, other = sys.argv[1], *sys.argv[2:]
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", 41641))
+s.settimeout(0.1)
+end, address = time.monotonic() + 5, None
+while time.monotonic() < end:
+    s.sendto(f"{me} {other}".encode(), (server, 7000))
+    if address:
+        s.sendto(b"hello", address)
+    try:
+        said, sender = s.recvfrom(99)
+    except OSError:
+        continue
+    if said == b"hello":
+        print("heard from", *sender, flush=True)
+        s.sendto(b"hello", sender)
+        break
+    host, port = said.decode().split()
+    address = host, int(port)
+"""
+SERVE = """
+import socket
+s, seen = socket.socket(socket.AF_INET, socket.SOCK_DGRAM), {}
+s.bind(("", 7000))
+print("ready", flush=True)
+while True:
+    said, sender = s.recvfrom(99)
+    me, other = said.decode().split()
+    if me not in seen:
+        seen[me] = sender
+        print(me, *sender, flush=True)
+    if other in seen:
+        s.sendto("{} {}".format(*seen[other]).encode(), sender)
+"""
+
+
+@pytest.mark.parametrize("kind", ["hairpin", "easy"])
+def test_two_lans_behind_a_box_meet_at_its_outside_address_or_not_at_all(lab, kind):
+    box = lab.nat("box", lab.internet(), kind, lans=2)
+    server, hosts = lab.host("server"), [lab.host(name, lan) for name, lan in zip(("alice", "bob"), box.lans)]
+    seen = server.start("serve", ["/usr/bin/python3", "-c", SERVE])
+    seen.wait_for_output("ready")
+    python = ["/usr/bin/python3", "-c", MEET, server.address]
+    meeting = [host.start("meet", [*python, host.name, other.name]) for host, other in zip(hosts, reversed(hosts))]
+    for program in meeting:
+        program.wait(15)
+    outside = {host.name: seen.wait_for_output(rf"{host.name} ({box.box.address} \d+)\n")[1] for host in hosts}
+    heard = [program.output() for program in meeting]
+    if kind == "hairpin":
+        assert heard == [f"heard from {outside['bob']}\n", f"heard from {outside['alice']}\n"]
+    else:
+        assert heard == ["", ""]
+    assert not ping(hosts[0], hosts[1].address, timeout=1)
+    assert ping(hosts[0], server.address)
 
 
 def test_each_host_has_its_own_run_and_pins(lab):

@@ -2,14 +2,15 @@
 
       control .1   relay .2     (both with IPv6)
           |           |
-    ------+-----------+----+-----------+--------+--------+---------+----------+--------- the internet
-                           |           |        |        |         |          |
-     a,b: public, v6-only          easy NAT  hard NAT  easy NAT  hard NAT   easy NAT
-                                       |        |        |       + miniupnpd  - UDP
-                                       |        |     easy NAT     |          |
-                                     easy     hard     double  port-mapped  no-udp
+    ------+-----------+----+-----------+--------+--------+---------+----------+------------+------------- the internet
+                           |           |        |        |         |          |            |
+     a,b: public, v6-only          easy NAT  hard NAT  easy NAT  hard NAT   easy NAT   easy NAT that
+                                       |        |        |       + miniupnpd  - UDP    hairpins, one for both
+                                       |        |     easy NAT     |          |         |          |
+                                     easy     hard     double  port-mapped  no-udp   a-hairpin  b-hairpin
 
-A pair meets once: idle before, then 50 pings a second from the very first packet on.
+The two behind the NAT that hairpins are on LANs that do not reach each other: they meet at their outside addresses or not
+at all. A pair meets once: idle before, then 50 pings a second from the very first packet on.
 """
 import base64
 import datetime
@@ -24,7 +25,7 @@ from ..tailrace import Agent, TailraceControl, TailraceRelay
 from ..traffic import Ping
 from ..wait import wait_for
 
-KINDS = ["public", "easy", "hard", "double", "port-mapped", "no-udp", "v6-only"]
+KINDS = ["public", "easy", "hard", "double", "port-mapped", "no-udp", "v6-only", "hairpin"]
 NO_UDP = """
 table ip blocked {
     chain pass { type filter hook forward priority -10; ip protocol udp drop; }
@@ -36,7 +37,7 @@ MEETING_SECONDS_WITH_STOCK = 14 # its second round of pings comes after 5 s
 
 def is_direct_possible(a: str, b: str) -> bool:
     """What stock clients reach, too: two that choose another port for each destination find no path, nor do those of
-    different address families."""
+    different address families. "hairpin" is as good as "easy", to its like behind the same box, too."""
     kinds = {a, b}
     if "no-udp" in kinds:
         return False
@@ -61,6 +62,8 @@ class Node:
             if kind == "no-udp":
                 nat.box.nft(NO_UDP)
             link = nat.lan
+        if kind == "hairpin":
+            link = matrix.hairpin_lan()
         self.kind = kind
         self.host = lab.host(name, link)
         if kind in ("public", "v6-only"):
@@ -103,6 +106,7 @@ class Matrix:
         self.control = control_is(control_host, relays, **more)
         self.control.create_user("us")
         self.key = self.control.create_key("us")
+        self._hairpin_lans = []
         self.nodes = {}
         for side, agent_is in (("a", a_is), ("b", b_is)):
             for kind in self.kinds:
@@ -111,6 +115,12 @@ class Matrix:
         count = len(self.nodes)
         wait_for(lambda: self.relay_clients() == count, 20, "all are connected to the relay")
         time.sleep(2)
+
+    def hairpin_lan(self):
+        """The next one behind the NAT that both sides share."""
+        if not self._hairpin_lans:
+            self._hairpin_lans = self.lab.nat("n-hairpin", self.lab.internet(), "hairpin", lans=2).lans
+        return self._hairpin_lans.pop(0)
 
     def relay_clients(self) -> int:
         return len(self.relay.host.run("ss -Htn state established sport = :443").stdout.splitlines())
