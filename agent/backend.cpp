@@ -379,7 +379,7 @@ Task<void> Backend::run_engine() {
                 auto moved = engine_.moved_ports();
                 if (moved)
                     for (const PortMove& move : *moved) ports[move.remote] = move.port;
-                if (moved) paths_->adopt_moves(ports);
+                if (moved) paths_->adopt_punched(ports, found_paths());
                 moves_adopted_ = static_cast<bool>(moved);
             }
             if (outcome) ensure_inner_ping();

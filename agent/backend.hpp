@@ -166,6 +166,7 @@ private:
     void wake_engine_later(Duration wait);
     PortMapping::Settings port_mapping_settings() const;
     void ensure_paths();
+    std::map<NodeKey, Endpoint> found_paths() const; ///< by an earlier agent, past hard NATs
     void shake_hands(const NodeKey& peer);
     std::optional<PeerApiCaller> peer_api_caller(const IpAddress& from);
     Task<PingResult> ping_peer_api(PingResult result, NodeKey peer, Duration timeout);

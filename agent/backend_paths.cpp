@@ -12,6 +12,8 @@ namespace tailrace {
 
 namespace {
 
+const std::string kFoundPaths = "tailrace-found-paths"; // in the state file: by node key, past hard NATs
+
 /// The same after every start, so that a gateway knows its old mapping to be ours; says nothing about the key.
 pcp::Nonce mapping_nonce(const MachinePrivateKey& key) {
     constexpr std::string_view kPurpose = "nonce of our port mapping";
@@ -51,6 +53,10 @@ void Backend::ensure_paths() {
         for (const auto& [remote, port] : ports) moves.push_back({remote, port});
         return engine_.move_ports(moves);
     };
+    callbacks.keep_found = [this](const std::map<NodeKey, Endpoint>& paths) {
+        auto kept = paths.empty() ? store_.erase(kFoundPaths) : store_.set(kFoundPaths, json::write(paths));
+        if (!kept) log::warn("the next agent will not know which paths were probed for", {{"error", kept.error()}});
+    };
     Paths::Options options;
     options.wireguard_port = options_.engine.port;
     options.mark = Engine::kMark;
@@ -64,6 +70,13 @@ void Backend::ensure_paths() {
     watch_disco_if_wanted();
     endpoints_.clear();
     refresh_endpoints();
+}
+
+/// None when what is in the store makes no sense: then it is a path like any other.
+std::map<NodeKey, Endpoint> Backend::found_paths() const {
+    auto text = store_.get(kFoundPaths);
+    if (!text) return {};
+    return json::parse<std::map<NodeKey, Endpoint>>(*text).value_or({});
 }
 
 std::shared_ptr<DiscoCapture> Backend::capture_disco() {

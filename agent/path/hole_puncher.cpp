@@ -34,13 +34,15 @@ void HolePuncher::set_self(Self self) {
 void HolePuncher::leave_paths() {
     PunchLeave left;
     for (const auto& [remote, move] : moves_) left.endpoints.insert(remote);
-    for (const auto& [peer, endpoint] : std::exchange(found_, {})) left.endpoints.insert(endpoint);
+    for (const auto& [peer, endpoint] : found_) left.endpoints.insert(endpoint);
+    if (!std::exchange(found_, {}).empty()) actions_.push_back(PunchFound{});
     if (!left.endpoints.empty()) actions_.push_back(std::move(left));
 }
 
 void HolePuncher::keep_only(const std::set<NodeKey>& peers) {
     std::erase_if(memory_, [&](const auto& entry) { return !peers.contains(entry.first); });
-    std::erase_if(found_, [&](const auto& entry) { return !peers.contains(entry.first); });
+    auto gone = std::erase_if(found_, [&](const auto& entry) { return !peers.contains(entry.first); });
+    if (gone != 0) actions_.push_back(PunchFound{found_});
     if (run_ && !peers.contains(run_->peer)) end();
 }
 
@@ -50,11 +52,14 @@ void HolePuncher::on_network_change(TimePoint now) {
     for (auto& [remote, move] : moves_) move.last_good = std::min(move.last_good, now - kKeepMove + kProveAgain);
 }
 
-void HolePuncher::adopt(TimePoint now, const std::map<Endpoint, std::uint16_t>& ports) {
+void HolePuncher::adopt(TimePoint now, const std::map<Endpoint, std::uint16_t>& ports,
+                        const std::map<NodeKey, Endpoint>& found) {
+    found_.insert(found.begin(), found.end());
     for (const auto& [remote, port] : ports) moves_.try_emplace(remote, Move{port, now});
-    if (moves_.empty()) return;
-    next_look_at_moves_ = now + kLookAtMoves;
-    tell_moves();
+    if (!moves_.empty()) {
+        next_look_at_moves_ = now + kLookAtMoves;
+        tell_moves();
+    }
     if (!self_.enabled) leave_paths();
 }
 
@@ -151,6 +156,7 @@ void HolePuncher::on_heard(const NodeKey& peer, const Endpoint& from) {
         !run_->probed.contains(from.port))
         return;
     found_[peer] = from;
+    actions_.push_back(PunchFound{found_});
     end();
 }
 

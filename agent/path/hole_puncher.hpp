@@ -38,14 +38,18 @@ struct PunchProbed {};
 struct PunchMoves {
     std::map<Endpoint, std::uint16_t> ports;
 };
+/// What our probes have found, for the agent after us: adopt().
+struct PunchFound {
+    std::map<NodeKey, Endpoint> paths;
+};
 /// Nobody shall be reached at these for kLeaveFor: PathBook::leave().
 struct PunchLeave {
     std::set<Endpoint> endpoints;
 };
 /// PathBook::forgive().
 struct PunchForgive {};
-using PunchAction =
-    std::variant<PunchSay, PunchOpen, PunchClose, PunchProbe, PunchProbed, PunchMoves, PunchLeave, PunchForgive>;
+using PunchAction = std::variant<PunchSay, PunchOpen, PunchClose, PunchProbe, PunchProbed, PunchMoves, PunchFound,
+                                 PunchLeave, PunchForgive>;
 
 /// A hard NAT gives each destination another outside port, so nobody can be told where to find who is behind it. But
 /// the hard side can open many mappings towards the one outside address of the easy side, and the easy side can look
@@ -113,8 +117,8 @@ public:
     void keep_only(const std::set<NodeKey>& peers);
     /// Runs end; moves get a short time to prove that they work still.
     void on_network_change(TimePoint now);
-    /// Moves that an earlier agent left in force.
-    void adopt(TimePoint now, const std::map<Endpoint, std::uint16_t>& ports);
+    /// Moves that an earlier agent left in force, and what it had found.
+    void adopt(TimePoint now, const std::map<Endpoint, std::uint16_t>& ports, const std::map<NodeKey, Endpoint>& found);
 
     /// A packet of ours went to the peer over its relay, for want of a direct path.
     void on_relayed_packet(TimePoint now, const NodeKey& peer);

@@ -47,18 +47,12 @@ void PathBook::set_peers(TimePoint now, const std::vector<Peer>& peers) {
             if (endpoint.valid() && endpoint.port != 0) candidate(now, known, endpoint).from_control = true;
         std::erase_if(known.candidates, [&](const auto& entry) {
             return !entry.second.from_control && !entry.second.from_call && !entry.second.last_ping_received &&
-                   !entry.second.last_pong && known.in_force != entry.first && known.best != entry.first;
+                   !entry.second.last_pong && now >= entry.second.refused_until && known.in_force != entry.first &&
+                   known.best != entry.first;
         });
         auto placed = kept.emplace(peer.node, std::move(known)).first;
         if (!peer.disco.is_zero()) by_disco_[peer.disco] = peer.node;
         Known& stored = placed->second;
-        if (auto left = adopted_.find(peer.node); left != adopted_.end()) {
-            stored.in_force = stored.best = left->second;
-            stored.trusted_until = now + kTrustFor;
-            if (!stored.candidates.contains(left->second)) candidate(now, stored, left->second).from_wireguard = true;
-            adopted_.erase(left);
-            ping(now, peer.node, stored, *stored.best, 0);
-        }
         settle(now, peer.node, stored);
         if (!changed) continue;
         if (peers.size() <= kSmallTailnet) stored.introduced_until = now + kIntroduction;

@@ -92,8 +92,6 @@ public:
 
     explicit PathBook(std::function<DiscoTxId()> new_id);
 
-    /// Where an earlier agent left a peer in the device: taken for good until it proves otherwise. Before set_peers().
-    void adopt(const NodeKey& node, const Endpoint& endpoint) { adopted_[node] = endpoint; }
     /// The whole list. Peers that are not in it are forgotten; what is known of the others stays.
     void set_peers(TimePoint now, const std::vector<Peer>& peers);
     void set_local_networks(std::vector<IpPrefix> networks) { local_networks_ = std::move(networks); }
@@ -137,7 +135,8 @@ public:
     bool is_contested(TimePoint now) const;
     /// WireGuard sent something to the peer.
     void on_traffic(TimePoint now, const NodeKey& node);
-    /// Where WireGuard sends now: it follows the source of every authenticated packet.
+    /// Where WireGuard sends now: it follows the source of every authenticated packet. Told before we have heard
+    /// anything of the peer, it is where an earlier agent left it, and taken for good until it proves otherwise.
     void on_kernel_endpoint(TimePoint now, const NodeKey& node, const Endpoint& endpoint);
     /// Pings the peer for a person; PingAnswered with the returned number follows, or nothing within kPingTimeout.
     /// 0 when there is no such peer or nowhere to ping.
@@ -232,7 +231,6 @@ private:
     std::function<DiscoTxId()> new_id_;
     std::map<NodeKey, Known> peers_;
     std::map<DiscoKey, NodeKey> by_disco_;
-    std::map<NodeKey, Endpoint> adopted_;
     std::map<DiscoTxId, Sent> sent_;
     std::deque<std::pair<TimePoint, DiscoTxId>> sent_in_order_; ///< may name some that were answered
     std::set<std::pair<TimePoint, NodeKey>> looks_;             ///< Known::next_look of all who have one

@@ -70,8 +70,9 @@ Result<std::unique_ptr<Paths>> Paths::create(Reactor& reactor, DiscoPrivateKey k
                                   std::move(disco));
     if (!loop) return loop.error();
     self->disco_ = std::move(*loop);
-    self->punch_ = std::make_unique<PunchLoop>(reactor, *self->disco_, self->options_.wireguard_port,
-                                               self->options_.mark, self->callbacks_.move_ports);
+    self->punch_ =
+        std::make_unique<PunchLoop>(reactor, *self->disco_, self->options_.wireguard_port, self->options_.mark,
+                                    self->callbacks_.move_ports, self->callbacks_.keep_found);
 
     std::uint16_t wished = 0;
     if (self->options_.device)

@@ -43,6 +43,7 @@ public:
         /// own_endpoints(), report() or the home relay changed: control wants to know.
         std::function<void()> changed;
         PunchLoop::MovePorts move_ports;
+        PunchLoop::KeepFound keep_found;
     };
     struct Options {
         std::uint16_t wireguard_port = 0;
@@ -75,8 +76,10 @@ public:
     void set_only_tcp(bool only);
     /// Host of the coordination server, asked for a captive portal where no relay can be.
     void set_control_host(std::string host) { control_host_ = std::move(host); }
-    /// Ports that an earlier agent left moved.
-    void adopt_moves(const std::map<Endpoint, std::uint16_t>& ports) { punch_->adopt(ports); }
+    /// Ports that an earlier agent left moved, and the paths past hard NATs that its probes had found.
+    void adopt_punched(const std::map<Endpoint, std::uint16_t>& ports, const std::map<NodeKey, Endpoint>& found) {
+        punch_->adopt(ports, found);
+    }
     /// A last step before the agent ends in good order.
     void park();
 

@@ -33,9 +33,9 @@ bool says_stop(int code) {
 } // namespace
 
 PunchLoop::PunchLoop(Reactor& reactor, DiscoLoop& disco, std::uint16_t wireguard_port, std::uint32_t mark,
-                     MovePorts move_ports)
+                     MovePorts move_ports, KeepFound keep_found)
     : reactor_(reactor), disco_(disco), port_(wireguard_port), mark_(mark), move_ports_(std::move(move_ports)),
-      puncher_(random_below), timer_(reactor) {}
+      keep_found_(std::move(keep_found)), puncher_(random_below), timer_(reactor) {}
 
 PunchLoop::~PunchLoop() {
     *alive_ = false;
@@ -54,8 +54,8 @@ void PunchLoop::keep_only(const std::set<NodeKey>& peers) {
     carry_out();
 }
 
-void PunchLoop::adopt(const std::map<Endpoint, std::uint16_t>& ports) {
-    puncher_.adopt(reactor_.now(), ports);
+void PunchLoop::adopt(const std::map<Endpoint, std::uint16_t>& ports, const std::map<NodeKey, Endpoint>& found) {
+    puncher_.adopt(reactor_.now(), ports, found);
     carry_out();
 }
 
@@ -107,6 +107,8 @@ void PunchLoop::carry_out() {
                 errors_.reset();
             } else if (const auto* moves = std::get_if<PunchMoves>(&action)) {
                 move(*moves);
+            } else if (const auto* found = std::get_if<PunchFound>(&action)) {
+                keep_found_(found->paths);
             } else if (const auto* left = std::get_if<PunchLeave>(&action)) {
                 for (const Endpoint& endpoint : left->endpoints)
                     disco_.book().leave(reactor_.now(), endpoint, HolePuncher::kLeaveFor);

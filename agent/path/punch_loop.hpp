@@ -15,13 +15,16 @@ public:
     /// What WireGuard sends to these leaves from these ports, and no others do (dataplane/steering.hpp, PortMove).
     using MovePorts = std::function<Result<void>(const std::map<Endpoint, std::uint16_t>&)>;
 
+    /// What probes have found, to be given to the next agent's adopt().
+    using KeepFound = std::function<void(const std::map<NodeKey, Endpoint>&)>;
+
     PunchLoop(Reactor& reactor, DiscoLoop& disco, std::uint16_t wireguard_port, std::uint32_t mark,
-              MovePorts move_ports);
+              MovePorts move_ports, KeepFound keep_found);
     ~PunchLoop();
 
     void set_self(HolePuncher::Self self);
     void keep_only(const std::set<NodeKey>& peers);
-    void adopt(const std::map<Endpoint, std::uint16_t>& ports);
+    void adopt(const std::map<Endpoint, std::uint16_t>& ports, const std::map<NodeKey, Endpoint>& found);
     void on_network_change();
     /// Called for each, so it does little.
     void on_relayed_packet(const NodeKey& peer);
@@ -44,6 +47,7 @@ private:
     std::uint16_t port_;
     std::uint32_t mark_;
     MovePorts move_ports_;
+    KeepFound keep_found_;
     HolePuncher puncher_;
     Timer timer_;
     std::shared_ptr<PunchSockets> sockets_;

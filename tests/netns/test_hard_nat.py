@@ -55,13 +55,14 @@ def test_a_killed_agent_costs_nothing_and_the_next_adopts_what_it_left(lab, prog
     pings = Ping(net.hosts["alice"], net.bob.ip(), interval=0.05)
     pings.wait_for_reply()
     assert net.becomes_direct(15)
-    moved = net.moves("bob")
+    moved, found = net.moves("bob"), net.alice.direct_to("bob")
     assert len(moved) == 1
-    net.bob.program.kill()
-    time.sleep(2)
-    net.bob.start()
+    for node in (net.bob, net.alice):
+        node.program.kill()
+        time.sleep(2)
+        node.start()
     time.sleep(8) # longer than a path is trusted
-    assert net.is_direct() and net.moves("bob") == moved
+    assert net.is_direct() and net.moves("bob") == moved and net.alice.direct_to("bob") == found
     pings.finish()
     net.bob.cli("down")
     wait_for(lambda: net.moves("bob") == [], 5, "nothing is left")
@@ -85,7 +86,7 @@ def test_an_upgrade_to_another_schema_of_programs_keeps_the_path(lab, programs):
 
 @pytest.mark.parametrize("side", ["alice", "bob"])
 def test_switched_off_a_path_that_stands_goes_back_to_the_relay_and_loses_nothing(lab, programs, side):
-    a_path_ends_when_it_is_switched_off(HardNet(lab, "easy", "hard"), side)
+    a_path_ends_when_it_is_switched_off(HardNet(lab, "easy", "hard"), side, by_the_next_agent=True)
 
 
 def test_the_setting_turns_it_off(lab, programs):

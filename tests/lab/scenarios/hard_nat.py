@@ -107,10 +107,14 @@ def other(side: str) -> str:
     return {"alice": "bob", "bob": "alice"}[side]
 
 
-def a_path_ends_when_it_is_switched_off(net: HardNet, side: str) -> None:
+def a_path_ends_when_it_is_switched_off(net: HardNet, side: str, by_the_next_agent: bool = False) -> None:
     pings = Ping(net.hosts["alice"], net.bob.ip(), interval=0.05)
     pings.wait_for_reply()
     assert net.becomes_direct(20)
+    if by_the_next_agent:
+        net.node(side).program.kill()
+        net.node(side).start()
+        assert net.becomes_direct(5)
     net.node(side).cli("set", "--hard-nat-traversal=false")
     wait_for(lambda: not net.node(side).direct_to(other(side)), 5, "who was told is relayed at once")
     # The other when its trust has ended, after 6.5 s; until then its packets draw the first one's WireGuard after them.

@@ -152,10 +152,38 @@ TEST_F(HolePuncherTest, SwitchedOffItLeavesThePathsThatItFound) {
 
 TEST_F(HolePuncherTest, SwitchedOffItLeavesWhatAnEarlierAgentMoved) {
     bob_.puncher.set_self({false, true, kBobOutside});
-    bob_.puncher.adopt(at(0s), {{kAliceOutside, 50001}});
+    bob_.puncher.adopt(at(0s), {{kAliceOutside, 50001}}, {});
     bob_.take();
     ASSERT_TRUE(bob_.did<PunchLeave>());
     EXPECT_EQ(bob_.did<PunchLeave>()->endpoints, std::set{kAliceOutside});
+}
+
+TEST_F(HolePuncherTest, WhatAnEarlierAgentFoundIsLeftLikeItsOwn) {
+    begin();
+    Endpoint from = alice_.did<PunchProbe>()->to.front();
+    alice_.puncher.on_heard(kBob, from);
+    alice_.take();
+    ASSERT_TRUE(alice_.did<PunchFound>());
+    auto kept = alice_.did<PunchFound>()->paths;
+    EXPECT_EQ(kept, (std::map<NodeKey, Endpoint>{{kBob, from}}));
+    for (bool off_before : {false, true}) {
+        Side next{3};
+        next.puncher.set_self({!off_before, false, kAliceOutside});
+        next.puncher.adopt(at(10s), {}, kept);
+        next.puncher.keep_only({kBob});
+        if (!off_before) {
+            next.take();
+            EXPECT_TRUE(next.seen.empty());
+            next.puncher.set_self({false, false, kAliceOutside});
+        }
+        next.take();
+        ASSERT_TRUE(next.did<PunchLeave>());
+        EXPECT_EQ(next.did<PunchLeave>()->endpoints, std::set{from});
+        EXPECT_TRUE(next.did<PunchFound>()->paths.empty()) << "the one after that need not know";
+    }
+    alice_.puncher.keep_only({});
+    alice_.take();
+    EXPECT_TRUE(alice_.did<PunchFound>()->paths.empty()) << "of a peer that is gone nothing is kept";
 }
 
 TEST_F(HolePuncherTest, OpensMappingsWhenTheEasySideIsReadyThenSaysGo) {
@@ -362,7 +390,7 @@ TEST_F(HolePuncherTest, AMoveEndsWhenItsPathNoLongerWorks) {
 }
 
 TEST_F(HolePuncherTest, AnEarlierAgentsMovesAreKeptWhileTheyWork) {
-    bob_.puncher.adopt(at(0s), {{kAliceOutside, 50001}, {*Endpoint::parse("203.0.113.11:1"), 50002}});
+    bob_.puncher.adopt(at(0s), {{kAliceOutside, 50001}, {*Endpoint::parse("203.0.113.11:1"), 50002}}, {});
     for (Duration now = 0s; now < 1min; now += 1s)
         bob_.puncher.on_timer(at(now), [](const Endpoint& remote) { return remote == kAliceOutside; });
     EXPECT_EQ(bob_.puncher.moves(), (std::map<Endpoint, std::uint16_t>{{kAliceOutside, 50001}}));

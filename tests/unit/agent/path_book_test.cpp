@@ -150,9 +150,8 @@ TEST_F(PathBookTest, KeepsAnAdoptedEndpointWhenTheNetmapComes) {
 class LeftPathTest : public PathBookTest {
 protected:
     LeftPathTest() {
-        PathBook::Peer alice{kAlice, kAliceDisco, {kPublic, kLan}, 900, kRelayed};
         book_.set_relaying(at(0s), true);
-        book_.set_peers(at(0s), {alice});
+        book_.set_peers(at(0s), {alice_});
         book_.on_traffic(at(0s), kAlice);
         pinged();
         pong(10ms, kPublic);
@@ -160,6 +159,7 @@ protected:
         EXPECT_EQ(used(), kPublic);
     }
     const Endpoint kRelayed = *Endpoint::parse("127.64.0.1:40000");
+    const PathBook::Peer alice_{kAlice, kAliceDisco, {kPublic, kLan}, 900, kRelayed};
 };
 
 TEST_F(LeftPathTest, GoesToTheRelayAtOnceAndTellsThePeerByItsSilence) {
@@ -191,6 +191,22 @@ TEST_F(LeftPathTest, APeerThatLeavesIsBelievedThoughItsWireGuardAnswers) {
             if (later < 8s) book_.on_data(start + later - 1s, start + later, kAlice, kPublic);
         }
         EXPECT_EQ(book_.state(start + 9s, kAlice).trusted, !leaves);
+    }
+}
+
+TEST_F(LeftPathTest, AnEarlierAgentsPathStaysLeftThoughNobodyNamesIt) {
+    const Endpoint odd = *Endpoint::parse("198.51.100.8:9");
+    PathBook next([] { return DiscoTxId{}; });
+    next.set_relaying(at(0s), true);
+    next.set_peers(at(0s), {alice_});
+    next.on_kernel_endpoint(at(0s), kAlice, odd);
+    ASSERT_EQ(next.endpoint(kAlice), odd);
+    next.leave(at(1s), odd, 60s);
+    EXPECT_EQ(next.endpoint(kAlice), kRelayed);
+    for (Duration now : {2s, 30s, 60s}) {
+        next.set_peers(at(now), {alice_});
+        next.on_kernel_endpoint(at(now), kAlice, odd); // WireGuard follows what the peer still sends
+        EXPECT_EQ(next.endpoint(kAlice), kRelayed);
     }
 }
 
