@@ -142,8 +142,8 @@ int main(int argc, char** argv) {
     if (auto allowed = check_privileges(); !allowed) return fail(allowed.error());
     if (line.cleanup) return clean_up(daemon, options.engine);
     if (auto newest = refuse_newer_schema(kBpffs, options.engine.device, options.engine.schema); !newest) {
-        (void)fail(newest.error());
-        return kExitStartAnother;
+        int status = fail(newest.error());
+        return newest.error().code() == 0 ? kExitStartAnother : status; // else it is worth another try
     }
     if (auto free = check_port(options.engine); !free) return fail(free.error());
 

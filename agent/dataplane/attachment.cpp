@@ -29,11 +29,6 @@ struct TcxLinkInfo {
     std::uint64_t rest[8] = {};
 };
 
-bool read_link(int link, TcxLinkInfo& info) {
-    std::uint32_t bytes = sizeof info;
-    return ::bpf_obj_get_info_by_fd(link, &info, &bytes) == 0 && info.type == kLinkTypeTcx;
-}
-
 /// `info.type` says whether it is a link of TCX.
 Result<TcxLinkInfo> link_info(int link) {
     TcxLinkInfo info;
@@ -62,12 +57,22 @@ bpf_tc_opts our_filter(const Hook& hook) {
     return out;
 }
 
+/// What the kernel answers when there can be no filter of ours: ENOENT, no such filter; EINVAL, no clsact qdisc, or
+/// somebody else's filter in its place; EOPNOTSUPP, no traffic control; ENODEV, no interface.
+/// Source: linux net/sched/cls_api.c, tc_get_tfilter().
+bool says_there_is_none(int code) {
+    return code == ENOENT || code == EINVAL || code == EOPNOTSUPP || code == ENODEV;
+}
+
 /// The program of our filter, 0 when there is none.
-std::uint32_t filter_program_id(const Hook& hook) {
+Result<std::uint32_t> filter_program_id(const Hook& hook) {
     LibbpfComplaints ignored;
     bpf_tc_hook where = clsact_hook(hook);
     bpf_tc_opts filter = our_filter(hook);
-    return ::bpf_tc_query(&where, &filter) == 0 ? filter.prog_id : 0;
+    const int failed = ::bpf_tc_query(&where, &filter);
+    if (failed == 0) return filter.prog_id;
+    if (says_there_is_none(-failed)) return std::uint32_t{0};
+    return Error::from_errno(-failed, "ask for our filter on interface {}", hook.interface_index);
 }
 
 Result<void> attach_clsact(const Hook& hook, int program) {
@@ -79,14 +84,18 @@ Result<void> attach_clsact(const Hook& hook, int program) {
     bpf_tc_hook where = clsact_hook(hook);
     bpf_tc_opts filter = our_filter(hook);
     filter.prog_fd = program;
-    filter.flags = filter_program_id(hook) ? BPF_TC_F_REPLACE : 0;
+    auto present = filter_program_id(hook);
+    if (!present) return present.error();
+    filter.flags = *present ? BPF_TC_F_REPLACE : 0;
     if (int failed = ::bpf_tc_attach(&where, &filter))
         return Error::from_errno(-failed, "add a filter to the clsact qdisc of interface {}", hook.interface_index);
     return {};
 }
 
 Result<void> detach_clsact(const Hook& hook) {
-    if (!filter_program_id(hook)) return {};
+    auto present = filter_program_id(hook);
+    if (!present) return present.error();
+    if (*present == 0) return {};
     LibbpfComplaints ignored;
     bpf_tc_hook where = clsact_hook(hook);
     bpf_tc_opts filter = our_filter(hook);
@@ -108,8 +117,11 @@ Result<Fd> link_on(const PinDirectory& pins, const Hook& hook) {
 }
 
 Result<void> exchange(int link, const Hook& hook, int program) {
-    TcxLinkInfo info;
-    if (read_link(link, info) && info.program_id == program_id(program)) return {};
+    auto info = link_info(link);
+    if (!info) return info.error();
+    auto wanted = program_id(program);
+    if (!wanted) return wanted.error();
+    if (info->type == kLinkTypeTcx && info->program_id == *wanted) return {};
     if (::bpf_link_update(link, program, nullptr) == 0) return {};
     return Error::from_errno(errno, "exchange the program on interface {}", hook.interface_index);
 }
@@ -144,10 +156,28 @@ Result<void> attach_tcx(const PinDirectory& pins, const Hook& hook, int program,
 }
 
 /// The kernel answers for maps, programs and links alike, each in its own layout.
-bool is_a(const char* kind, const Fd& object) {
+Result<bool> is_a(const char* kind, const Fd& object) {
     char name[64] = {};
     std::string path = fmt::format("/proc/self/fd/{}", object.get());
-    return ::readlink(path.c_str(), name, sizeof name - 1) > 0 && fmt::format("anon_inode:{}", kind) == name;
+    if (::readlink(path.c_str(), name, sizeof name - 1) < 0)
+        return Error::from_errno(errno, "ask what is pinned, of {}", path);
+    return fmt::format("anon_inode:{}", kind) == name;
+}
+
+/// All that is pinned here and is of this kind.
+Result<std::vector<Fd>> pinned(const PinDirectory& pins, const char* kind) {
+    auto names = pins.names();
+    if (!names) return names.error();
+    std::vector<Fd> found;
+    for (const std::string& name : *names) {
+        auto object = pins.find(name);
+        if (!object) return object.error();
+        if (!*object) continue; // gone since
+        auto wanted = is_a(kind, *object);
+        if (!wanted) return wanted.error();
+        if (*wanted) found.push_back(std::move(*object));
+    }
+    return found;
 }
 
 /// Ours hangs already: what an older schema's link adds is either this same link, or a program behind ours.
@@ -159,46 +189,56 @@ Result<void> drop_older_links(std::span<const PinDirectory> older, const Hook& h
 
 } // namespace
 
-std::vector<std::uint32_t> programs_by_links(const PinDirectory& pins, unsigned interface_index) {
+Result<std::vector<std::uint32_t>> programs_by_links(const PinDirectory& pins, unsigned interface_index) {
+    auto links = pinned(pins, "bpf-link");
+    if (!links) return links.error();
     std::vector<std::uint32_t> found;
-    for (const std::string& name : pins.names()) {
-        TcxLinkInfo info;
-        if (Fd object = pins.get(name); object && is_a("bpf-link", object) && read_link(object.get(), info) &&
-                                        info.interface_index == interface_index)
-            found.push_back(info.program_id);
+    for (const Fd& link : *links) {
+        auto info = link_info(link.get());
+        if (!info) return info.error().with("{}", pins.path());
+        if (info->type == kLinkTypeTcx && info->interface_index == interface_index) found.push_back(info->program_id);
     }
     return found;
 }
 
-std::vector<std::uint32_t> pinned_programs(const PinDirectory& pins) {
+Result<std::vector<std::uint32_t>> pinned_programs(const PinDirectory& pins) {
+    auto programs = pinned(pins, "bpf-prog");
+    if (!programs) return programs.error();
     std::vector<std::uint32_t> found;
-    for (const std::string& name : pins.names())
-        if (Fd object = pins.get(name); object && is_a("bpf-prog", object)) found.push_back(program_id(object.get()));
+    for (const Fd& program : *programs) {
+        auto id = program_id(program.get());
+        if (!id) return id.error().with("{}", pins.path());
+        found.push_back(*id);
+    }
     return found;
 }
 
-std::uint32_t filter_program_id(unsigned interface_index, HookDirection direction) {
+Result<std::uint32_t> filter_program_id(unsigned interface_index, HookDirection direction) {
     return filter_program_id(Hook{interface_index, direction, "", HookPlace::First});
 }
 
-std::uint32_t program_id(int program) {
+Result<std::uint32_t> program_id(int program) {
     bpf_prog_info info{};
     std::uint32_t bytes = sizeof info;
-    return ::bpf_obj_get_info_by_fd(program, &info, &bytes) == 0 ? info.id : 0;
+    if (::bpf_obj_get_info_by_fd(program, &info, &bytes) != 0)
+        return Error::from_errno(errno, "ask for the number of a program");
+    return info.id;
 }
 
 Result<bool> look_attached(const PinDirectory& pins, const Hook& hook, int program) {
-    std::uint32_t wanted = program_id(program);
-    if (!wanted) return Error::from_errno(errno, "ask for the number of a program");
+    auto wanted = program_id(program);
+    if (!wanted) return wanted.error();
     auto link = pins.find(hook.pin);
     if (!link) return link.error();
     if (*link) {
         auto info = link_info(link->get());
         if (!info) return info.error();
         if (info->type == kLinkTypeTcx)
-            return info->interface_index == hook.interface_index && info->program_id == wanted;
+            return info->interface_index == hook.interface_index && info->program_id == *wanted;
     }
-    return filter_program_id(hook) == wanted;
+    auto filter = filter_program_id(hook);
+    if (!filter) return filter.error();
+    return *filter == *wanted;
 }
 
 bool is_attached(const PinDirectory& pins, const Hook& hook, int program) {

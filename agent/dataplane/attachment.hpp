@@ -40,14 +40,15 @@ Result<AttachMethod> attach(const PinDirectory& pins, const Hook& hook, int prog
 /// Takes our link and our filter away, if there. Never deletes a clsact qdisc: others may use it.
 Result<void> detach(const PinDirectory& pins, const Hook& hook);
 
-/// The programs on an interface, whatever their pins are called: those of the links that are pinned here.
-std::vector<std::uint32_t> programs_by_links(const PinDirectory& pins, unsigned interface_index);
+/// The programs on an interface, whatever their pins are called: those of the links that are pinned here. Of this and
+/// what follows an error says that the kernel did not tell, and nothing of what is there.
+Result<std::vector<std::uint32_t>> programs_by_links(const PinDirectory& pins, unsigned interface_index);
 /// All programs that are pinned here.
-std::vector<std::uint32_t> pinned_programs(const PinDirectory& pins);
+Result<std::vector<std::uint32_t>> pinned_programs(const PinDirectory& pins);
 /// The program of our filter in the clsact qdisc, 0 when there is none.
-std::uint32_t filter_program_id(unsigned interface_index, HookDirection direction);
+Result<std::uint32_t> filter_program_id(unsigned interface_index, HookDirection direction);
 
-/// Kernel's number of a loaded program, 0 when unknown.
-std::uint32_t program_id(int program);
+/// Kernel's number of a loaded program.
+Result<std::uint32_t> program_id(int program);
 
 } // namespace tailrace

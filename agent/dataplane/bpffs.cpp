@@ -51,15 +51,19 @@ std::string below_bpffs(const std::string& device, unsigned schema) {
     return fmt::format("tailrace/v{}/{}{}", schema, device, namespace_suffix());
 }
 
-std::vector<std::string> entries_of(const std::string& path) {
+/// None where there is no such directory.
+Result<std::vector<std::string>> entries_of(const std::string& path) {
     std::vector<std::string> found;
     std::unique_ptr<DIR, int (*)(DIR*)> directory{::opendir(path.c_str()), &::closedir};
-    while (directory) {
+    if (!directory && errno == ENOENT) return found;
+    if (!directory) return Error::from_errno(errno, "look into {}", path);
+    for (;;) {
+        errno = 0;
         const dirent* entry = ::readdir(directory.get());
-        if (!entry) break;
+        if (!entry && errno != 0) return Error::from_errno(errno, "look into {}", path);
+        if (!entry) return found;
         if (std::string name = entry->d_name; name != "." && name != "..") found.push_back(name);
     }
-    return found;
 }
 
 } // namespace
@@ -75,15 +79,22 @@ PinDirectory PinDirectory::named(const std::string& bpffs, const std::string& de
     return {bpffs + "/" + below_bpffs(device, schema), schema};
 }
 
-std::vector<PinDirectory> PinDirectory::others(const std::string& bpffs, const std::string& device, unsigned schema) {
+Result<std::vector<PinDirectory>> PinDirectory::others(const std::string& bpffs, const std::string& device,
+                                                       unsigned schema) {
     std::vector<PinDirectory> found;
-    for (const std::string& name : entries_of(bpffs + "/tailrace")) {
+    auto names = entries_of(bpffs + "/tailrace");
+    if (!names) return names.error();
+    for (const std::string& name : *names) {
         if (!name.starts_with("v")) continue;
         auto number = parse_number<unsigned>(name.substr(1));
         if (!number || *number == schema) continue;
         PinDirectory other = named(bpffs, device, *number);
         struct stat about {};
-        if (::stat(other.path().c_str(), &about) == 0 && S_ISDIR(about.st_mode)) found.push_back(std::move(other));
+        if (::stat(other.path().c_str(), &about) == 0) {
+            if (S_ISDIR(about.st_mode)) found.push_back(std::move(other));
+        } else if (errno != ENOENT) {
+            return Error::from_errno(errno, "look for {}", other.path());
+        }
     }
     std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.schema_ > b.schema_; });
     return found;
@@ -112,12 +123,14 @@ Result<void> PinDirectory::unpin(const std::string& name) const {
     return {};
 }
 
-std::vector<std::string> PinDirectory::names() const {
+Result<std::vector<std::string>> PinDirectory::names() const {
     return entries_of(path_);
 }
 
 Result<void> PinDirectory::unpin_all() const {
-    for (const std::string& name : names())
+    auto pinned = names();
+    if (!pinned) return pinned.error();
+    for (const std::string& name : *pinned)
         if (auto gone = unpin(name); !gone) return gone;
     return {};
 }

@@ -16,7 +16,8 @@ public:
     /// The same, there or not.
     static PinDirectory named(const std::string& bpffs, const std::string& device, unsigned schema);
     /// Those of the same device that other schemas have, the newest first. Makes and mounts nothing.
-    static std::vector<PinDirectory> others(const std::string& bpffs, const std::string& device, unsigned schema);
+    static Result<std::vector<PinDirectory>> others(const std::string& bpffs, const std::string& device,
+                                                    unsigned schema);
 
     unsigned schema() const { return schema_; }
     const std::string& path() const { return path_; }
@@ -29,7 +30,8 @@ public:
     /// Replaces what has that name.
     Result<void> pin(int object, const std::string& name) const;
     Result<void> unpin(const std::string& name) const;
-    std::vector<std::string> names() const;
+    /// Of all that is pinned here; none where there is no directory.
+    Result<std::vector<std::string>> names() const;
     Result<void> unpin_all() const;
     /// Removes the directory if nothing is left in it.
     void remove_if_empty() const;

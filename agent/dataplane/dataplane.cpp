@@ -33,7 +33,9 @@ bool is_ours(const std::string& pin) {
 Result<void> forget_pins(const PinDirectory& pins, unsigned interface_index) {
     if (auto gone = detach(pins, policy_hook(interface_index)); !gone) return gone;
     if (auto gone = detach(pins, egress_hook(interface_index)); !gone) return gone;
-    for (const std::string& name : pins.names())
+    auto names = pins.names();
+    if (!names) return names.error();
+    for (const std::string& name : *names)
         if (is_ours(name))
             if (auto gone = pins.unpin(name); !gone) return gone;
     return {};
@@ -124,19 +126,24 @@ Result<Dataplane> Dataplane::open(const std::string& device, const DataplaneOpti
     if (auto newest = refuse_newer_schema(options.bpffs, device, options.schema); !newest) return newest.error();
     auto pins = PinDirectory::open(options.bpffs, device, options.schema);
     if (!pins) return pins.error().with("filter the packets of {}", device);
-    OtherSchemas others = find_other_schemas(options.bpffs, device, *pins, interface_index);
-    for (const PinDirectory& left_over : others.idle)
+    auto others = find_other_schemas(options.bpffs, device, *pins, interface_index);
+    if (!others) return others.error().with("filter the packets of {}", device);
+    for (const PinDirectory& left_over : others->idle)
         if (auto gone = forget_schema(left_over); !gone) return gone.error().with("filter the packets of {}", device);
 
     auto at_work = is_at_work(*pins, interface_index);
     if (!at_work) return at_work.error().with("filter the packets of {}", device);
     bool adopting = *at_work, shares_flows = false;
-    auto forgotten = others.older.empty() && !adopting ? forget_pins(*pins, interface_index) : Result<void>{};
-    if (!others.older.empty() && !is_involved(*pins, interface_index, others.attached)) {
-        forgotten = pins->unpin_all(); // what an agent left that was killed before it put a policy in force
-        auto shared = forgotten ? share_flows(others.older.front(), *pins, options.flows) : Result<bool>{false};
-        if (!shared) forgotten = shared.error();
-        shares_flows = shared && *shared;
+    auto forgotten = others->older.empty() && !adopting ? forget_pins(*pins, interface_index) : Result<void>{};
+    if (!others->older.empty()) {
+        auto involved = is_involved(*pins, interface_index, others->attached);
+        if (!involved) return involved.error().with("filter the packets of {}", device);
+        if (!*involved) {
+            forgotten = pins->unpin_all(); // what an agent left that was killed before it put a policy in force
+            auto shared = forgotten ? share_flows(others->older.front(), *pins, options.flows) : Result<bool>{false};
+            if (!shared) forgotten = shared.error();
+            shares_flows = shared && *shared;
+        }
     }
     if (!forgotten) return forgotten.error().with("filter the packets of {}", device);
 
@@ -145,7 +152,9 @@ Result<Dataplane> Dataplane::open(const std::string& device, const DataplaneOpti
         !loaded && adopting ? has_other_sizes(*pins, program_options(options, *pins).map_sizes) : Result<bool>{false};
     if (!other_sizes) return other_sizes.error().with("filter the packets of {}", device);
     if (*other_sizes) { // start over. The new programs drop until the first commit.
-        for (const std::string& name : pins->names())
+        auto names = pins->names();
+        if (!names) return names.error().with("filter the packets of {}", device);
+        for (const std::string& name : *names)
             if (name.starts_with("tr_")) (void)pins->unpin(name); // a failure shows when the new map is pinned
         adopting = false;
         loaded = load_packet_programs(program_options(options, *pins));
@@ -163,10 +172,13 @@ Result<Dataplane> Dataplane::open(const std::string& device, const DataplaneOpti
     auto packet_watch = PacketWatch::create(loaded->maps);
     if (!packet_watch) return packet_watch.error();
     Dataplane out{std::move(*pins), std::move(*writer), std::move(*packet_watch)};
-    out.older_ = std::move(others.older);
+    out.older_ = std::move(others->older);
     out.shares_flows_ = shares_flows;
-    if (shares_flows)
-        if (auto before = settings_in_force(out.older_.front())) out.writer_.continue_from(*before);
+    if (shares_flows) {
+        auto before = settings_in_force(out.older_.front());
+        if (!before) return before.error().with("filter the packets of {}", device);
+        if (*before) out.writer_.continue_from(**before);
+    }
     int live = loaded->maps.at("tr_live").get();
     auto policy = keep_or_replace(out.pins_, kPolicyPin, std::move(loaded->policy), live);
     if (!policy) return policy.error();
@@ -189,7 +201,9 @@ Result<void> Dataplane::remove(const std::string& device, const DataplaneOptions
     if (auto gone = forget_pins(*pins, ::if_nametoindex(device.c_str())); !gone)
         return gone.error().with("take the packet filter from {}", device);
     pins->remove_if_empty();
-    for (const PinDirectory& other : PinDirectory::others(options.bpffs, device, options.schema))
+    auto others = PinDirectory::others(options.bpffs, device, options.schema);
+    if (!others) return others.error().with("take the packet filter from {}", device);
+    for (const PinDirectory& other : *others)
         if (auto gone = forget_schema(other); !gone) return gone.error().with("take the packet filter from {}", device);
     return {};
 }
@@ -205,23 +219,27 @@ std::optional<unsigned> Dataplane::older_schema() const {
 }
 
 /// Not when somebody took them away: then ours drop everything until the commit.
-bool Dataplane::is_turn_of_older(unsigned interface_index) const {
+Result<bool> Dataplane::is_turn_of_older(unsigned interface_index) const {
     if (older_.empty() || committed_) return false;
-    return is_involved(older_.front(), interface_index, programs_on(interface_index, older_));
+    auto attached = programs_on(interface_index, older_);
+    if (!attached) return attached.error();
+    return is_involved(older_.front(), interface_index, *attached);
 }
 
 bool Dataplane::is_attached() const {
     unsigned interface_index = ::if_nametoindex(device_.c_str());
-    if (interface_index && is_turn_of_older(interface_index)) return true;
-    return interface_index && older_.empty() &&
-           tailrace::is_attached(pins_, policy_hook(interface_index), policy_.get()) &&
+    if (!interface_index) return false;
+    if (auto theirs = is_turn_of_older(interface_index); theirs && *theirs) return true;
+    return older_.empty() && tailrace::is_attached(pins_, policy_hook(interface_index), policy_.get()) &&
            tailrace::is_attached(pins_, egress_hook(interface_index), egress_.get());
 }
 
 Result<void> Dataplane::keep_attached() {
     unsigned interface_index = ::if_nametoindex(device_.c_str());
     if (!interface_index) return Error::from_errno(errno, "filter the packets of {}", device_);
-    if (is_turn_of_older(interface_index)) return {};
+    auto theirs = is_turn_of_older(interface_index);
+    if (!theirs) return theirs.error().with("filter the packets of {}", device_);
+    if (*theirs) return {};
     // The memory for replies first: from the first packet that may come in, what we sent is known.
     for (const auto& [hook, program] : {std::pair{egress_hook(interface_index), egress_.get()},
                                         std::pair{policy_hook(interface_index), policy_.get()}}) {

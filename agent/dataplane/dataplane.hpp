@@ -86,7 +86,7 @@ private:
     Dataplane(PinDirectory pins, TableWriter writer, PacketWatch packet_watch)
         : pins_(std::move(pins)), writer_(std::move(writer)), packet_watch_(std::move(packet_watch)) {}
 
-    bool is_turn_of_older(unsigned interface_index) const;
+    Result<bool> is_turn_of_older(unsigned interface_index) const;
 
     PinDirectory pins_;
     TableWriter writer_;

@@ -45,9 +45,11 @@ Endpoint endpoint_of(const tr_guard_key& key) {
     return {IpAddress::from_bytes(bytes), ntohs(key.port)};
 }
 
-std::vector<unsigned> linked(const PinDirectory& pins) {
+Result<std::vector<unsigned>> linked(const PinDirectory& pins) {
+    auto names = pins.names();
+    if (!names) return names.error();
     std::vector<unsigned> found;
-    for (const std::string& name : pins.names())
+    for (const std::string& name : *names)
         if (name.starts_with(kLinkPrefix))
             if (auto index = parse_number<unsigned>(name.substr(std::strlen(kLinkPrefix)))) found.push_back(*index);
     return found;
@@ -83,7 +85,9 @@ Result<Guard> Guard::open(const std::string& device, const GuardOptions& options
     auto pins = PinDirectory::open(options.bpffs, guard_pins_of(device), options.schema);
     if (!pins) return pins.error();
     Guard out{std::move(*pins)};
-    out.others_ = PinDirectory::others(options.bpffs, guard_pins_of(device), options.schema);
+    auto others = PinDirectory::others(options.bpffs, guard_pins_of(device), options.schema);
+    if (!others) return others.error();
+    out.others_ = std::move(*others);
 
     LibbpfComplaints complaints;
     std::unique_ptr<tr_guard_object, void (*)(tr_guard_object*)> object{tr_guard_object__open(),
@@ -109,7 +113,9 @@ Result<Guard> Guard::open(const std::string& device, const GuardOptions& options
         out.program_ = duplicate(loaded);
         if (auto done = out.pins_.pin(loaded, kProgramPin); !done) return done.error();
     }
-    out.attached_ = linked(out.pins_);
+    auto attached = linked(out.pins_);
+    if (!attached) return attached.error();
+    out.attached_ = std::move(*attached);
     tr_guard_key key{}, next{};
     for (bool first = true; ::bpf_map_get_next_key(out.peers_.get(), first ? nullptr : &key, &next) == 0;
          first = false) {
@@ -121,8 +127,9 @@ Result<Guard> Guard::open(const std::string& device, const GuardOptions& options
 
 Result<void> Guard::remove(const std::string& device, const GuardOptions& options) {
     auto found = PinDirectory::others(options.bpffs, guard_pins_of(device), options.schema);
-    found.push_back(PinDirectory::named(options.bpffs, guard_pins_of(device), options.schema));
-    for (const PinDirectory& pins : found)
+    if (!found) return found.error().with("take the guard away");
+    found->push_back(PinDirectory::named(options.bpffs, guard_pins_of(device), options.schema));
+    for (const PinDirectory& pins : *found)
         if (auto gone = take_away(pins); !gone) return gone.error().with("take the guard away");
     return {};
 }

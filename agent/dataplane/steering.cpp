@@ -67,9 +67,11 @@ tr_move_key key_of(const Endpoint& remote) {
 }
 
 /// The interfaces that we have a link on.
-std::vector<unsigned> linked(const PinDirectory& pins) {
+Result<std::vector<unsigned>> linked(const PinDirectory& pins) {
+    auto names = pins.names();
+    if (!names) return names.error();
     std::vector<unsigned> found;
-    for (const std::string& name : pins.names())
+    for (const std::string& name : *names)
         if (name.starts_with(kLinkPrefix))
             if (auto index = parse_number<unsigned>(name.substr(std::strlen(kLinkPrefix)))) found.push_back(*index);
     return found;
@@ -108,9 +110,9 @@ void inherit_moves(const std::vector<PinDirectory>& others, int config_map, int 
     if (::bpf_map_get_next_key(moves_map, nullptr, &next) == 0) return;
     for (const PinDirectory& other : others) {
         Fd theirs = other.get("tr_moves");
-        auto info = map_info(theirs);
-        if (!info || info->type != BPF_MAP_TYPE_HASH || info->key_size != sizeof(tr_move_key) ||
-            info->value_size != sizeof(tr_move))
+        auto info = map_info(theirs); // without an answer they are found again by path discovery
+        if (!info || !*info || (*info)->type != BPF_MAP_TYPE_HASH || (*info)->key_size != sizeof(tr_move_key) ||
+            (*info)->value_size != sizeof(tr_move))
             continue;
         tr_steer_config config{};
         for (bool first = true; ::bpf_map_get_next_key(theirs.get(), first ? nullptr : &key, &next) == 0;
@@ -134,7 +136,9 @@ Result<Steering> Steering::open(const std::string& device, const SteeringOptions
     auto pins = PinDirectory::open(options.bpffs, pins_of(device), options.schema);
     if (!pins) return pins.error().with("steer datagrams");
     Steering out{std::move(*pins)};
-    out.others_ = PinDirectory::others(options.bpffs, pins_of(device), options.schema);
+    auto others = PinDirectory::others(options.bpffs, pins_of(device), options.schema);
+    if (!others) return others.error().with("steer datagrams");
+    out.others_ = std::move(*others);
     out.method_ = options.attach;
 
     LibbpfComplaints complaints;
@@ -161,14 +165,18 @@ Result<Steering> Steering::open(const std::string& device, const SteeringOptions
     if (!moving) return moving.error();
     out.mover_ = std::move(*moving);
     inherit_moves(out.others_, out.config_.get(), out.moves_.get());
-    out.attached_ = linked(out.pins_);
+    auto attached = linked(out.pins_);
+    if (!attached) return attached.error().with("steer datagrams");
+    out.attached_ = std::move(*attached);
     return out;
 }
 
 Result<void> Steering::remove(const std::string& device, const SteeringOptions& options) {
     auto pins = PinDirectory::open(options.bpffs, pins_of(device), options.schema);
     if (!pins) return pins.error().with("stop steering datagrams");
-    for (const PinDirectory& other : PinDirectory::others(options.bpffs, pins_of(device), options.schema))
+    auto others = PinDirectory::others(options.bpffs, pins_of(device), options.schema);
+    if (!others) return others.error().with("stop steering datagrams");
+    for (const PinDirectory& other : *others)
         if (auto gone = take_away(other); !gone) return gone;
     return take_away(*pins);
 }

@@ -66,7 +66,9 @@ Result<Fd> keep_or_replace(const PinDirectory& pins, const char* name, int loade
     if (*pinned) {
         auto same = is_same_program(pinned->get(), loaded);
         if (!same) return same.error();
-        if (*same && uses_map(pinned->get(), map)) return pinned;
+        auto uses = uses_map(pinned->get(), map);
+        if (!uses) return uses.error();
+        if (*same && *uses) return pinned;
     }
     Fd kept = duplicate(loaded);
     if (auto done = pins.pin(kept.get(), name); !done) return done.error();
@@ -123,9 +125,13 @@ Result<Translator> Translator::open(const std::string& device, const TranslatorO
     if (!pins) return pins.error().with("translate 4via6");
     Translator out{device, std::move(*pins)};
     out.method_ = options.attach;
-    out.others_ = PinDirectory::others(options.bpffs, translator_pins_of(device), options.schema);
+    auto others = PinDirectory::others(options.bpffs, translator_pins_of(device), options.schema);
+    if (!others) return others.error().with("translate 4via6");
+    out.others_ = std::move(*others);
+    auto left = out.pins_.names();
+    if (!left) return left.error().with("translate 4via6");
     auto object = load(out.pins_);
-    if (!object && object.error().code() == EINVAL && !out.pins_.names().empty()) {
+    if (!object && object.error().code() == EINVAL && !left->empty()) {
         // Maps of another layout, of a version before this one: start over, without its flows.
         if (auto gone = take_away(out.pins_, ::if_nametoindex(device.c_str())); !gone) return gone.error();
         if (auto made = PinDirectory::open(options.bpffs, translator_pins_of(device), options.schema); !made)
@@ -150,7 +156,9 @@ Result<Translator> Translator::open(const std::string& device, const TranslatorO
 
 Result<void> Translator::remove(const std::string& device, const TranslatorOptions& options) {
     unsigned interface_index = ::if_nametoindex(device.c_str());
-    for (const PinDirectory& other : PinDirectory::others(options.bpffs, translator_pins_of(device), options.schema))
+    auto others = PinDirectory::others(options.bpffs, translator_pins_of(device), options.schema);
+    if (!others) return others.error().with("stop translating 4via6");
+    for (const PinDirectory& other : *others)
         if (auto gone = take_away(other, interface_index); !gone) return gone.error().with("stop translating 4via6");
     auto pins = PinDirectory::named(options.bpffs, translator_pins_of(device), options.schema);
     auto gone = take_away(pins, interface_index);
@@ -158,9 +166,10 @@ Result<void> Translator::remove(const std::string& device, const TranslatorOptio
 }
 
 Result<void> Translator::step_aside(const std::string& device, const TranslatorOptions& options) {
-    std::vector<PinDirectory> all = PinDirectory::others(options.bpffs, translator_pins_of(device), options.schema);
-    all.push_back(PinDirectory::named(options.bpffs, translator_pins_of(device), options.schema));
-    for (const PinDirectory& pins : all)
+    auto all = PinDirectory::others(options.bpffs, translator_pins_of(device), options.schema);
+    if (!all) return all.error();
+    all->push_back(PinDirectory::named(options.bpffs, translator_pins_of(device), options.schema));
+    for (const PinDirectory& pins : *all)
         if (auto gone = detach(pins, out_hook(::if_nametoindex(device.c_str()))); !gone) return gone;
     return {};
 }
@@ -196,7 +205,9 @@ Result<void> Translator::keep_attached() {
     // The way back first: no flow begins whose answers would not be known.
     for (const auto& [hook, program] :
          {std::pair{out_hook(interface_index), out_.get()}, std::pair{in_hook(interface_index), in_.get()}}) {
-        if (tailrace::is_attached(pins_, hook, program)) continue;
+        auto is_there = look_attached(pins_, hook, program);
+        if (!is_there) return is_there.error().with("translate 4via6 on {}", device_);
+        if (*is_there) continue;
         auto attached = attach(pins_, hook, program, method_, others_);
         if (!attached) return attached.error().with("translate 4via6 on {}", device_);
     }

@@ -28,7 +28,8 @@ Fd link_on(const PinDirectory& pins, const XdpHook& hook) {
 
 Result<void> exchange(int link, const XdpHook& hook, int program) {
     bpf_link_info info;
-    if (read_link(link, info) && info.prog_id == program_id(program)) return {};
+    auto wanted = program_id(program);
+    if (wanted && read_link(link, info) && info.prog_id == *wanted) return {};
     if (::bpf_link_update(link, program, nullptr) == 0) return {};
     return Error::from_errno(errno, "exchange the XDP program on interface {}", hook.interface_index);
 }
@@ -37,9 +38,9 @@ Result<void> exchange(int link, const XdpHook& hook, int program) {
 
 bool is_attached_xdp(const PinDirectory& pins, const XdpHook& hook, int program) {
     bpf_link_info info;
-    std::uint32_t wanted = program_id(program);
+    auto wanted = program_id(program);
     Fd link = link_on(pins, hook);
-    return wanted && link && read_link(link.get(), info) && info.prog_id == wanted;
+    return wanted && link && read_link(link.get(), info) && info.prog_id == *wanted;
 }
 
 Result<void> attach_xdp(const PinDirectory& pins, const XdpHook& hook, int program,

@@ -115,7 +115,8 @@ protected:
         return counts->at(TR_VIA_IN).counter.packets;
     }
     std::vector<std::string> pins() const {
-        return PinDirectory::named("/sys/fs/bpf", std::string{kDevice} + "-via6", TR_SCHEMA_VERSION).names();
+        auto names = PinDirectory::named("/sys/fs/bpf", std::string{kDevice} + "-via6", TR_SCHEMA_VERSION).names();
+        return names ? *names : std::vector<std::string>{names.error().message()};
     }
 
     const IpPrefix net_ = *IpPrefix::parse("fd7a:115c:a1e0:b1a:0:7:c0a8:700/120");
