@@ -21,6 +21,8 @@ using NodeId = std::int64_t; ///< > 0, never used twice
 using AuthKeyId = std::int64_t;
 /// By the regions of the relays.
 using RelayLatencies = std::map<int, Duration>;
+/// The regions whose clients a router has, by route; sorted.
+using RegionalRoutes = std::map<IpPrefix, std::vector<int>>;
 using OAuthClientId = std::int64_t;
 
 /// Nodes with tags belong to nobody; on the wire they belong to this user. Source: control-protocol.md 4.7.
@@ -113,7 +115,10 @@ struct NodeRecord {
     std::vector<IpPrefix> policy_routes;   ///< those of the approved that the policy approved, not a person
     std::vector<IpPrefix> revoked_routes;  ///< taken away by a person: the policy does not approve them again
     std::vector<IpPrefix> primary_routes;  ///< those that it was chosen as the primary of, of services too
+    RegionalRoutes regional_routes;        ///< and those that it was chosen for clients of some regions for
     WallTime router_since;                 ///< when it last began to be a router, or to be one again; zero: ever since
+    int router_falls = 0;                  ///< how often it had gone in short order when it came back then
+    bool router_gone = false;              ///< it went, and has not come back
     Hosting hosting;                       ///< services that it may host, whether or not it does
     CustomAttributes attributes;
 

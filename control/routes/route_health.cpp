@@ -11,6 +11,23 @@ constexpr auto kLate = std::chrono::milliseconds{500};
 /// Many routers, one wake.
 constexpr auto kPace = std::chrono::milliseconds{50};
 
+Duration probation(int falls) {
+    return std::min<Duration>(RouteHealth::kProbation * (1 << std::min(std::max(falls - 1, 0), 8)),
+                              RouteHealth::kMostProbation);
+}
+
+/// The end of the probation of one that was back at the start; none when it has passed, or there was none.
+std::optional<TimePoint> probation_left(TimePoint now, const RouteHealth::Start& start) {
+    if (start.gone || start.falls <= 0) return std::nullopt;
+    TimePoint end = std::min(start.returned, now) + probation(start.falls); // clocks are set
+    return end > now ? std::optional{end} : std::nullopt;
+}
+
+bool is_gone(TimePoint now, const RouteHealth::Start& start) {
+    bool is_held = start.hold_until && *start.hold_until > now;
+    return start.gone || (!start.has_stream && !start.was_online && !is_held);
+}
+
 } // namespace
 
 void RouteHealth::watch(TimePoint now, const std::map<NodeId, Start>& routers) {
@@ -26,7 +43,11 @@ void RouteHealth::watch(TimePoint now, const std::map<NodeId, Start>& routers) {
         router.hold_until = start.hold_until;
         router.heard = start.has_stream ? now : now - kProbeEvery;
         router.asked = now - kProbeEvery; // at once
-        router.gone = !start.has_stream && !start.was_online && !(start.hold_until && *start.hold_until > now);
+        router.falls = std::max(start.falls, 0) + (start.gone ? 1 : 0);
+        router.returned = std::min(start.returned, now);
+        router.steady_at = probation_left(now, start);
+        router.gone = is_gone(now, start);
+        if (start.has_stream) this->heard(now, id, router); // it came back while nobody looked
         hasten(now, router);
     }
     if (routers_.empty()) due_.reset();
@@ -46,9 +67,9 @@ void RouteHealth::heard(TimePoint now, NodeId id, Router& router) {
     if (!router.gone) return;
     router.gone = false;
     router.returned = now;
-    auto probation = std::min<Duration>(kProbation * (1 << std::min(std::max(router.falls - 1, 0), 8)), kMostProbation);
-    router.steady_at = now + probation;
-    returned_.push_back(id);
+    router.falls = std::max(router.falls, 1);
+    router.steady_at = now + probation(router.falls);
+    turns_.push_back({id, false, router.falls});
     changed_ = true;
 }
 
@@ -107,6 +128,7 @@ void RouteHealth::look_at(TimePoint now, NodeId id, Router& router) {
         router.witnessed = false;
         router.steady_at.reset();
         ++router.falls;
+        turns_.push_back({id, true, router.falls});
         changed_ = true;
         if (router.has_stream) actions_.push_back({Action::Kind::EndStream, id});
         return;
@@ -145,6 +167,10 @@ TimePoint RouteHealth::next_of(const Router& router) const {
 
 std::vector<RouteHealth::Action> RouteHealth::take_actions() {
     return std::exchange(actions_, {});
+}
+
+RouteHealth::Standing RouteHealth::standing_of(TimePoint now, const Start& start) {
+    return {!is_gone(now, start), !probation_left(now, start)};
 }
 
 std::optional<RouteHealth::Standing> RouteHealth::standing(NodeId id) const {

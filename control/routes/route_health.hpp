@@ -59,6 +59,16 @@ public:
         bool has_stream = false;
         bool was_online = false;             ///< its stream ended a moment ago
         std::optional<TimePoint> hold_until; ///< it may be away until then
+        bool gone = false;                   ///< it had gone when it was watched last; then `falls` and
+        int falls = 0;                       ///< `returned` are of the time before. 0: it never went
+        TimePoint returned{};                ///< when it came back last, if it ever went
+    };
+    /// It went, or came back. `falls`: how often it went in short order.
+    struct Turn {
+        NodeId router = 0;
+        bool gone = false;
+        int falls = 0;
+        bool operator==(const Turn&) const = default;
     };
 
     /// From now on these are watched, and no others.
@@ -78,8 +88,10 @@ public:
     std::vector<Action> take_actions();
     /// Whether anybody's chance to be chosen has changed since the last call.
     bool take_changed() { return std::exchange(changed_, false); }
-    /// Who came back since the last call.
-    std::vector<NodeId> take_returned() { return std::exchange(returned_, {}); }
+    /// Who went and came back since the last call, in order.
+    std::vector<Turn> take_turns() { return std::exchange(turns_, {}); }
+    /// What a choice goes by before the router is watched.
+    static Standing standing_of(TimePoint now, const Start& start);
     /// What a choice goes by.
     std::optional<Standing> standing(NodeId id) const;
     /// For people. Nothing for one that is not watched.
@@ -102,7 +114,7 @@ private:
     std::map<NodeId, Router> routers_;
     std::optional<TimePoint> due_; ///< when on_timer() should come next
     std::vector<Action> actions_;
-    std::vector<NodeId> returned_;
+    std::vector<Turn> turns_;
     bool changed_ = false;
 };
 

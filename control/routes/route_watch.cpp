@@ -82,7 +82,7 @@ void RouteWatch::follow() {
             break;
         }
     }
-    for (NodeId id : health_.take_returned()) server_.returned(id);
+    for (const RouteHealth::Turn& turn : health_.take_turns()) server_.turned(turn);
     if (health_.take_changed()) server_.changed();
     forget_old();
     auto next = health_.next_timer();

@@ -25,8 +25,8 @@ public:
         std::function<std::vector<NodeId>(NodeId router, std::size_t most)> peers_of;
         std::function<IpAddress(NodeId)> address_of;
         std::function<void(NodeId)> end_stream;
-        std::function<void(NodeId)> returned;
-        std::function<void()> changed; ///< somebody else may be primary now
+        std::function<void(const RouteHealth::Turn&)> turned; ///< one went or came back
+        std::function<void()> changed;                        ///< somebody else may be primary now
     };
     RouteWatch(Reactor& reactor, Server server);
 

@@ -84,6 +84,7 @@ private:
     Task<void> compile_policy();
     RouteWatch::Server route_watch_server();
     std::vector<NodeId> witnesses_of(NodeId router, std::size_t most) const;
+    RouteHealth::Start start_of(const Node& node) const;
     RouterStandings router_standings() const;
     void settle_routes();
     bool approve_routes_by_policy();
@@ -93,7 +94,7 @@ private:
     bool take_services(NodeId from, const std::string& token, const std::string& body);
     void put_question(NodeId to, const wire::PingRequest& question);
     bool note_primaries();
-    void note_regional();
+    bool note_regional();
     void note_region(const NodeEvent& event);
     std::shared_ptr<const RegionOfNode> regions();
     void follow_regions();
@@ -132,9 +133,9 @@ private:
     bool services_timer_runs_ = false;
     HomeRegions home_regions_; ///< with route_choice: region
     Timer region_timer_;
-    bool has_rivals_ = false;                            ///< several routers have the same route
-    std::map<IpPrefix, std::map<int, NodeId>> regional_; ///< as the last log line said
-    std::map<NodeId, NodePtr> looked_at_;                ///< for autoApprovers, under this policy:
+    bool has_rivals_ = false;             ///< several routers have the same route
+    bool is_starting_ = true;             ///< nobody is watched yet
+    std::map<NodeId, NodePtr> looked_at_; ///< for autoApprovers, under this policy:
     std::shared_ptr<const Document> looked_at_under_;
     std::uint64_t registrations_total_ = 0, streams_total_ = 0, frames_total_ = 0, compiles_total_ = 0;
     WorkerThread writer_; // before the journal that uses it

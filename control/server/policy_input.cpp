@@ -14,8 +14,7 @@ namespace tailrace {
 namespace {
 
 /// For each route with several routers and each region with a node.
-void choose_by_region(Tailnet& tailnet, const Snapshot& snapshot, const RegionOfNode& region_of,
-                      const CompiledPolicy* before) {
+void choose_by_region(Tailnet& tailnet, const Snapshot& snapshot, const RegionOfNode& region_of) {
     std::set<int> regions;
     std::map<IpPrefix, std::vector<RegionRouter>> routers;
     for (TailnetNode& node : tailnet.nodes) {
@@ -32,22 +31,27 @@ void choose_by_region(Tailnet& tailnet, const Snapshot& snapshot, const RegionOf
             router.since = node.router_since;
         }
     }
-    static const std::map<int, NodeId> kNobody;
+    RoutersOfRegions had = routers_of_regions(snapshot.nodes);
     for (const auto& [route, rivals] : routers) {
         if (rivals.size() < 2) continue;
-        const std::map<int, NodeId>* had = &kNobody;
-        if (before)
-            if (auto at = before->tailnet().regional.find(route); at != before->tailnet().regional.end())
-                had = &at->second;
+        const std::map<int, NodeId>& who = had[route];
         auto& chosen = tailnet.regional[route];
         for (int region : regions) {
-            auto at = had->find(region);
-            chosen[region] = choose_router(region, rivals, at == had->end() ? 0 : at->second);
+            auto at = who.find(region);
+            chosen[region] = choose_router(region, rivals, at == who.end() ? 0 : at->second);
         }
     }
 }
 
 } // namespace
+
+RoutersOfRegions routers_of_regions(const std::map<NodeId, NodePtr>& nodes) {
+    RoutersOfRegions out;
+    for (const auto& [id, node] : nodes)
+        for (const auto& [route, regions] : node->record.regional_routes)
+            for (int region : regions) out[route].emplace(region, id);
+    return out;
+}
 
 std::vector<IpPrefix> routes_in_force(const Node& node) {
     std::vector<IpPrefix> routes;
@@ -102,7 +106,7 @@ std::shared_ptr<const CompiledPolicy> compile_for(std::shared_ptr<const Document
                                                   std::shared_ptr<const RegionOfNode> regions) {
     Tailnet tailnet = policy_tailnet(*snapshot, standings);
     choose_primaries(tailnet);
-    if (regions) choose_by_region(tailnet, *snapshot, *regions, before.get());
+    if (regions) choose_by_region(tailnet, *snapshot, *regions);
     auto compiled = CompiledPolicy::compile(std::move(document), std::move(tailnet), before.get());
     for (const TailnetNode& node : compiled->tailnet().nodes) { // answers are worked out when asked: ask here
         (void)compiled->filter_id(node.id);

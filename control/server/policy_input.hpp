@@ -34,6 +34,9 @@ TailnetUser policy_user(const User& user);
 bool concerns_policy(const NodeEvent& event);
 /// Whether it may change which router is the best for a region.
 bool concerns_routers(const NodeEvent& event);
+/// Who has the clients of each region, by route, as the records of routers say.
+using RoutersOfRegions = std::map<IpPrefix, std::map<int, NodeId>>;
+RoutersOfRegions routers_of_regions(const std::map<NodeId, NodePtr>& nodes);
 /// Routes that a node offers and that are approved.
 std::vector<IpPrefix> routes_in_force(const Node& node);
 

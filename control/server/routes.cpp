@@ -28,9 +28,12 @@ RouteWatch::Server Coordinator::route_watch_server() {
     server.end_stream = [this](NodeId id) {
         if (auto at = streams_.find(id); at != streams_.end()) end_stream(at->second);
     };
-    server.returned = [this](NodeId id) {
-        tailnet_.on_router_back(WallTime::now(), id);
-        commit_later("a router is back");
+    server.turned = [this](const RouteHealth::Turn& turn) {
+        if (turn.gone)
+            tailnet_.on_router_gone(turn.router);
+        else
+            tailnet_.on_router_back(WallTime::now(), turn.router, turn.falls);
+        commit_later(turn.gone ? "a router is gone" : "a router is back");
     };
     server.changed = [this] { policy_is_stale(); };
     return server;
@@ -71,6 +74,18 @@ std::vector<NodeId> Coordinator::witnesses_of(NodeId router, std::size_t most) c
     return found;
 }
 
+RouteHealth::Start Coordinator::start_of(const Node& node) const {
+    RouteHealth::Start start;
+    auto stream = streams_.find(node.id());
+    start.has_stream = stream != streams_.end() && stream->second->viewer.started;
+    start.was_online = node.report.online;
+    if (start.was_online && !start.has_stream) start.hold_until = started_ + TailnetState::kRestartGrace;
+    start.gone = node.record.router_gone;
+    start.falls = node.record.router_falls;
+    if (start.falls > 0) start.returned = reactor_.now() - WallTime::now().minus(node.record.router_since);
+    return start;
+}
+
 RouterStandings Coordinator::router_standings() const {
     RouterStandings standings;
     WallTime now = WallTime::now();
@@ -78,6 +93,7 @@ RouterStandings Coordinator::router_standings() const {
         if (node->record.approved_routes.empty() && node->record.hosting.empty()) continue;
         RouterStanding& standing = standings[id];
         auto watched = route_watch_.standing(id);
+        if (!watched && is_starting_) watched = RouteHealth::standing_of(reactor_.now(), start_of(*node));
         standing = watched ? RouterStanding{watched->there, watched->steady} : RouterStanding{node->report.online};
         standing.online = standing.online && !node->record.expired(now);
     }
@@ -89,7 +105,7 @@ void Coordinator::settle_routes() {
     bool approved = approve_routes_by_policy();
     approved = approve_hosts_by_policy() || approved;
     bool moved = note_primaries();
-    note_regional();
+    moved = note_regional() || moved;
     if (approved || moved) commit_later("routes");
 
     std::map<IpPrefix, std::vector<NodeId>> routers;
@@ -102,14 +118,11 @@ void Coordinator::settle_routes() {
         for (NodeId id : ids) {
             const NodePtr& node = tailnet_.node(id);
             if (!node || rivals.contains(id)) continue;
-            auto stream = streams_.find(id);
-            RouteHealth::Start& start = rivals[id];
-            start.has_stream = stream != streams_.end() && stream->second->viewer.started;
-            start.was_online = node->report.online;
-            if (start.was_online && !start.has_stream) start.hold_until = started_ + TailnetState::kRestartGrace;
+            rivals[id] = start_of(*node);
         }
     }
     has_rivals_ = !rivals.empty();
+    is_starting_ = false;
     route_watch_.tell([&rivals](RouteHealth& health, TimePoint now) { health.watch(now, rivals); });
 }
 
@@ -138,21 +151,29 @@ void Coordinator::follow_regions() {
     });
 }
 
-void Coordinator::note_regional() {
-    const auto& chosen = composer_.policy()->tailnet().regional;
-    for (const auto& [route, by_region] : chosen) {
-        auto had = regional_.find(route);
-        if (had == regional_.end()) continue;
+bool Coordinator::note_regional() {
+    const RoutersOfRegions had = routers_of_regions(tailnet_.nodes());
+    std::map<NodeId, RegionalRoutes> chosen;
+    for (const auto& [route, by_region] : composer_.policy()->tailnet().regional) {
+        auto before = had.find(route);
         for (const auto& [region, router] : by_region) {
-            auto at = had->second.find(region);
-            if (at == had->second.end() || at->second == router) continue;
+            chosen[router][route].push_back(region);
+            if (before == had.end()) continue;
+            auto at = before->second.find(region);
+            if (at == before->second.end() || at->second == router) continue;
             const NodePtr& node = tailnet_.node(router);
             log::info("a region has another router", {{"route", route.text()},
                                                       {"region", composer_.region_code(region)},
                                                       {"router", node ? node->record.given_name : ""}});
         }
     }
-    regional_ = chosen;
+    std::vector<NodeId> others;
+    for (const auto& [id, node] : tailnet_.nodes()) {
+        auto at = chosen.find(id);
+        if (node->record.regional_routes != (at == chosen.end() ? RegionalRoutes{} : at->second)) others.push_back(id);
+    }
+    for (NodeId id : others) tailnet_.set_regional_routes(id, std::move(chosen[id]));
+    return !others.empty();
 }
 
 std::vector<std::string> Coordinator::carries_for(NodeId id, const IpPrefix& route) const {

@@ -103,6 +103,11 @@ CREATE TABLE services (
 ALTER TABLE nodes ADD COLUMN hosting TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE reports ADD COLUMN services TEXT NOT NULL DEFAULT '{}';
 )"},
+    std::string_view{R"(
+ALTER TABLE nodes ADD COLUMN regional_routes TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE nodes ADD COLUMN router_falls INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE nodes ADD COLUMN router_gone INTEGER NOT NULL DEFAULT 0;
+)"},
 };
 
 } // namespace tailrace

@@ -37,6 +37,20 @@ T from_json(std::string_view text, const char* column) {
     return std::move(*value);
 }
 
+std::string write_regional(const RegionalRoutes& routes) {
+    std::map<std::string, std::vector<int>> named;
+    for (const auto& [route, regions] : routes) named.emplace(route.text(), regions);
+    return json::write(named);
+}
+
+RegionalRoutes read_regional(std::string_view text) {
+    constexpr const char* kColumn = "nodes.regional_routes";
+    RegionalRoutes out;
+    for (auto& [route, regions] : from_json<std::map<std::string, std::vector<int>>>(text, kColumn))
+        out.emplace(parsed<IpPrefix>(route, kColumn), std::move(regions));
+    return out;
+}
+
 std::array<std::byte, 32> hash_in(std::string_view text, const char* column) {
     std::array<std::byte, 32> out{};
     auto bytes = hex_decode(text);
@@ -173,19 +187,22 @@ struct SqliteStore::Impl {
     void apply(const PutNode& op) {
         const NodeRecord& node = op.node->record;
         long long id = node.id, user = node.user, auth_key = node.auth_key;
-        int fixed = node.name_is_fixed, ephemeral = node.ephemeral, authorized = node.authorized;
+        int fixed = node.name_is_fixed, ephemeral = node.ephemeral, authorized = node.authorized,
+            falls = node.router_falls, gone = node.router_gone;
         std::string machine = node.machine_key.text(), key = node.node_key.text(), tags = json::write(node.tags),
                     v4 = node.v4.text(), v6 = node.v6.text(), created = node.created.text(),
                     expiry = node.key_expiry.text(), routes = json::write(node.approved_routes),
                     by_policy = json::write(node.policy_routes), revoked = json::write(node.revoked_routes),
                     primary = json::write(node.primary_routes), since = node.router_since.text(),
-                    attributes = write_attributes(node.attributes), hosting = write_hosting(node.hosting);
+                    regional = write_regional(node.regional_routes), attributes = write_attributes(node.attributes),
+                    hosting = write_hosting(node.hosting);
         sql << "INSERT INTO nodes(id, machine_key, node_key, hostname, given_name, name_is_fixed, user_id, tags, v4, "
                "v6, ephemeral, authorized, auth_key_id, created, key_expiry, approved_routes, "
-               "policy_routes, revoked_routes, primary_routes, router_since, attributes, hosting) "
+               "policy_routes, revoked_routes, primary_routes, router_since, attributes, hosting, regional_routes, "
+               "router_falls, router_gone) "
                "VALUES(:id, :machine, :key, :hostname, :given, :fixed, :user, :tags, :v4, :v6, :ephemeral, "
                ":authorized, :auth_key, :created, :expiry, :routes, :by_policy, :revoked, :primary, :since, "
-               ":attributes, :hosting) "
+               ":attributes, :hosting, :regional, :falls, :gone) "
                "ON CONFLICT(id) DO UPDATE SET machine_key = excluded.machine_key, node_key = excluded.node_key, "
                "hostname = excluded.hostname, given_name = excluded.given_name, "
                "name_is_fixed = excluded.name_is_fixed, user_id = excluded.user_id, tags = excluded.tags, "
@@ -194,12 +211,14 @@ struct SqliteStore::Impl {
                "key_expiry = excluded.key_expiry, approved_routes = excluded.approved_routes, "
                "policy_routes = excluded.policy_routes, revoked_routes = excluded.revoked_routes, "
                "primary_routes = excluded.primary_routes, router_since = excluded.router_since, "
-               "attributes = excluded.attributes, hosting = excluded.hosting",
+               "attributes = excluded.attributes, hosting = excluded.hosting, regional_routes = "
+               "excluded.regional_routes, "
+               "router_falls = excluded.router_falls, router_gone = excluded.router_gone",
             soci::use(id), soci::use(machine), soci::use(key), soci::use(node.hostname), soci::use(node.given_name),
             soci::use(fixed), soci::use(user), soci::use(tags), soci::use(v4), soci::use(v6), soci::use(ephemeral),
             soci::use(authorized), soci::use(auth_key), soci::use(created), soci::use(expiry), soci::use(routes),
             soci::use(by_policy), soci::use(revoked), soci::use(primary), soci::use(since), soci::use(attributes),
-            soci::use(hosting);
+            soci::use(hosting), soci::use(regional), soci::use(falls), soci::use(gone);
         raise_counter("node", node.id);
     }
     void apply(const DeleteNode& op) {
@@ -314,7 +333,8 @@ struct SqliteStore::Impl {
                 "coalesce(disco_key, ''), coalesce(endpoints, '[]'), coalesce(home_derp, 0), "
                 "coalesce(cap_version, 0), coalesce(hostinfo, ''), coalesce(routable, '[]'), "
                 "coalesce(last_seen, created), coalesce(online, 0), policy_routes, revoked_routes, primary_routes, "
-                "router_since, attributes, hosting, coalesce(services, '{}') "
+                "router_since, attributes, hosting, coalesce(services, '{}'), regional_routes, "
+                "router_falls, router_gone "
                 "FROM nodes LEFT JOIN reports ON reports.node_id = nodes.id ORDER BY id");
         for (const auto& row : rows) {
             Node node;
@@ -359,6 +379,9 @@ struct SqliteStore::Impl {
             auto announced = wire::parse_vip_services(row.get<std::string>(30));
             if (!announced) throw Damaged{"reports.services: " + announced.error().message()};
             report.announced = std::move(*announced);
+            record.regional_routes = read_regional(row.get<std::string>(31));
+            record.router_falls = row.get<int>(32);
+            record.router_gone = row.get<int>(33) != 0;
             out.nodes.push_back(std::move(node));
         }
     }

@@ -83,11 +83,29 @@ void TailnetState::set_primary_routes(NodeId id, std::vector<IpPrefix> routes) {
     if (after.record != before->record) put_node(std::move(after), true);
 }
 
-void TailnetState::on_router_back(WallTime now, NodeId id) {
+void TailnetState::set_regional_routes(NodeId id, RegionalRoutes routes) {
+    NodePtr before = node(id);
+    if (!before || before->record.regional_routes == routes) return;
+    Node after = *before;
+    after.record.regional_routes = std::move(routes);
+    put_node(std::move(after), true);
+}
+
+void TailnetState::on_router_gone(NodeId id) {
+    NodePtr before = node(id);
+    if (!before || before->record.router_gone) return;
+    Node after = *before;
+    after.record.router_gone = true;
+    put_node(std::move(after), true);
+}
+
+void TailnetState::on_router_back(WallTime now, NodeId id, int falls) {
     NodePtr before = node(id);
     if (!before) return;
     Node after = *before;
     after.record.router_since = now;
+    after.record.router_falls = falls;
+    after.record.router_gone = false;
     put_node(std::move(after), true);
 }
 

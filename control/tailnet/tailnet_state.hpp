@@ -156,8 +156,12 @@ public:
     std::optional<std::string> route_problem(const IpPrefix& route) const;
     /// Which node is the primary of what, to be known after a restart.
     void set_primary_routes(NodeId id, std::vector<IpPrefix> routes);
-    /// It was away, and leads no group of routers before those that stayed.
-    void on_router_back(WallTime now, NodeId id);
+    /// The same by region.
+    void set_regional_routes(NodeId id, RegionalRoutes routes);
+    /// Others have its routes now, also after a restart.
+    void on_router_gone(NodeId id);
+    /// It was away, and leads no group of routers before those that stayed. `falls`: how often lately.
+    void on_router_back(WallTime now, NodeId id, int falls);
     struct ServiceWish {
         std::string name;
         std::vector<std::string> tags;  ///< of the nodes that may host it

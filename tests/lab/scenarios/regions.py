@@ -139,6 +139,37 @@ def fails_over_and_back(net: Regions) -> None:
     assert net.carries_for() == {"east": ["east"], "west": ["west", "others"]}
 
 
+def restarts_of_control(net: Regions) -> None:
+    """They move nobody, and end no probation."""
+    def restart():
+        net.control.program.kill()
+        net.control.start()
+    before = net.in_force()
+    restart()
+    wait_for(lambda: set(net.healths()) <= {"healthy", "on probation"}, 45, "both routers are back")
+    assert net.in_force() == before and net.moves() == 0, "routes stay where they were"
+    wait_for(lambda: net.healths() == ["healthy", "healthy"], 60, "both are steady")
+    west = net.routers["west"]
+    for seconds in (20, 40): # the router had gone once before: these are its next probations
+        west.program.kill()
+        net.wait_for_routers("east", "east", "the west goes through the east", GONE_SECONDS + NOISE_SECONDS)
+        west.start()
+        wait_for(lambda: "on probation" in net.healths(), 30, f"the router in the west is back, for {seconds} s on probation")
+    restart()
+    assert net.moves() == 0, "a restart is no reason to give it clients"
+    wait_for(lambda: "on probation" in net.healths(), 15, "it is still on probation", interval=0.05)
+    assert net.router_of("west") == ["east"]
+    net.wait_for_routers("east", "west", "its clients come back to it when that is over", 90)
+    assert net.moves() == 1
+
+    west.program.kill()
+    net.wait_for_routers("east", "east", "the west goes through the east", GONE_SECONDS + NOISE_SECONDS)
+    restart()
+    net.stays_for(5, "east", "east", "a dead router is given no clients because control forgot that it is dead")
+    west.start()
+    net.wait_for_routers("east", "west", "and in the end they come back", 180)
+
+
 def moves_house(net: Regions) -> None:
     """A client goes west. Its flows stay for half a minute: it might go back."""
     before = net.moves()
@@ -154,4 +185,5 @@ def run(lab: Lab) -> None:
     net = Regions(lab, route_choice="region")
     each_its_own(net)
     fails_over_and_back(net)
+    restarts_of_control(net)
     moves_house(net)

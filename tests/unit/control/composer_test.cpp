@@ -466,7 +466,7 @@ TEST_F(ComposerWithRouters, AGroupOfRoutersKeepsItsLeaderToo) {
     compile(kVia);
     EXPECT_THAT(carriers(read(composer.delta(one, at(now))).peers_changed), ElementsAre(3));
     standings[2] = {true, true};
-    tailnet.on_router_back(at(60s), 2);
+    tailnet.on_router_back(at(60s), 2, 1);
     compile(kVia);
     EXPECT_TRUE(composer.delta(one, at(now)).empty());
 }

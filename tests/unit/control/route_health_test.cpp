@@ -24,7 +24,7 @@ struct RouterHealth : testing::Test {
     std::map<NodeId, int> asked, peers_asked;
     std::vector<NodeId> ended;
 
-    void SetUp() override { health.watch(now, {{1, {true, true, {}}}, {2, {true, true, {}}}}); }
+    void SetUp() override { health.watch(now, {{1, {true, true}}, {2, {true, true}}}); }
     void carry_out() {
         for (const auto& action : health.take_actions()) {
             if (action.kind == Kind::AskRouter) {
@@ -143,7 +143,7 @@ TEST_F(RouterHealth, WhoComesBackIsOnProbation) {
     (void)health.take_changed();
     pass(30s);
     health.on_stream_begin(now, 1);
-    EXPECT_THAT(health.take_returned(), ElementsAre(1));
+    EXPECT_THAT(health.take_turns(), ElementsAre(RouteHealth::Turn{1, true, 1}, RouteHealth::Turn{1, false, 1}));
     EXPECT_TRUE(health.take_changed());
     EXPECT_EQ(state(1), State::Probation);
     EXPECT_TRUE(health.standing(1)->there);
@@ -195,7 +195,7 @@ TEST_F(RouterHealth, AServerThatStoodStillBlamesNobody) {
 
 TEST_F(RouterHealth, AfterARestartOfControlRoutersHaveTimeToComeBack) {
     RouteHealth fresh;
-    fresh.watch(now, {{1, {false, true, now + 40s}}, {2, {false, false, {}}}});
+    fresh.watch(now, {{1, {false, true, now + 40s}}, {2, {}}});
     EXPECT_EQ(*fresh.state(now, 1), State::Restarting);
     EXPECT_EQ(*fresh.state(now, 2), State::Gone) << "it was offline before";
     health = fresh;
@@ -203,6 +203,72 @@ TEST_F(RouterHealth, AfterARestartOfControlRoutersHaveTimeToComeBack) {
     EXPECT_EQ(state(1), State::Restarting);
     pass(2s);
     EXPECT_EQ(state(1), State::Gone);
+}
+
+TEST_F(RouterHealth, ProbationGoesOnOverARestartOfControl) {
+    RouteHealth::Start start{false, true, now + 40s};
+    start.falls = 3; // 40 seconds of probation
+    start.returned = now - 15s;
+    EXPECT_TRUE(RouteHealth::standing_of(now, start).there);
+    EXPECT_FALSE(RouteHealth::standing_of(now, start).steady);
+    RouteHealth fresh;
+    fresh.watch(now, {{1, start}, {2, {true, true}}});
+    health = fresh;
+    pass(5s);
+    health.on_stream_begin(now, 1);
+    EXPECT_EQ(state(1), State::Probation);
+    EXPECT_THAT(health.take_turns(), IsEmpty()) << "it did not go";
+    pass(19s);
+    EXPECT_EQ(state(1), State::Probation);
+    pass(2s);
+    EXPECT_EQ(state(1), State::Steady);
+    health.on_stream_end(now, 1);
+    until_gone(1);
+    EXPECT_THAT(health.take_turns(), ElementsAre(RouteHealth::Turn{1, true, 4})) << "falls are remembered, too";
+}
+
+TEST_F(RouterHealth, AProbationThatIsOverIsOver) {
+    RouteHealth::Start start{false, true, now + 40s};
+    start.falls = 1;
+    start.returned = now - 11s;
+    EXPECT_TRUE(RouteHealth::standing_of(now, start).steady);
+    start.returned = now + 24h; // the clock was set back
+    RouteHealth fresh;
+    fresh.watch(now, {{1, start}});
+    health = fresh;
+    health.on_stream_begin(now, 1);
+    EXPECT_EQ(state(1), State::Probation);
+    pass(11s);
+    EXPECT_EQ(state(1), State::Steady);
+}
+
+TEST_F(RouterHealth, WhoHadGoneBeforeARestartOfControlIsGone) {
+    RouteHealth::Start start{false, true, now + 40s};
+    start.gone = true;
+    start.falls = 1;
+    start.returned = now - 1min;
+    EXPECT_FALSE(RouteHealth::standing_of(now, start).there) << "although it may still count as online";
+    RouteHealth fresh;
+    fresh.watch(now, {{1, start}, {2, {true, true}}});
+    health = fresh;
+    EXPECT_EQ(state(1), State::Gone);
+    pass(5s);
+    EXPECT_EQ(state(1), State::Gone);
+    health.on_stream_begin(now, 1);
+    EXPECT_EQ(state(1), State::Probation);
+    EXPECT_THAT(health.take_turns(), ElementsAre(RouteHealth::Turn{1, false, 2}));
+    pass(19s);
+    EXPECT_EQ(state(1), State::Probation) << "it went for the second time";
+}
+
+TEST_F(RouterHealth, WhoCameBackWhileNobodyLookedIsOnProbation) {
+    RouteHealth::Start start{true, true};
+    start.gone = true;
+    RouteHealth fresh;
+    fresh.watch(now, {{1, start}});
+    health = fresh;
+    EXPECT_EQ(state(1), State::Probation);
+    EXPECT_THAT(health.take_turns(), ElementsAre(RouteHealth::Turn{1, false, 1}));
 }
 
 TEST_F(RouterHealth, WhoIsWatchedNoMoreIsAskedNoMore) {

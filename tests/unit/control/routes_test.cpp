@@ -118,6 +118,43 @@ TEST_F(Routes, APrimaryIsKeptOverARestart) {
     EXPECT_THAT(compiled.nodes[1].primaries, ElementsAre(net("10.0.0.0/8")));
 }
 
+TEST_F(Routes, TheRouterOfARegionIsKeptOverARestart) {
+    Machine other;
+    ASSERT_TRUE(succeeded(join(other, reusable_key())));
+    for (const Machine& one : {machine, other}) {
+        auto request = one.map_request();
+        request.hostinfo.value.routable_ips = {net("10.0.0.0/8")};
+        tailnet.on_report(at(now), node_of(one)->id(), request);
+        tailnet.on_stream_begin(at(now), node_of(one)->id(), request);
+        ASSERT_TRUE(tailnet.approve_routes(at(now), node_of(one)->id(), {net("10.0.0.0/8")}, Approval::Person));
+    }
+    const NodeId first = node_of(machine)->id(), second = node_of(other)->id();
+    // Both are in the region; the second has its clients, for the first was gone for a while.
+    auto regions = std::make_shared<const RegionOfNode>(RegionOfNode{{first, 900}, {second, 900}});
+    auto chosen = [&](TailnetState& state) {
+        auto document = Document::parse("{}");
+        auto compiled =
+            compile_for(std::make_shared<const Document>(std::move(*document)), state.snapshot(), nullptr, {}, regions);
+        return compiled->tailnet().regional.at(net("10.0.0.0/8")).at(900);
+    };
+    EXPECT_EQ(chosen(tailnet), first);
+    tailnet.set_regional_routes(second, {{net("10.0.0.0/8"), {900}}});
+    EXPECT_EQ(chosen(tailnet), second);
+    StoredTailnet stored;
+    for (const auto& [id, node] : tailnet.nodes()) stored.nodes.push_back(*node);
+    TailnetState again{settings(), stored, owners, at(now)};
+    EXPECT_EQ(chosen(again), second);
+}
+
+TEST_F(Routes, WhoHasGoneAndComesBackIsRemembered) {
+    tailnet.on_router_gone(id());
+    EXPECT_TRUE(record().router_gone);
+    tailnet.on_router_back(at(now), id(), 2);
+    EXPECT_FALSE(record().router_gone);
+    EXPECT_EQ(record().router_falls, 2);
+    EXPECT_EQ(record().router_since, at(now));
+}
+
 TEST(Witness, OnlyARelayOrTheInternetIsProof) {
     wire::PingResponse answer;
     EXPECT_FALSE(is_proof(answer));

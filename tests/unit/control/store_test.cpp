@@ -37,7 +37,10 @@ NodePtr some_node(NodeId id) {
     node.record.policy_routes = node.record.approved_routes;
     node.record.revoked_routes = {*IpPrefix::parse("10.1.0.0/16")};
     node.record.primary_routes = node.record.approved_routes;
+    node.record.regional_routes = {{*IpPrefix::parse("10.0.0.0/8"), {900, 901}}};
     node.record.router_since = *WallTime::parse("2026-01-03T03:04:05Z");
+    node.record.router_falls = 3;
+    node.record.router_gone = true;
     node.record.attributes = {{"custom:tier", {std::string{"gold"}, *WallTime::parse("2026-02-03T03:04:05Z")}}};
     node.record.hosting = {{"svc:db", HostApproval::Policy}, {"svc:old", HostApproval::Revoked}};
     node.report.announced = {{{"svc:db", {"tcp:5432"}, true}}, "abcd"};
