@@ -29,8 +29,9 @@ public:
     const std::vector<Rule>& rules() const { return judge_.rules(); }
     hujson::Position position_of(std::uint32_t offset) const { return document_.position_of(offset); }
 
-    const BitSet& sources_of(std::size_t rule) const { return rules_[rule].sources; }
-    const BitSet& destinations_of(std::size_t rule) const { return rules_[rule].destinations; }
+    /// Whom a rule concerns. Networks that nobody routes are concerned only by rules that name them.
+    const BitSet& sources_of(std::size_t rule) const { return rules_[rule].concerned_sources; }
+    const BitSet& destinations_of(std::size_t rule) const { return rules_[rule].concerned_destinations; }
 
     /// What `from` may do with `to` over one family; `lines` receives the rules that say so.
     Access access(std::size_t from, std::size_t to, bool v4, std::set<std::uint32_t>* lines = nullptr) const {
@@ -82,6 +83,7 @@ public:
 private:
     struct RuleParties {
         BitSet sources, destinations;
+        BitSet concerned_sources, concerned_destinations;
     };
 
     bool leads_to(const Rule& rule, const RuleDestination& destination, std::size_t to, bool v4) const {
@@ -89,7 +91,6 @@ private:
         const auto* ip = party.address(v4);
         if (ip == nullptr) return false;
         if (rule.self) return party.is_device() && rule.receivers.contains(party.members.front());
-        if (!party.exists && destination.kind != RuleDestination::Kind::Ranges) return false;
         if (rule.kind == Rule::Kind::Capabilities && !party.is_device()) return false;
         return judge_.contains(destination, *ip);
     }
@@ -98,16 +99,22 @@ private:
         const auto& rule = judge_.rules()[i];
         auto& own = rules_[i];
         own.sources = own.destinations = BitSet{parties_.size()};
+        own.concerned_sources = own.concerned_destinations = own.sources;
         if (rule.silent) return;
         for (std::size_t party = 0; party < parties_.size(); ++party) {
+            const bool exists = parties_[party].exists;
             for (const auto& ip : parties_[party].representatives) {
                 const bool source = rule.self ? parties_[party].is_device() &&
                                                     rule.self_sources.contains(parties_[party].members.front())
-                                              : rule.sources->contains(judge_.directory(), ip) &&
-                                                    (parties_[party].exists || !rule.sources->everything);
-                if (source && parties_[party].asks) own.sources.insert(party);
+                                              : rule.sources->contains(judge_.directory(), ip);
+                const bool asks = source && parties_[party].asks;
+                if (asks) own.sources.insert(party);
+                if (asks && (exists || !rule.sources->everything)) own.concerned_sources.insert(party);
                 for (const auto& destination : rule.destinations) {
-                    if (leads_to(rule, destination, party, ip.is_v4())) own.destinations.insert(party);
+                    if (!leads_to(rule, destination, party, ip.is_v4())) continue;
+                    own.destinations.insert(party);
+                    if (exists || destination.kind == RuleDestination::Kind::Ranges)
+                        own.concerned_destinations.insert(party);
                 }
             }
         }

@@ -61,6 +61,20 @@ TEST(Diff, ComparesNetworksAndTheInternet) {
               "tag:client loses anything on the internet (old line 5)\n");
 }
 
+TEST(Diff, WhatIsAddedToARuleForEverythingTakesNothingAway) {
+    const auto everything = R"({"action": "accept", "src": ["*"], "dst": ["*:*"]})";
+    for (const char* added : {"::/0:*", "0.0.0.0/0:*", "::/0:443", "10.0.0.0/8:*", "fd7a:115c:a1e0::/48:*"}) {
+        const auto beside = acl(R"("*")", fmt::format(R"("*:*", "{}")", added));
+        const auto behind =
+            fmt::format(R"("acls": [{}, {{"action": "accept", "src": ["*"], "dst": ["{}"]}}])", everything, added);
+        const auto before = fmt::format(R"("acls": [{}])", everything);
+        for (const auto& after : {beside, behind}) {
+            EXPECT_EQ(difference(before, after), "nobody gains or loses anything\n") << added << ": " << after;
+            EXPECT_EQ(difference(after, before), "nobody gains or loses anything\n") << added << ", back: " << after;
+        }
+    }
+}
+
 TEST(Diff, NamesConditions) {
     const std::string postures = R"(, "postures": {"posture:p": ["node:os == 'linux'"]})";
     const std::string rule = R"("acls": [{"action": "accept", "src": ["odin@example.com"], "dst": ["tag:server:22"])";
