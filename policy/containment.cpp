@@ -87,7 +87,8 @@ bool Containment::contains(const Parts& outer, const Parts& inner) const {
 }
 
 bool Containment::contains(const Rule& outer, const Rule& inner) const {
-    if (outer.kind != inner.kind || outer.via || inner.via || outer.silent || inner.silent) return false;
+    if (outer.kind != inner.kind || outer.via != inner.via || outer.silent != inner.silent) return false;
+    if (outer.silent && !outer.via) return false;
     if (outer.self_reply != inner.self_reply) return false;
     if (outer.kind == Rule::Kind::Capabilities && !contains_capabilities(*outer.capabilities, *inner.capabilities))
         return false;

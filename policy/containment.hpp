@@ -24,8 +24,8 @@ public:
     explicit Containment(const CompiledPolicy& policy);
 
     Parts parts_at(std::uint32_t offset) const;
-    /// Whether each of the inner parts is within one of the outer ones. Never for grants with `via`: they also say
-    /// which way packets go.
+    /// Whether each of the inner parts is within one of the outer ones. Never for a grant with `via` and another rule:
+    /// it also says which way packets go. Of two grants with `via` the caller knows whether they name the same routers.
     bool contains(const Parts& outer, const Parts& inner) const;
 
 private:

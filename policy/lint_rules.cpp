@@ -244,6 +244,12 @@ private:
         });
     }
 
+    static bool has_via(const PolicyRule& rule) { return rule.grant != nullptr && !rule.grant->via.empty(); }
+    static std::set<std::string> via_of(const PolicyRule& rule) {
+        return rule.grant == nullptr ? std::set<std::string>{}
+                                     : std::set<std::string>{rule.grant->via.begin(), rule.grant->via.end()};
+    }
+
     /// Rules that another rule contains. Of two equal ones the later is named.
     void find_shadowed(const CompiledPolicy& policy) {
         const Containment containment{policy};
@@ -256,6 +262,11 @@ private:
                 if (!postures_allow(rules_[i], rules_[j])) continue;
                 const auto outer = containment.parts_at(rules_[j].offset);
                 if (!containment.contains(outer, inner)) continue;
+                // Which way packets go is theirs to say together: only one that says just the same adds nothing.
+                if (has_via(rules_[i]) &&
+                    (via_of(rules_[i]) != via_of(rules_[j]) || !postures_allow(rules_[j], rules_[i]) ||
+                     !containment.contains(inner, outer)))
+                    continue;
                 if (i < j && postures_allow(rules_[j], rules_[i]) && containment.contains(inner, outer)) continue;
                 const bool same = containment.contains(inner, outer);
                 report_.add(Severity::Warning, same ? "repeated" : "shadowed", rules_[i].offset,

@@ -61,6 +61,26 @@ TEST(Lint, FindsShadowedRules) {
     EXPECT_THAT(repeated, Not(Contains("7: repeated")));
 }
 
+TEST(Lint, FindsGrantsThatSendTheSameThroughTheSameRouters) {
+    const auto grants = [](const std::string& first, const std::string& second) {
+        return R"("grants": [{"src": ["tag:client"], )" + first + R"(},
+        {"src": ["tag:client"], )" +
+               second + "}]";
+    };
+    const std::string one = R"("dst": ["site"], "ip": ["443"], "via": ["tag:router", "tag:server"])";
+    EXPECT_THAT(codes(grants(one, R"("dst": ["site"], "ip": ["443"], "via": ["tag:server", "tag:router"])")),
+                Contains("7: repeated"));
+    const auto internet = R"("dst": ["autogroup:internet"], "ip": ["*"], "via": ["tag:router"])";
+    EXPECT_THAT(codes(grants(internet, internet)), Contains("7: repeated"));
+    for (const char* other :
+         {R"("dst": ["site"], "ip": ["443"], "via": ["tag:router"])", R"("dst": ["site"], "ip": ["443"])",
+          R"("dst": ["site"], "ip": ["22"], "via": ["tag:router", "tag:server"])",
+          R"("dst": ["10.33.1.0/24"], "ip": ["443"], "via": ["tag:router", "tag:server"])",
+          R"("dst": ["site"], "ip": ["*"], "via": ["tag:router", "tag:server"])"})
+        for (const char* code : {"6: repeated", "7: repeated", "6: shadowed", "7: shadowed"})
+            EXPECT_THAT(codes(grants(one, other)), Not(Contains(code))) << other;
+}
+
 TEST(Lint, KnowsWhatIsNoShadow) {
     for (const auto& rules :
          {acls({R"("src": ["odin@example.com"], "dst": ["tag:server:22"])",
