@@ -181,6 +181,7 @@ private:
     Task<void> run_poll();
     std::vector<KnownRule> policy_rules() const;
     std::string peer_of(const IpAddress& address) const;
+    std::vector<std::string> caps_of(const IpAddress& address) const;
     FlowWatch::Surroundings flow_surroundings();
     void write_path_metrics(PrometheusText& out);
     PeerStatus peer_status(const wire::Node& node, bool is_self);

@@ -16,7 +16,7 @@ std::vector<KnownRule> Backend::policy_rules() const {
 
 FlowWatch::Surroundings Backend::flow_surroundings() {
     return {[this] { return engine_.filter(); }, [this](const IpAddress& address) { return peer_of(address); },
-            [this] { return policy_rules(); }};
+            [this](const IpAddress& address) { return caps_of(address); }, [this] { return policy_rules(); }};
 }
 
 /// The machine with this address, else the one that routes to it.
@@ -33,8 +33,16 @@ std::string Backend::peer_of(const IpAddress& address) const {
     return owner == nullptr ? "" : owner->name.substr(0, owner->name.find('.'));
 }
 
+/// Capabilities of the machine with this address.
+std::vector<std::string> Backend::caps_of(const IpAddress& address) const {
+    std::vector<std::string> names;
+    if (const wire::Node* owner = netmap_.owner_of(address))
+        for (const auto& [name, values] : owner->cap_map) names.push_back(name);
+    return names;
+}
+
 Result<std::string> Backend::explain_json(const PacketQuestion& question) {
-    return engine_.explain_json(question, policy_rules());
+    return engine_.explain_json(question, caps_of(question.source), policy_rules());
 }
 
 std::string Backend::filter_json() {

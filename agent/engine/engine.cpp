@@ -379,11 +379,12 @@ Result<void> Engine::use_endpoints(const std::vector<UseEndpoint>& endpoints) {
     return device_->apply(changes);
 }
 
-Result<std::string> Engine::explain_json(const PacketQuestion& question, const std::vector<KnownRule>& rules) {
+Result<std::string> Engine::explain_json(const PacketQuestion& question, const std::vector<std::string>& source_caps,
+                                         const std::vector<KnownRule>& rules) {
     if (!filter_) return Error::make("no packet filter is in force: run \"tailrace up\" first");
     auto answer = filter_->ask(question);
     if (!answer) return answer.error();
-    return write_explanation(question, *answer, filter_->index_of(answer->rule), rules);
+    return write_explanation(question, *answer, filter_->index_of(answer->rule), source_caps, rules);
 }
 
 std::string Engine::drops_json() {

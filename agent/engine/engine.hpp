@@ -94,7 +94,8 @@ public:
     /// JSON for `debug drops` and `debug filter`.
     std::string drops_json();
     /// JSON for `debug explain`: what the packet programs say, and which of `rules` have to do with it.
-    Result<std::string> explain_json(const PacketQuestion& question, const std::vector<KnownRule>& rules);
+    Result<std::string> explain_json(const PacketQuestion& question, const std::vector<std::string>& source_caps,
+                                     const std::vector<KnownRule>& rules);
     /// Sees to it that disco and STUN reach the agent: where the steering program finds the agent's sockets, and on
     /// which interfaces it sits; or without it. An error: neither is possible.
     Result<void> steer(DiscoLoop& disco);

@@ -18,6 +18,8 @@ bool has_ports(std::uint8_t protocol) {
     return protocol == 6 || protocol == 17 || protocol == 132;
 }
 
+constexpr std::string_view kCapability = "cap:";
+
 bool contains(std::string_view text, const IpAddress& address) {
     if (text == "*") return true;
     if (auto dash = text.find('-'); dash != std::string_view::npos) {
@@ -74,19 +76,37 @@ Fitting fitting(const PacketQuestion& question, const FilterRule& rule) {
     return out;
 }
 
+bool is_source(std::string_view text, const PacketQuestion& question, const std::vector<std::string>& source_caps) {
+    if (!text.starts_with(kCapability)) return contains(text, question.source);
+    return std::ranges::find(source_caps, text.substr(kCapability.size())) != source_caps.end();
+}
+
+std::string other_sources(const FilterRule& rule) {
+    std::vector<std::string> caps;
+    for (const std::string& text : rule.src_ips)
+        if (text.starts_with(kCapability)) caps.push_back(text.substr(kCapability.size()));
+    auto wanted = listed(caps, [](const std::string& cap) { return cap; });
+    if (caps.empty()) return "for other sources";
+    return (caps.size() == rule.src_ips.size() ? "for peers with the capability "
+                                               : "for other sources, and peers with the capability ") +
+           wanted;
+}
+
 /// Without its index. Nothing: nothing is missing, or more than one thing.
-std::optional<NearMiss> what_is_missing(const PacketQuestion& question, const KnownRule& known) {
+std::optional<NearMiss> what_is_missing(const PacketQuestion& question, const std::vector<std::string>& source_caps,
+                                        const KnownRule& known) {
     const FilterRule& rule = known.rule;
     Fitting here = fitting(question, rule);
     if (here.address.empty()) return std::nullopt;
-    bool source = std::ranges::any_of(rule.src_ips, [&](const auto& text) { return contains(text, question.source); });
+    bool source =
+        std::ranges::any_of(rule.src_ips, [&](const auto& text) { return is_source(text, question, source_caps); });
     bool protocol = lists_protocol(rule, question.protocol);
     bool port = !here.port.empty();
     if (!source + !protocol + !port != 1) return std::nullopt;
     NearMiss miss;
     miss.lines = policy_lines(known, port ? here.port : here.address);
     if (!source)
-        miss.why = "for other sources";
+        miss.why = other_sources(rule);
     else if (!protocol)
         miss.why = "for another protocol: " +
                    (rule.ip_proto.empty() ? std::string{"tcp, udp and icmp"} : listed(rule.ip_proto, protocol_name));
@@ -146,11 +166,11 @@ std::string rule_text(const FilterRule& rule) {
     return out;
 }
 
-std::vector<NearMiss> near_misses(const PacketQuestion& question, const std::vector<KnownRule>& rules,
-                                  std::size_t limit) {
+std::vector<NearMiss> near_misses(const PacketQuestion& question, const std::vector<std::string>& source_caps,
+                                  const std::vector<KnownRule>& rules, std::size_t limit) {
     std::vector<NearMiss> out;
     for (std::size_t index = 0; index < rules.size() && out.size() < limit; ++index)
-        if (auto miss = what_is_missing(question, rules[index])) {
+        if (auto miss = what_is_missing(question, source_caps, rules[index])) {
             miss->index = index;
             out.push_back(std::move(*miss));
         }
@@ -162,7 +182,8 @@ std::vector<std::uint32_t> deciding_lines(const PacketQuestion& question, const 
 }
 
 std::string write_explanation(const PacketQuestion& question, const PacketAnswer& answer,
-                              std::optional<std::size_t> index, const std::vector<KnownRule>& rules) {
+                              std::optional<std::size_t> index, const std::vector<std::string>& source_caps,
+                              const std::vector<KnownRule>& rules) {
     std::string out = fmt::format(
         R"({{"Source":"{}","Destination":"{}","Protocol":"{}","Port":{},"Passes":{},"Reason":"{}","Rule":{},)",
         question.source.text(), question.destination.text(), protocol_name(question.protocol),
@@ -175,7 +196,7 @@ std::string write_explanation(const PacketQuestion& question, const PacketAnswer
     out += "\"NearMisses\":[";
     if (!answer.passes) {
         bool first = true;
-        for (const NearMiss& miss : near_misses(question, rules)) {
+        for (const NearMiss& miss : near_misses(question, source_caps, rules)) {
             out += fmt::format("{}{{\"Rule\":{},", first ? "" : ",", miss.index);
             first = false;
             append_member(out, "RuleText", rule_text(rules[miss.index].rule));

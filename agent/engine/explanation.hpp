@@ -26,15 +26,17 @@ struct NearMiss {
     std::string why;
     std::vector<std::uint32_t> lines; ///< of the policy, where the destinations that come near are written
 };
-/// In the order of the filter, at most `limit`.
-std::vector<NearMiss> near_misses(const PacketQuestion& question, const std::vector<KnownRule>& rules,
-                                  std::size_t limit = 5);
+/// In the order of the filter, at most `limit`. `source_caps`: names of the capabilities of the peer that has the
+/// source address, which rules may have as sources too ("cap:NAME").
+std::vector<NearMiss> near_misses(const PacketQuestion& question, const std::vector<std::string>& source_caps,
+                                  const std::vector<KnownRule>& rules, std::size_t limit = 5);
 /// Of the rule that let the packet in: where the destinations that it fits are written.
 std::vector<std::uint32_t> deciding_lines(const PacketQuestion& question, const KnownRule& rule);
 
 /// {"Source","Destination","Protocol","Port","Passes","Reason","Rule":index or null,"RuleText","PolicyLines":[line] or
 /// absent,"NearMisses":[{"Rule","RuleText","PolicyLines","Why"}]}. `index`: of the rule that let it in.
 std::string write_explanation(const PacketQuestion& question, const PacketAnswer& answer,
-                              std::optional<std::size_t> index, const std::vector<KnownRule>& rules);
+                              std::optional<std::size_t> index, const std::vector<std::string>& source_caps,
+                              const std::vector<KnownRule>& rules);
 
 } // namespace tailrace

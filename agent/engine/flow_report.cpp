@@ -78,7 +78,7 @@ std::string write_drop(const WallTime& at, const PacketEvent& drop, const FlowNa
         bool by_rules = drop.reason == TR_DROP_NO_RULE || drop.reason == TR_DROP_NO_FLOW;
         if (by_rules && look_for_near_rules) {
             PacketQuestion question{from.address, to.address, flow.protocol, to.port};
-            for (const NearMiss& near : near_misses(question, names.rules, 1)) {
+            for (const NearMiss& near : near_misses(question, names.caps(from.address), names.rules, 1)) {
                 out += "\"Near\":{";
                 append_rule(out, near.index, names.rules);
                 out += policy_lines_member(near.lines);

@@ -14,7 +14,8 @@ namespace tailrace {
 
 /// What a report knows beside the packets.
 struct FlowNames {
-    std::function<std::string(const IpAddress&)> peer; ///< "" for nobody's
+    std::function<std::string(const IpAddress&)> peer;              ///< "" for nobody's
+    std::function<std::vector<std::string>(const IpAddress&)> caps; ///< of the peer that has the address
     std::function<std::optional<std::size_t>(std::uint32_t)> index_of_rule;
     const std::vector<KnownRule>& rules; ///< in force, by index
 };

@@ -111,7 +111,8 @@ void FlowWatch::look(PacketFilter& filter, bool report) {
                     });
     std::vector<KnownRule> rules; // a copy of thousands, so only when it is looked into
     if (any_drop || (report && counting_)) rules = surroundings_.rules();
-    FlowNames names{surroundings_.peer_name, [&](std::uint32_t rule) { return filter.index_of(rule); }, rules};
+    FlowNames names{surroundings_.peer_name, surroundings_.caps,
+                    [&](std::uint32_t rule) { return filter.index_of(rule); }, rules};
     int near_rules = kNearRulesALook;
     for (const PacketEvent& event : *events) {
         if (counting_) table_.take_event(now, event);

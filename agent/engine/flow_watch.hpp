@@ -39,6 +39,7 @@ public:
     struct Surroundings {
         std::function<PacketFilter*()> filter; ///< null while there is none
         std::function<std::string(const IpAddress&)> peer_name;
+        std::function<std::vector<std::string>(const IpAddress&)> caps; ///< of the machine with that address
         std::function<std::vector<KnownRule>()> rules;
     };
     FlowWatch(Reactor& reactor, Surroundings surroundings);

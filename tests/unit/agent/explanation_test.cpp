@@ -27,16 +27,33 @@ PacketQuestion ask(std::string_view port, std::string_view protocol = "tcp") {
 }
 
 TEST(Explanation, NamesTheRulesThatLackOneThing) {
-    auto misses = near_misses(ask("80"), kRules);
+    auto misses = near_misses(ask("80"), {}, kRules);
     ASSERT_EQ(misses.size(), 2u);
     EXPECT_EQ(misses[0].index, 0u);
     EXPECT_EQ(misses[0].why, "for another port: 22");
     EXPECT_EQ(misses[1].index, 2u);
     EXPECT_EQ(misses[1].why, "for other sources");
-    misses = near_misses(ask("53"), kRules);
+    misses = near_misses(ask("53"), {}, kRules);
     ASSERT_EQ(misses.size(), 2u);
     EXPECT_EQ(misses[1].why, "for another protocol: udp");
-    EXPECT_EQ(near_misses(ask("53"), kRules, 1).size(), 1u);
+    EXPECT_EQ(near_misses(ask("53"), {}, kRules, 1).size(), 1u);
+}
+
+TEST(Explanation, KnowsSourcesThatAreCapabilities) {
+    const std::vector<KnownRule> rules = {
+        rule({"cap:example.com/backup"}, {{"100.64.0.1", {22, 22}, false}}),
+        rule({"100.64.0.9", "cap:example.com/backup"}, {{"100.64.0.1", {80, 80}, false}}),
+    };
+    auto misses = near_misses(ask("22"), {"other"}, rules);
+    ASSERT_EQ(misses.size(), 1u);
+    EXPECT_EQ(misses[0].why, "for peers with the capability example.com/backup");
+    misses = near_misses(ask("80"), {}, rules);
+    ASSERT_EQ(misses.size(), 1u);
+    EXPECT_EQ(misses[0].why, "for other sources, and peers with the capability example.com/backup");
+    misses = near_misses(ask("80"), {"other", "example.com/backup"}, rules);
+    ASSERT_EQ(misses.size(), 1u) << "the port of the first is what is missing, of the second nothing";
+    EXPECT_EQ(misses[0].index, 0u);
+    EXPECT_EQ(misses[0].why, "for another port: 22");
 }
 
 TEST(Explanation, WritesRulesAsPeopleReadThem) {
@@ -55,11 +72,11 @@ TEST(Explanation, RefusesQuestionsThatNoPacketCouldAsk) {
 }
 
 TEST(Explanation, ReadsWellOnATerminal) {
-    auto text = cli::explanation_text(write_explanation(ask("80"), {false, "no-rule", 0}, std::nullopt, kRules));
+    auto text = cli::explanation_text(write_explanation(ask("80"), {false, "no-rule", 0}, std::nullopt, {}, kRules));
     ASSERT_TRUE(text);
     EXPECT_TRUE(text->starts_with("dropped: 100.64.0.2 -> 100.64.0.1 port 80 (tcp), reason no-rule\n")) << *text;
     EXPECT_NE(text->find("for other sources"), std::string::npos);
-    text = cli::explanation_text(write_explanation(ask("22"), {true, "rule", 9}, 0, kRules));
+    text = cli::explanation_text(write_explanation(ask("22"), {true, "rule", 9}, 0, {}, kRules));
     ASSERT_TRUE(text);
     EXPECT_EQ(*text, "passes: 100.64.0.2 -> 100.64.0.1 port 22 (tcp), reason rule\n"
                      "by rule 0: 100.64.0.2 -> 100.64.0.1:22\n");
@@ -82,8 +99,9 @@ TEST(PolicyLines, AreThoseOfTheDestinationsThatDecide) {
     EXPECT_EQ(deciding_lines(ask("22"), rule), (std::vector<std::uint32_t>{7, 12}));
     EXPECT_EQ(deciding_lines(ask("23"), rule), (std::vector<std::uint32_t>{7}));
     EXPECT_EQ(deciding_lines(ask("85"), rule), (std::vector<std::uint32_t>{30}));
-    EXPECT_EQ(near_misses(ask("443"), {rule})[0].lines, (std::vector<std::uint32_t>{7, 12, 30})) << "any port of it";
-    EXPECT_EQ(near_misses(*parse_question("100.64.0.9", "10.1.1.1", "22", ""), {rule})[0].lines,
+    EXPECT_EQ(near_misses(ask("443"), {}, {rule})[0].lines, (std::vector<std::uint32_t>{7, 12, 30}))
+        << "any port of it";
+    EXPECT_EQ(near_misses(*parse_question("100.64.0.9", "10.1.1.1", "22", ""), {}, {rule})[0].lines,
               (std::vector<std::uint32_t>{30}));
 }
 
@@ -103,17 +121,17 @@ TEST(PolicyLines, AreNotMadeUp) {
 
 TEST(PolicyLines, ReadWellOnATerminal) {
     std::vector<KnownRule> rules = {of_three_lines()};
-    auto text = cli::explanation_text(write_explanation(ask("85"), {true, "rule", 1}, 0, rules));
+    auto text = cli::explanation_text(write_explanation(ask("85"), {true, "rule", 1}, 0, {}, rules));
     ASSERT_TRUE(text);
     EXPECT_NE(text->find("\nallowed by line 30 of the policy, rule 0: 100.64.0.2 -> "), std::string::npos) << *text;
-    text = cli::explanation_text(write_explanation(ask("22"), {true, "rule", 1}, 0, rules));
+    text = cli::explanation_text(write_explanation(ask("22"), {true, "rule", 1}, 0, {}, rules));
     EXPECT_NE(text->find("\nallowed by lines 7 and 12 of the policy, rule 0: "), std::string::npos) << *text;
-    text = cli::explanation_text(write_explanation(ask("443"), {false, "no-rule", 0}, std::nullopt, rules));
+    text = cli::explanation_text(write_explanation(ask("443"), {false, "no-rule", 0}, std::nullopt, {}, rules));
     EXPECT_NE(text->find("\n  lines 7, 12 and 30 of the policy, rule 0: "), std::string::npos) << *text;
     rules[0].lines.clear();
     for (std::uint32_t line = 1; line < 10; ++line) rules[0].lines.push_back({line, line < 9 ? 1u : 0u});
     rules[0].rule.dst_ports.resize(9, {"100.64.0.1", {443, 443}, false});
-    text = cli::explanation_text(write_explanation(ask("7"), {false, "no-rule", 0}, std::nullopt, rules));
+    text = cli::explanation_text(write_explanation(ask("7"), {false, "no-rule", 0}, std::nullopt, {}, rules));
     EXPECT_NE(text->find("\n  lines 1, 2, 4, 5, 6 and 3 more of the policy, rule 0: "), std::string::npos) << *text;
 }
 

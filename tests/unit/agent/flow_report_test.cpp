@@ -46,6 +46,7 @@ protected:
                                                                   "ce"
                                                                 : "";
                      },
+                     [](const IpAddress&) { return std::vector<std::string>{}; },
                      [](std::uint32_t rule) { return rule == 5 ? std::optional<std::size_t>{0} : std::nullopt; },
                      rules_};
     WallTime noon_ = *WallTime::parse("2026-11-26T12:00:00Z");
