@@ -255,7 +255,7 @@ int main(int argc, char** argv) {
     auto* report_command =
         app.add_subcommand("bugreport", "Collect what helps somebody else to find a fault, without secrets");
     report_command->add_option("--output,-o", report_file,
-                               "the file to write, - for standard output; a name with the time if none is given");
+                               "the file to write, - for standard output; a name with host and time if none is given");
     report_command->callback([&] { command = [&](LocalClient& client) { return bugreport(client, report_file); }; });
 
     std::string config_file = kAgentConfigFile;

@@ -8,6 +8,11 @@
 #include "base/file.hpp"
 #include "base/text.hpp"
 
+#include <limits.h>
+#include <unistd.h>
+
+#include <algorithm>
+
 namespace tailrace::cli {
 namespace {
 
@@ -59,6 +64,15 @@ void add_machine(Report& report, const std::string& device) {
     report.program({"journalctl", "--unit", "tailraced", "--lines", "1000", "--no-pager", "--output", "short-iso"});
 }
 
+/// As a part of a file name.
+std::string host_name() {
+    char name[HOST_NAME_MAX + 1] = {};
+    if (::gethostname(name, sizeof name - 1) != 0 || name[0] == '\0' || name[0] == '.') return "host";
+    std::string out = name;
+    std::replace(out.begin(), out.end(), '/', '-');
+    return out;
+}
+
 } // namespace
 
 Task<int> bugreport(LocalClient& client, std::string output) {
@@ -66,7 +80,7 @@ Task<int> bugreport(LocalClient& client, std::string output) {
     std::string stamp;
     for (char c : now.text().substr(0, 19))
         if (c != '-' && c != ':') stamp += c;
-    if (output.empty()) output = fmt::format("tailrace-bugreport-{}Z.txt", stamp);
+    if (output.empty()) output = fmt::format("tailrace-bugreport-{}-{}Z.txt", host_name(), stamp);
     Report report;
     report.section("tailrace bugreport", fmt::format("version {}\nmade {}\n", kVersion, now.text()));
     DaemonOptions daemon;
