@@ -4,23 +4,12 @@
 #include "base/log.hpp"
 
 #include <algorithm>
-#include <fstream>
 #include <set>
 
 namespace tailrace {
-namespace {
-
-/// Else the kernel looks for the way back without the mark, finds the exit node, and drops the packet as forged where
-/// rp_filter is 1. What has no mark is not concerned.
-void keep_marks_in_source_checks() {
-    std::ofstream setting{"/proc/sys/net/ipv4/conf/all/src_valid_mark"};
-    setting << "1\n"; // best effort: with a read-only /proc/sys all but rp_filter=1 works
-}
-
-} // namespace
-
 Engine::Engine(Reactor& reactor, EngineOptions options)
-    : reactor_(reactor), options_(std::move(options)), guard_(options_.device, options_.schema, options_.guard) {}
+    : reactor_(reactor), options_(std::move(options)), guard_(options_.device, options_.schema, options_.guard),
+      source_checks_(SourceChecks::paths_of(options_.device)) {}
 Engine::~Engine() = default;
 
 Result<void> Engine::ensure_device() {
@@ -182,7 +171,7 @@ Result<void> Engine::apply_forwarding(const Wanted& wanted) {
         return {};
     }
     forwarding_warnings_ = std::move(*warnings);
-    if (config.keep_marks) keep_marks_in_source_checks();
+    if (config.keep_marks) (void)source_checks_.use_marks(); // best effort: where it matters, doctor says so
     apply_fast_path(config);
     return {};
 }
@@ -343,6 +332,7 @@ Task<Result<void>> Engine::down(std::optional<std::vector<IpPrefix>> closed_but_
     }
     if (backstop_) note(backstop_->remove());
     backstop_.reset();
+    note(source_checks_.give_back());
     if (!problems.empty()) co_return Error::make("{}", problems.front());
     co_return Result<void>{};
 }

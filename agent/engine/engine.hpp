@@ -5,6 +5,7 @@
 #include "agent/engine/known_rule.hpp"
 #include "agent/engine/wanted.hpp"
 #include "agent/path/disco_loop.hpp"
+#include "agent/router/source_checks.hpp"
 #include "base/io/reactor.hpp"
 #include "bpf/shared/base.h"
 #include "netlink/fast_path.hpp"
@@ -126,6 +127,7 @@ private:
     std::vector<std::string> forwarding_warnings_, notes_; ///< for health
     std::unique_ptr<PacketFilter> filter_;
     GuardKeeper guard_;
+    SourceChecks source_checks_;
     int index_ = 0;
     std::optional<TimePoint> device_made_; ///< none: it was adopted, with its sessions
     std::uint64_t committed_filter_ = 0;
