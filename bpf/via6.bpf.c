@@ -5,7 +5,13 @@
  * tr_via_in: tc ingress of the WireGuard device, behind the policy program, which has judged the IPv6 packet and set the
  * mark that the backstop wants. The source it translates is one that WireGuard and the policy have proven.
  * tr_via_out: tc egress, before the egress program: policy, reply memory and flow counts know such flows as IPv6 only.
- * What is not theirs both leave to the next program. The host forwards, so time to live is counted down there. */
+ * What is not theirs both leave to the next program. The host forwards, so time to live is counted down there.
+ *
+ * On its way out a packet of more than 1,260 bytes becomes larger than the MTU of the device, by 20 bytes, a fragment by
+ * 28 at most. TCP makes none: a peer asks for segments that fit IPv6. Datagrams do, and arrive: nobody counts behind here,
+ * WireGuard makes 1,360 bytes of 1,300 on an IPv4 wire, and what a narrower one needs in pieces the kernel sends so. To
+ * tell the sender instead (RFC 7915 4) the route to the peer would need a lower MTU, which would also concern what the
+ * peer asks for by IPv4. */
 #include <linux/if_ether.h>
 #include <linux/pkt_cls.h>
 #include "via.bpf.h"
