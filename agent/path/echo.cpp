@@ -3,6 +3,8 @@
 #include "base/random.hpp"
 
 #include <cerrno>
+#include <net/if.h> // first: linux/icmp.h brings a header of the kernel that gives way to it
+
 #include <linux/icmp.h>
 #include <netinet/in.h>
 #include <sys/socket.h>

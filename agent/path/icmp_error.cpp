@@ -1,7 +1,9 @@
 #include "agent/path/icmp_error.hpp"
 
+#include <net/if.h> // first: linux/icmp.h brings a header of the kernel that gives way to it
+
+#include <linux/icmp.h>
 #include <netinet/in.h>
-#include <netinet/ip_icmp.h>
 
 namespace tailrace {
 namespace {

@@ -2,6 +2,8 @@
 #include "agent/path/icmp_error.hpp"
 #include "base/log.hpp"
 
+#include <net/if.h> // first: linux/icmp.h brings a header of the kernel that gives way to it
+
 #include <linux/icmp.h>
 #include <netinet/in.h>
 #include <sys/socket.h>

@@ -15,8 +15,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     auto event = parse_packet_event(bytes);
     if (!event) return 0;
     if (size != sizeof(tr_event) || text(event->kind) == "unknown") std::abort();
-    const std::vector<KnownRule> rules{{{{"*"}, {{"*", {22, 22}, false}}, {}, {}, false}, {{3, 0}}}};
+    const std::vector<KnownRule> rules{{{{"*", "cap:a"}, {{"*", {22, 22}, false}}, {}, {}, false}, {{3, 0}}}};
     FlowNames names{[](const IpAddress& address) { return address.text(); },
+                    [](const IpAddress&) { return std::vector<std::string>{"a"}; },
                     [](std::uint32_t rule) { return std::optional<std::size_t>{rule % 2}; }, rules};
     auto text = cli::drop_text(write_drop(WallTime::now(), *event, names, true));
     if (!text || text->empty()) std::abort(); // our own lines are read again

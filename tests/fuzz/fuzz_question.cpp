@@ -28,7 +28,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     auto again = parse_question(question->source.text(), question->destination.text(), std::to_string(question->port),
                                 std::to_string(question->protocol));
     if (!again || question_packet(*again) != packet) std::abort();
-    const std::vector<KnownRule> rules{{{{"*"}, {{"*", {22, 22}, false}}, {}, {}, false}, {{3, 0}}}};
-    (void)write_explanation(*question, {false, "no-rule", 0}, std::nullopt, rules);
+    const std::vector<KnownRule> rules{{{{"*", "cap:a"}, {{"*", {22, 22}, false}}, {}, {}, false}, {{3, 0}}}};
+    (void)write_explanation(*question, {false, "no-rule", 0}, std::nullopt, {"a"}, rules);
     return 0;
 }
