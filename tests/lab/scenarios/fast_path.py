@@ -39,7 +39,7 @@ class FastNet:
         return int(self.net.server.run("cat /sys/class/net/eth0/statistics/rx_packets").stdout)
 
     def transfer(self, seconds: float) -> Transfer:
-        transfer = Transfer(self.net.client_host, self.net.server, SERVER, seconds, PORT)
+        transfer = Transfer(self.net.client_host, self.net.server, SERVER, seconds, PORT, "20M")
         before = self.arrived()
         wait_for(lambda: self.arrived() - before > 200, 10, "the transfer is under way")
         return transfer
