@@ -33,7 +33,7 @@ PATH = ":".join([str(BUILD / "agent"), str(BUILD / "control"), "/usr/local/sbin"
 EASY_NAT = """
 table ip nat_box {
     chain leave { type nat hook postrouting priority srcnat; oifname "eth0" masquerade persistent; }
-    chain pass  { type filter hook forward priority filter; policy drop; ct state established,related accept; iifname "lan*" oifname != "lan*" accept; }
+    chain pass  { type filter hook forward priority filter; policy drop; ct state established,related accept; iifname . oifname { "lan0" . "lan1", "lan1" . "lan0" } drop; iifname "lan*" accept; }
     chain box   { type filter hook input priority filter; iifname "eth0" ct state new drop; }
 }
 """
