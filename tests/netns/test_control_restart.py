@@ -83,7 +83,7 @@ WORKERS = {
     "keys": 'tailrace-control --socket {socket} keys create --user first --json 2>/dev/null > {acknowledged}.one'
             ' && tr -d "\\n" < {acknowledged}.one >> {acknowledged} && echo >> {acknowledged}',
 }
-KILLS = 12
+KILLS = 10
 
 
 def test_a_kill_at_any_moment_loses_nothing_acknowledged(lab, programs):

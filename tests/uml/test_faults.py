@@ -6,9 +6,9 @@ from lab.scenarios import faults
 
 @pytest.mark.guest(mem="2G", timeout=300)
 def test_every_call_of_a_first_start(lab, programs):
-    faults.first_start(lab, samples=4)
+    faults.first_start(lab, samples=3)
 
 
 @pytest.mark.guest(mem="2G", timeout=300)
 def test_every_call_of_a_start_that_adopts(lab, programs):
-    faults.adopting_start(lab, samples=4)
+    faults.adopting_start(lab, samples=3)

@@ -41,7 +41,7 @@ def test_agents_work_on_while_control_is_away_and_find_it_again(lab, programs):
     net.control.program.kill()
     pings = Ping(alice, gateway_ip, interval=1)
     pings.wait_for_reply()
-    time.sleep(900)
+    time.sleep(300)
     pings.finish()
     net.control.start()
     wait_for(lambda: all(node["online"] for node in net.control.nodes()), 60, "all agents are back")

@@ -138,7 +138,7 @@ class Story:
         assert all(knocking.finish() > 0 for knocking in self.open), "nothing would have been seen"
 
 
-def first_start(lab: Lab, samples: int = 7) -> None:
+def first_start(lab: Lab, samples: int = 5) -> None:
     story = Story(lab)
     def stop_and_start():
         story.agent.program.signal(signal.SIGTERM)
@@ -151,7 +151,7 @@ def first_start(lab: Lab, samples: int = 7) -> None:
     story.verdict()
 
 
-def adopting_start(lab: Lab, samples: int = 7) -> None:
+def adopting_start(lab: Lab, samples: int = 5) -> None:
     story = Story(lab)
     def kill_and_start():
         story.agent.program.kill()

@@ -15,6 +15,7 @@ at all. A pair meets once: idle before, then 50 pings a second from the very fir
 import base64
 import datetime
 import json
+import os
 import re
 import time
 
@@ -31,7 +32,7 @@ table ip blocked {
     chain pass { type filter hook forward priority -10; ip protocol udp drop; }
 }
 """
-MEETING_SECONDS = 4
+MEETING_SECONDS = 3 if os.environ.get("TAILRACE_ROOM") == "uml" else 4 # there the clock stands still while others compute
 MEETING_SECONDS_WITH_STOCK = 14 # its second round of pings comes after 5 s
 
 
@@ -167,6 +168,6 @@ def every_kind_meets_every_other(lab, name: str = "paths-matrix", **members) -> 
     assert not wrong, table(wrong)
     lossy = [row for row in rows if row["lost"] or not row["sent"]]
     assert not lossy, table(lossy)
-    slow = [row for row in rows if row["path"] == "direct" and row["seconds"] is not None and row["seconds"] > 3]
+    slow = [row for row in rows if row["path"] == "direct" and row["seconds"] is not None and row["seconds"] > 2.5]
     assert not slow, table(slow)
     print(f"{len(rows)} pairs in {time.monotonic() - started:.0f} s")
