@@ -216,6 +216,7 @@ void Backend::give_memory_back() {
 
 Task<void> Backend::run_poll() {
     auto alive = alive_;
+    look_for_sleep(); // from now on
     for (;;) {
         bool contested = paths_ && paths_->book().is_contested(reactor_.now());
         co_await reactor_.sleep(contested ? Duration{kLookCloser} : Duration{kLookEvery});
