@@ -215,6 +215,7 @@ private:
     FlowWatch flow_watch_;
     PathTraffic path_traffic_;
     std::vector<Endpoint> endpoints_; ///< of our interfaces
+    TimePoint checked_{};             ///< when all was last seen to be as it should
     SleepWatch sleep_watch_;
     bool network_change_pending_ = false;
     TimePoint memory_given_back_{};

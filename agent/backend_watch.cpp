@@ -14,6 +14,8 @@ namespace tailrace {
 namespace {
 
 constexpr auto kLookEvery = std::chrono::seconds{1}; // at the device's counters and endpoints; see PathBook::on_data
+constexpr auto kCheckEvery =
+    std::chrono::milliseconds{2900}; // whether all hangs where we hung it: of the rules we hear at once
 constexpr auto kLookIdleEvery = std::chrono::seconds{10}; // where nobody talks in a large tailnet
 constexpr auto kTidyEvery = std::chrono::seconds{10};
 constexpr auto kLookCloser = std::chrono::milliseconds{200}; // while a path is contested
@@ -234,11 +236,13 @@ Task<void> Backend::run_poll() {
             }
             take_device_state(std::move(*now_state));
         }
+        if (netmap_.self_expired(WallTime::now())) update_state();
+        if (reactor_.now() - checked_ < kCheckEvery) continue;
+        checked_ = reactor_.now();
         if (auto intact = engine_.check(); !intact) {
             log::warn("repairing", {{"error", intact.error()}});
             wake_engine();
         }
-        if (netmap_.self_expired(WallTime::now())) update_state();
     }
 }
 
