@@ -12,6 +12,7 @@ namespace tailrace {
 namespace {
 
 constexpr std::size_t kLeastBuckets = 16;
+constexpr std::size_t kRoomForEach = 2; // buckets an entry: where they allow, it has one for itself
 constexpr int kSeeds = 64;
 constexpr int kMoves = 500; // of entries that make room for another one
 
@@ -66,9 +67,10 @@ bool insert(std::vector<Bucket>& buckets, Entry entry, std::uint64_t seed) {
 
 template <typename Bucket, typename Entry>
 bool fill(ImagePart<Bucket>& part, const std::vector<Entry>& entries, std::uint64_t seed, std::size_t limit) {
-    std::size_t least = image_buckets(entries.size());
-    if (least > limit) return false;
-    part.buckets.assign(least * 2 <= limit ? least * 2 : least, Bucket{});
+    std::size_t buckets = image_buckets(entries.size());
+    if (buckets > limit) return false;
+    while (buckets < kRoomForEach * entries.size() && buckets * 2 <= limit) buckets *= 2;
+    part.buckets.assign(buckets, Bucket{});
     return std::all_of(entries.begin(), entries.end(),
                        [&](const Entry& entry) { return insert(part.buckets, entry, seed); });
 }

@@ -35,7 +35,8 @@ std::size_t image_buckets(std::size_t entries);
 /// The other way round: so many entries fit into these buckets (rounded down to a power of two).
 std::size_t entries_in_buckets(std::size_t buckets);
 
-/// At most so many buckets each. Where they allow, tables stay half empty: few packets then look at a second bucket.
+/// At most so many buckets each. Where they allow, there are more buckets than entries: few packets then look at more
+/// than one entry.
 struct ImageLimits {
     std::size_t hosts = SIZE_MAX, pairs = SIZE_MAX, rows = SIZE_MAX;
 };
