@@ -114,6 +114,7 @@ def a_path_ends_when_it_is_switched_off(net: HardNet, side: str, by_the_next_age
     if by_the_next_agent:
         net.node(side).program.kill()
         net.node(side).start()
+        net.node(side).program.wait_for_output("connected to a relay", 10) # or what it relays has nowhere to go
         assert net.becomes_direct(5)
     net.node(side).cli("set", "--hard-nat-traversal=false")
     wait_for(lambda: not net.node(side).direct_to(other(side)), 5, "who was told is relayed at once")
