@@ -31,7 +31,7 @@ TIMED_ROOMS = PYTEST_ROOMS | {"bpf", "sim"} # daemons and kernels that look at t
 FUZZ_SECONDS = 20
 SUITE_TIMEOUT = {"unit": 600, "sim": 300, "bpf": 600, "fuzz": 120, "netns": 600, "uml": 900, "vm": 900, "interop": 900, "package": 900}
 CORES = os.cpu_count() or 1
-AT_ONCE = {"compute": CORES, "wait": 3 * CORES, "fuzz": 2 * CORES}
+AT_ONCE = {"compute": CORES, "wait": 3 * CORES, "fuzz": 4 * CORES}
 
 
 @dataclasses.dataclass
@@ -114,7 +114,7 @@ class Suite:
     def _in_the_child(self) -> None:
         die_with_parent()
         if self.kind == "fuzz": # takes its time whatever runs beside it, and must not take it from a test that looks at the clock
-            give_way(10)
+            give_way(15)
 
     def ended(self) -> bool:
         if time.monotonic() - self._started > SUITE_TIMEOUT[self.room]:
