@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 
 namespace tailrace {
@@ -41,7 +42,8 @@ TEST(TableImage, EveryHostIsFoundAndNoOther) {
             hosts.push_back(host(i % 2 ? 4 : 6, i % 3 ? TR_SIDE_SOURCE : TR_SIDE_DESTINATION, i));
         auto image = lay_out(hosts, {}, {});
         ASSERT_TRUE(image) << count;
-        EXPECT_EQ(image->hosts.buckets.size(), image_buckets(count) * 2);
+        EXPECT_GE(image->hosts.buckets.size(), 2 * count);
+        EXPECT_LT(image->hosts.buckets.size(), std::max<std::size_t>(4 * count, 2 * image_buckets(0)));
         for (const tr_host& one : hosts) {
             const tr_host* found = find(*image, one);
             ASSERT_TRUE(found) << one.value.address_class << " of " << count;
