@@ -36,6 +36,19 @@ void climb_to(std::vector<Level>& levels, const IpPrefix& prefix) {
     while (!levels.empty() && !levels.back().prefix.contains(prefix)) levels.pop_back();
 }
 
+/// The next prefix of the sorted marks, from `i` on, with what it inherits. Leaves of the levels those that contain it.
+template <typename Mark>
+Level next_level(std::vector<Level>& levels, const std::vector<Mark>& marks, std::size_t& i) {
+    Level here;
+    here.prefix = marks[i].prefix;
+    climb_to(levels, here.prefix);
+    Elements added;
+    for (; i < marks.size() && marks[i].prefix == here.prefix; ++i)
+        if (marks[i].element && (added.empty() || added.back() != marks[i].element)) added.push_back(marks[i].element);
+    here.elements = levels.empty() ? std::move(added) : joined(levels.back().elements, added);
+    return here;
+}
+
 } // namespace
 
 std::uint32_t TableCompiler::first_cap_rule(const Signature& signature, const IpPrefix& prefix) const {
@@ -83,15 +96,8 @@ void TableCompiler::build_sources(PolicyTables& out) {
 
     std::vector<Level> levels;
     for (std::size_t i = 0; i < marks.size();) {
-        Level here;
-        here.prefix = marks[i].prefix;
-        climb_to(levels, here.prefix);
-        Elements added;
-        for (; i < marks.size() && marks[i].prefix == here.prefix; ++i)
-            if (marks[i].element && (added.empty() || added.back() != marks[i].element))
-                added.push_back(marks[i].element);
+        Level here = next_level(levels, marks, i);
         const Level* parent = levels.empty() ? nullptr : &levels.back();
-        here.elements = parent ? joined(parent->elements, added) : std::move(added);
         here.value.icmp_rule = first_cap_rule(here.elements, here.prefix);
         // For the rest, a rule that names the address itself needs no capability.
         here.elements.erase(std::remove_if(here.elements.begin(), here.elements.end(),
@@ -137,15 +143,8 @@ void TableCompiler::build_destinations(PolicyTables& out) {
 
     std::vector<Level> levels;
     for (std::size_t i = 0; i < marks.size();) {
-        Level here;
-        here.prefix = marks[i].prefix;
-        climb_to(levels, here.prefix);
-        Elements added;
-        for (; i < marks.size() && marks[i].prefix == here.prefix; ++i)
-            if (marks[i].element && (added.empty() || added.back() != marks[i].element))
-                added.push_back(marks[i].element);
+        Level here = next_level(levels, marks, i);
         const Level* parent = levels.empty() ? nullptr : &levels.back();
-        here.elements = parent ? joined(parent->elements, added) : std::move(added);
         here.local = (parent && parent->local) || local.count(here.prefix);
         if (here.local) {
             if (own.count(here.prefix)) here.value.flags |= TR_ADDRESS_OWN;
