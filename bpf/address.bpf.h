@@ -23,7 +23,7 @@ TR_INLINE const struct tr_address *find_host(const struct tr_settings *settings,
 
 #pragma unroll
     for (int choice = 0; choice < 2; ++choice) {
-        index = place->first + ((__u32)(choice ? hash >> 32 : hash) & place->mask);
+        index = tr_bucket_of(*place, choice ? tr_second_hash(hash) : hash);
         bucket = bpf_map_lookup_elem(&tr_hosts, &index);
         if (!bucket)
             return 0;

@@ -83,7 +83,7 @@ TR_INLINE const struct tr_pair *find_pair(const struct tr_question *ask)
     hash = tr_hash(src, dst, ask->settings->seed);
 #pragma unroll
     for (int choice = 0; choice < 2; ++choice) {
-        index = place->first + ((__u32)(choice ? hash >> 32 : hash) & place->mask);
+        index = tr_bucket_of(*place, choice ? tr_second_hash(hash) : hash);
         bucket = bpf_map_lookup_elem(&tr_pairs, &index);
         if (!bucket)
             return 0;
@@ -107,7 +107,7 @@ TR_INLINE __u32 find_row(const struct tr_question *ask, const struct tr_pair *pa
 
 #pragma unroll
     for (int choice = 0; choice < 2; ++choice) {
-        index = place->first + ((__u32)(choice ? hash >> 32 : hash) & place->mask);
+        index = tr_bucket_of(*place, choice ? tr_second_hash(hash) : hash);
         bucket = bpf_map_lookup_elem(&tr_rows, &index);
         if (!bucket)
             return 0;

@@ -52,15 +52,16 @@ bool put(Bucket& bucket, const Entry& entry) {
 /// Buckets never get emptier, so an entry in its second bucket has a first one that is full: what packets rely on.
 template <typename Bucket, typename Entry>
 bool insert(std::vector<Bucket>& buckets, Entry entry, std::uint64_t seed) {
-    std::uint64_t mask = buckets.size() - 1;
+    const tr_place place{0, place_shift(buckets.size())};
     std::uint64_t hash = hash_of(entry, seed);
-    if (put(buckets[hash & mask], entry)) return true;
-    std::uint64_t at = hash >> 32 & mask;
+    if (put(buckets[tr_bucket_of(place, hash)], entry)) return true;
+    std::uint32_t at = tr_bucket_of(place, tr_second_hash(hash));
     for (int move = 0; move < kMoves; ++move) {
         if (put(buckets[at], entry)) return true;
         std::swap(entry, buckets[at].way[(hash >> (move % 32)) % TR_WAYS]);
         std::uint64_t other = hash_of(entry, seed);
-        at = (other & mask) == at ? other >> 32 & mask : other & mask;
+        std::uint32_t first = tr_bucket_of(place, other);
+        at = first == at ? tr_bucket_of(place, tr_second_hash(other)) : first;
     }
     return false;
 }
@@ -96,6 +97,10 @@ std::size_t image_buckets(std::size_t entries) {
     return std::bit_ceil(std::max(kLeastBuckets, (entries * 5 + 4 * TR_WAYS - 1) / (4 * TR_WAYS)));
 }
 
+std::uint32_t place_shift(std::size_t buckets) {
+    return static_cast<std::uint32_t>(64 - std::countr_zero(buckets));
+}
+
 std::size_t entries_in_buckets(std::size_t buckets) {
     return std::bit_floor(buckets) * TR_WAYS * 4 / 5;
 }
@@ -103,7 +108,8 @@ std::size_t entries_in_buckets(std::size_t buckets) {
 std::optional<TableImage> lay_out(const std::vector<tr_host>& hosts, const std::vector<tr_pair>& pairs,
                                   const std::vector<tr_row>& rows, const ImageLimits& limits) {
     TableImage image;
-    for (image.seed = 1; image.seed <= kSeeds; ++image.seed) {
+    for (int attempt = 1; attempt <= kSeeds; ++attempt) {
+        image.seed = static_cast<std::uint64_t>(attempt) * 0xd1342543de82ef95ull | 1;
         if (!fill(image.hosts, hosts, image.seed, limits.hosts) ||
             !fill(image.pairs, pairs, image.seed, limits.pairs) || !fill(image.rows, rows, image.seed, limits.rows))
             continue;

@@ -32,6 +32,8 @@ struct TableImage {
 
 /// The fewest buckets that hold so many entries: four fifths of them are used at most.
 std::size_t image_buckets(std::size_t entries);
+/// tr_place::shift of so many buckets, a power of two.
+std::uint32_t place_shift(std::size_t buckets);
 /// The other way round: so many entries fit into these buckets (rounded down to a power of two).
 std::size_t entries_in_buckets(std::size_t buckets);
 

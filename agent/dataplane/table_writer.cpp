@@ -84,7 +84,7 @@ Result<tr_place> write_image(const Fd& map, const char* name, std::uint32_t map_
     known = image.sums;
     known.insert(known.end(), held.begin() + static_cast<std::ptrdiff_t>(std::min(held.size(), known.size())),
                  held.end());
-    return tr_place{first, static_cast<std::uint32_t>(image.buckets.size() - 1)};
+    return tr_place{first, place_shift(image.buckets.size())};
 }
 
 } // namespace

@@ -9,19 +9,28 @@
 
 #define TR_WAYS 4
 
-/* Of a key of two words. Low half: first bucket, high half: second. */
+/* Of a key of two words; `seed` is odd. Its highest bits, on which all bits of the key bear, say which bucket is the first
+ * one. A packet waits for three such hashes, one after the other: so there is one product behind the key's first word,
+ * and that is enough (multiplicative hashing), for a table where it is not gets another seed. */
 static inline __attribute__((always_inline)) __u64 tr_hash(__u64 first, __u64 second, __u64 seed)
 {
-    __u64 hash = ((first + seed) * 0x9e3779b97f4a7c15ull) ^ second;
+    return (first + second * 0x9e3779b97f4a7c15ull) * seed;
+}
 
-    hash ^= hash >> 32; /* a product passes nothing down: the last bytes of an IPv6 address are high bits here */
-    hash *= 0xff51afd7ed558ccdull;
-    return hash ^ (hash >> 29);
+/* Of the first hash: the second bucket. Keys that share the first one go apart here. */
+static inline __attribute__((always_inline)) __u64 tr_second_hash(__u64 hash)
+{
+    return (hash ^ (hash >> 32)) * 0xff51afd7ed558ccdull;
 }
 
 /* Where the buckets of one table are, in one of those maps. */
 struct tr_place {
     __u32 first; /* index of the first bucket */
-    __u32 mask;  /* number of buckets, a power of two, minus one */
+    __u32 shift; /* there are 2 to the power of (64 - shift) of them, 1 at least */
 };
 TR_ASSERT_SIZE(struct tr_place, 8);
+
+static inline __attribute__((always_inline)) __u32 tr_bucket_of(struct tr_place place, __u64 hash)
+{
+    return place.first + (__u32)(hash >> (place.shift & 63));
+}

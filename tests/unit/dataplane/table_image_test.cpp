@@ -14,7 +14,8 @@ const tr_host* find(const TableImage& image, const tr_host& wanted) {
     std::uint64_t words[2];
     std::memcpy(words, wanted.addr.bytes, sizeof words);
     std::uint64_t hash = tr_hash(words[0], words[1] + wanted.scope.side, image.seed);
-    for (std::uint64_t at : {hash & (image.hosts.buckets.size() - 1), hash >> 32 & (image.hosts.buckets.size() - 1)}) {
+    const tr_place place{0, place_shift(image.hosts.buckets.size())};
+    for (std::uint32_t at : {tr_bucket_of(place, hash), tr_bucket_of(place, tr_second_hash(hash))}) {
         for (const tr_host& host : image.hosts.buckets[at].way)
             if (std::memcmp(&host.addr, &wanted.addr, sizeof host.addr) == 0 && host.scope.side == wanted.scope.side)
                 return &host;
