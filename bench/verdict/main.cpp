@@ -69,23 +69,13 @@ struct Measuring {
     using Burst = std::function<Result<double>()>;
 
     Result<double> run(const Burst& burst) const {
-        auto one = run_all({burst});
-        if (!one) return one.error();
-        return one->front();
-    }
-
-    /// The median of each. They take turns, so that what disturbs the machine for a while disturbs all of them alike.
-    Result<std::vector<double>> run_all(const std::vector<Burst>& all) const {
-        std::vector<std::vector<double>> figures(all.size());
-        for (int i = 0; i < bursts; ++i)
-            for (std::size_t cell = 0; cell < all.size(); ++cell) {
-                auto one = all[cell]();
-                if (!one) return one.error();
-                figures[cell].push_back(*one);
-            }
-        std::vector<double> medians;
-        for (auto& of_cell : figures) medians.push_back(median(std::move(of_cell)));
-        return medians;
+        std::vector<double> figures;
+        for (int i = 0; i < bursts; ++i) {
+            auto one = burst();
+            if (!one) return one.error();
+            figures.push_back(*one);
+        }
+        return median(std::move(figures));
     }
 
     /// What the second room's way is longer than the first one's: median of the differences of bursts that follow each
@@ -110,52 +100,65 @@ struct Measuring {
     }
 };
 
-Result<std::vector<Line>> measure_rules(const Measuring& with, Rooms& rooms, PacketPrograms& programs,
-                                        TableWriter& writer, TableNumbers& numbers, int rules) {
-    Room& room = rooms.ours;
-    std::vector<Line> lines;
-    if (auto done = writer.commit(compile_tables(policy_of(rules), numbers, writer.limits())); !done)
-        return done.error();
+/// Of one size of the policy.
+struct Column {
+    int rules = 0;
+    std::vector<Cell> cells;
+    std::vector<std::vector<double>> runs; ///< figures of each cell, and last of "remembered"
+};
+
+/// The programs under test with what fills their tables.
+struct Filter {
+    PacketPrograms& programs;
+    TableWriter& writer;
+    TableNumbers& numbers;
+
+    Result<void> hold(int rules) {
+        auto done = writer.commit(compile_tables(policy_of(rules), numbers, writer.limits()));
+        if (!done) return done.error();
+        return {};
+    }
+};
+
+Result<void> measure_runs(const Measuring& with, Room& room, Filter& filter, Column& column) {
+    for (std::size_t i = 0; i < column.cells.size(); ++i) {
+        const Cell& cell = column.cells[i];
+        // So that it knows the flow whose answer a cell holds.
+        if (auto sent = room.test_run(filter.programs.egress.get(), frame_from_us(), 1); !sent) return sent.error();
+        std::uint32_t verdict = 0;
+        auto took = room.test_run(filter.programs.policy.get(), cell.frame, with.runs, &verdict);
+        if (!took) return took.error().with("{}", cell.name);
+        if ((verdict != TC_ACT_SHOT) != cell.expect_pass)
+            return Error::make("{}: the policy program says {}", cell.name, verdict);
+        column.runs[i].push_back(*took);
+    }
+    auto remembered = room.test_run_varied(filter.programs.egress.get(), frame_from_us(), with.runs);
+    if (!remembered) return remembered.error();
+    column.runs.back().push_back(*remembered);
+    return {};
+}
+
+Result<std::vector<Line>> measure_ways(const Measuring& with, Rooms& rooms, const Filter& filter, Column& column) {
+    const int rules = column.rules;
     for (auto& [where, stateful] : {std::pair<Room*, bool>{&rooms.nft, false}, {&rooms.nft_stateful, true}})
         for (const std::string& text :
              {fmt::format("table {0} same\ndelete table {0} same\n", stateful ? "inet" : "netdev"),
               nft_rules_of(rules, stateful)})
             if (auto ready = where->nft(text); !ready) return ready.error();
-
-    const std::vector<Cell> cells = cells_of(rules);
-    std::vector<Measuring::Burst> bursts;
-    for (const Cell& cell : cells)
-        bursts.push_back([&]() -> Result<double> {
-            // So that it knows the flow whose answer a cell holds.
-            if (auto sent = room.test_run(programs.egress.get(), frame_from_us(), 1); !sent) return sent.error();
-            std::uint32_t verdict = 0;
-            auto took = room.test_run(programs.policy.get(), cell.frame, with.runs, &verdict);
-            if (!took) return took.error().with("{}", cell.name);
-            if ((verdict != TC_ACT_SHOT) != cell.expect_pass)
-                return Error::make("{}: the policy program says {}", cell.name, verdict);
-            return took;
-        });
-    auto runs = with.run_all(bursts);
-    if (!runs) return runs.error();
-
-    for (std::size_t i = 0; i < cells.size(); ++i) {
-        const Cell& cell = cells[i];
+    std::vector<Line> lines;
+    for (std::size_t i = 0; i < column.cells.size(); ++i) {
+        const Cell& cell = column.cells[i];
+        if (auto sent = rooms.ours.test_run(filter.programs.egress.get(), frame_from_us(), 1); !sent)
+            return sent.error();
         if (auto sent = rooms.nft_stateful.send(kOwn, kOurPort, peer4(0), kTheirPort); !sent) return sent.error();
         auto ours = with.way(cell, rooms.bare, rooms.ours, cell.expect_pass);
         if (!ours) return ours.error().with("our filter");
         auto theirs = cell.stateful ? with.way(cell, rooms.bare_stateful, rooms.nft_stateful, cell.expect_pass)
                                     : with.way(cell, rooms.bare, rooms.nft, cell.expect_pass);
         if (!theirs) return theirs.error().with("nftables");
-        lines.push_back({cell.name, rules, 60, (*runs)[i], *ours, *theirs});
+        lines.push_back({cell.name, rules, 60, median(std::move(column.runs[i])), *ours, *theirs});
     }
-
-    // Last: it fills the memory with other flows.
-    auto burst = [&] { return room.test_run_varied(programs.egress.get(), frame_from_us(), with.runs); };
-    if (auto filled = room.test_run_varied(programs.egress.get(), frame_from_us(), 200000); !filled)
-        return filled.error();
-    auto took = with.run(burst);
-    if (!took) return took.error();
-    lines.push_back({"UDP from us, remembered", rules, 250, *took, 0, 0});
+    lines.push_back({"UDP from us, remembered", rules, 250, median(std::move(column.runs.back())), 0, 0});
     return lines;
 }
 
@@ -182,9 +185,26 @@ Result<std::vector<Line>> measure(const std::vector<int>& rule_counts, int burst
     if (!varied) return varied.error();
     std::vector<Line> lines{{"a program that does nothing", 0, 0, *nothing, 0, 0},
                             {"the same, another flow each run", 0, 0, *varied, 0, 0}};
+    Filter filter{*programs, *writer, numbers};
+    std::vector<Column> columns;
     for (int rules : rule_counts) {
-        auto some = measure_rules(with, *rooms, *programs, *writer, numbers, rules);
-        if (!some) return some.error().with("{} rules", rules);
+        std::vector<Cell> cells = cells_of(rules);
+        std::size_t figures = cells.size() + 1;
+        columns.push_back({rules, std::move(cells), std::vector<std::vector<double>>(figures)});
+    }
+    if (auto filled = room.test_run_varied(programs->egress.get(), frame_from_us(), 200000); !filled)
+        return filled.error();
+    // Cells and columns take turns, so that what disturbs the machine for a while disturbs all of them alike.
+    for (int burst = 0; burst < bursts; ++burst)
+        for (Column& column : columns) {
+            if (auto held = filter.hold(column.rules); !held) return held.error().with("{} rules", column.rules);
+            if (auto done = measure_runs(with, room, filter, column); !done)
+                return done.error().with("{} rules", column.rules);
+        }
+    for (Column& column : columns) {
+        if (auto held = filter.hold(column.rules); !held) return held.error().with("{} rules", column.rules);
+        auto some = measure_ways(with, *rooms, filter, column);
+        if (!some) return some.error().with("{} rules", column.rules);
         lines.insert(lines.end(), some->begin(), some->end());
     }
     return lines;
