@@ -70,8 +70,9 @@ void declare(CLI::App& app, CommandLine& line) {
     app.add_flag("--cleanup", line.cleanup,
                  "take back everything that tailraced has put into the kernel, and end; no tailraced may be running");
     // For tests only, and so not in the help: the same program as its own predecessor or successor in an upgrade of the
-    // packet programs.
+    // packet programs; the way of older kernels to attach them.
     app.add_option("--schema", line.schema)->group("");
+    app.add_flag("--clsact", line.clsact)->group("");
     app.add_flag("--version", line.version, "print the version");
 }
 

@@ -13,6 +13,7 @@ struct CommandLine {
     bool version = false;
     bool cleanup = false;
     std::optional<unsigned> schema; ///< of the packet programs; only in tests
+    bool clsact = false;            ///< attach them as for kernels before 6.6; only in tests
 };
 
 /// Reads flags, and the file that they name. Prints the help, or what is wrong, and gives the exit status to end with

@@ -132,6 +132,7 @@ int main(int argc, char** argv) {
     options.engine.device = daemon.device;
     options.engine.port = daemon.port;
     if (line.schema) options.engine.schema = *line.schema;
+    if (line.clsact) options.engine.attach = AttachMethod::Clsact;
     auto choice = parse_wireguard_choice(daemon.wireguard);
     if (!choice) return fail(choice.error().with("--wireguard"));
     options.engine.wireguard = *choice;

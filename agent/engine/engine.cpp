@@ -80,7 +80,7 @@ Task<Result<void>> Engine::reconcile(EngineConfig config) {
     if (!held) co_return held.error().with("backstop");
     if (auto device = ensure_device(); !device) co_return device.error();
     if (!filter_) {
-        auto opened = PacketFilter::open(reactor_, options_.device, options_.schema);
+        auto opened = PacketFilter::open(reactor_, options_.device, options_.schema, options_.attach);
         if (!opened) co_return opened.error();
         filter_ = std::move(*opened);
         committed_filter_ = 0;

@@ -1,5 +1,6 @@
 // agent/engine/engine.hpp - makes the machine as it shall be, again and again.
 #pragma once
+#include "agent/dataplane/attachment.hpp"
 #include "agent/dataplane/question.hpp"
 #include "agent/engine/guard_keeper.hpp"
 #include "agent/engine/known_rule.hpp"
@@ -36,9 +37,10 @@ struct EngineOptions {
     std::uint16_t port = 41641;
     WireGuardChoice wireguard = WireGuardChoice::Auto;
     SteeringChoice steering = SteeringChoice::Auto;
-    bool fast_path = true;               ///< for forwarded flows, where the kernel has one
-    std::optional<GuardBudget> guard;    ///< none: no guard on underlay interfaces
-    unsigned schema = TR_SCHEMA_VERSION; ///< of the packet programs; another one only in tests of upgrades
+    bool fast_path = true;                         ///< for forwarded flows, where the kernel has one
+    std::optional<GuardBudget> guard;              ///< none: no guard on underlay interfaces
+    unsigned schema = TR_SCHEMA_VERSION;           ///< of the packet programs; another one only in tests of upgrades
+    AttachMethod attach = AttachMethod::Automatic; ///< of the packet programs; another one only in tests
 };
 
 struct EngineConfig {

@@ -8,9 +8,11 @@ std::uint32_t PacketFilter::passed_mark() {
     return TR_MARK_PASSED;
 }
 
-Result<std::unique_ptr<PacketFilter>> PacketFilter::open(Reactor& reactor, const std::string& device, unsigned schema) {
+Result<std::unique_ptr<PacketFilter>> PacketFilter::open(Reactor& reactor, const std::string& device, unsigned schema,
+                                                         AttachMethod attach) {
     DataplaneOptions options;
     options.schema = schema;
+    options.attach = attach;
     auto dataplane = Dataplane::open(device, options);
     if (!dataplane)
         return Error::make(
@@ -21,7 +23,7 @@ Result<std::unique_ptr<PacketFilter>> PacketFilter::open(Reactor& reactor, const
         log::info("packet programs of an older schema judge until the policy is in force",
                   {{"device", device}, {"older", *older}, {"ours", schema}});
     log::info(dataplane->adopted() ? "packet programs adopted" : "packet programs loaded", {{"device", device}});
-    return std::unique_ptr<PacketFilter>{new PacketFilter(reactor, device, schema, std::move(*dataplane))};
+    return std::unique_ptr<PacketFilter>{new PacketFilter(reactor, device, schema, attach, std::move(*dataplane))};
 }
 
 Result<void> PacketFilter::remove(const std::string& device, unsigned schema) {
@@ -45,6 +47,7 @@ Result<void> PacketFilter::keep_attached() {
 Result<void> PacketFilter::translate(const ViaTable& table) {
     TranslatorOptions options;
     options.schema = schema_;
+    options.attach = attach_;
     if (translated_ && *translated_ == table) return translator_ ? translator_->keep_attached() : Result<void>{};
     translated_.reset();
     if (table.nets.empty()) {

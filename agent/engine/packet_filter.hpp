@@ -17,7 +17,8 @@ namespace tailrace {
 class PacketFilter {
 public:
     /// Loads or adopts, and attaches to the device.
-    static Result<std::unique_ptr<PacketFilter>> open(Reactor& reactor, const std::string& device, unsigned schema);
+    static Result<std::unique_ptr<PacketFilter>> open(Reactor& reactor, const std::string& device, unsigned schema,
+                                                      AttachMethod attach = AttachMethod::Automatic);
     /// Takes the programs of a device away, whoever loaded them.
     static Result<void> remove(const std::string& device, unsigned schema);
     /// The policy program's bit in the mark of what it lets in.
@@ -62,12 +63,14 @@ public:
     std::optional<std::size_t> index_of(std::uint32_t rule) const;
 
 private:
-    PacketFilter(Reactor& reactor, std::string device, unsigned schema, Dataplane dataplane)
-        : reactor_(reactor), device_(std::move(device)), schema_(schema), dataplane_(std::move(dataplane)) {}
+    PacketFilter(Reactor& reactor, std::string device, unsigned schema, AttachMethod attach, Dataplane dataplane)
+        : reactor_(reactor), device_(std::move(device)), schema_(schema), attach_(attach),
+          dataplane_(std::move(dataplane)) {}
 
     Reactor& reactor_;
     std::string device_;
     unsigned schema_;
+    AttachMethod attach_;
     Dataplane dataplane_;
     std::optional<Steering> steering_;
     std::optional<Translator> translator_;
