@@ -131,7 +131,9 @@ protected:
     }
     bool put_in_force(Dataplane& plane) {
         TableNumbers numbers;
-        return plane.commit(compile_tables(allow({kA}), numbers)) && plane.keep_attached();
+        FilterInput input = allow({kA});
+        input.strict_own = strict_tcp_;
+        return plane.commit(compile_tables(input, numbers)) && plane.keep_attached();
     }
     bool upgrade() {
         auto plane = open(kNew);
@@ -175,6 +177,7 @@ protected:
 
     DataplaneOptions options_;
     Fd service_;
+    bool strict_tcp_ = false; ///< towards our own addresses
 };
 
 TEST_P(Upgrade, TheOlderProgramsJudgeUntilThePolicyIsInForce) {
@@ -267,6 +270,30 @@ TEST_P(Upgrade, RepliesThatWeWaitForStillComeIn) {
     EXPECT_TRUE(gets_through(Packet{kB, kR}.udp(53, 4000)));
     EXPECT_TRUE(gets_through(Packet{kB, kR}.udp(53, 4001)));
     EXPECT_FALSE(gets_through(Packet{kB, kR}.udp(53, 4002)));
+}
+
+TEST_P(Upgrade, AStrictTcpFlowOfOursGoesOn) {
+    strict_tcp_ = true;
+    begin_with(kOld);
+    Fd raw{::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP)}; // sees what the filter let in
+    ASSERT_TRUE(raw);
+    Bytes syn = Packet{kR, kB}.tcp(443, kSyn, 4000).bytes();
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_addr.s_addr = __builtin_bswap32(0x64400011); // B
+    ASSERT_GT(::sendto(raw.get(), syn.data() + 20, syn.size() - 20, 0, reinterpret_cast<sockaddr*>(&to), sizeof to), 0);
+    auto goes_on = [&](std::uint16_t port) {
+        arrive(Packet{kB, kR}.tcp(port, kAck, 443));
+        return received(raw) == 1;
+    };
+    ASSERT_TRUE(goes_on(4000));
+    ASSERT_FALSE(goes_on(4001)) << "a flow that we did not begin";
+    auto plane = open(kNew);
+    ASSERT_TRUE(plane);
+    EXPECT_TRUE(goes_on(4000)) << "the older programs judge";
+    ASSERT_TRUE(put_in_force(*plane));
+    EXPECT_TRUE(goes_on(4000)) << "the newer programs judge";
+    EXPECT_FALSE(goes_on(4001));
 }
 
 TEST_P(Upgrade, AnUnknownLayoutOfFlowsIsBegunAnew) {
