@@ -6,6 +6,7 @@
 #include "policy/ssh_rules.hpp"
 #include "policy/tailnet.hpp"
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -109,5 +110,9 @@ private:
 bool may_tag(const Document& document, const TailnetUser& user, std::string_view tag);
 /// Whether something that carries `owner_tags` (an auth key, a tagged device) may give a device this tag.
 bool may_tag(const Document& document, const std::vector<std::string>& owner_tags, std::string_view tag);
+
+/// Calls `visit` for every tag that each of these users may give a device, a user after the other: may_tag() for many.
+void for_each_tag_right(const Document& document, const std::vector<TailnetUser>& users,
+                        const std::function<void(std::size_t user, const std::string& tag)>& visit);
 
 } // namespace tailrace

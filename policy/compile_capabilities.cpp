@@ -3,7 +3,9 @@
 #include "policy/compiled_data.hpp"
 
 #include <algorithm>
+#include <map>
 #include <set>
+#include <string_view>
 
 namespace tailrace {
 namespace {
@@ -113,71 +115,106 @@ CapabilityValues CompiledPolicy::capabilities_for(PolicyNodeId node, PolicyNodeI
 
 namespace {
 
-bool owns_tag(const Document& document, const TailnetUser& user, const std::string& tag, std::set<std::string>& seen) {
-    const auto owners = document.tag_owners.find(tag);
-    if (owners == document.tag_owners.end() || !seen.insert(tag).second) return false;
-    return std::any_of(owners->second.begin(), owners->second.end(), [&](const Selector& owner) {
-        using Kind = Selector::Kind;
-        switch (owner.kind) {
-        case Kind::User:
-            return owner.name == user.login;
-        case Kind::UserDomain:
-            return user.login.ends_with("@" + owner.name);
-        case Kind::Group: {
-            const auto& members = document.groups.at(owner.name);
-            return std::find(members.begin(), members.end(), user.login) != members.end();
-        }
-        case Kind::Tag:
-            return owns_tag(document, user, owner.name, seen);
-        case Kind::AutogroupKind:
-            switch (owner.autogroup) {
-            case Autogroup::Member:
-                return true;
-            case Autogroup::Owner:
-                return user.role == UserRole::Owner;
-            case Autogroup::Admin:
-                return user.role == UserRole::Admin || user.role == UserRole::Owner;
-            case Autogroup::ItAdmin:
-                return user.role == UserRole::ItAdmin;
-            case Autogroup::NetworkAdmin:
-                return user.role == UserRole::NetworkAdmin;
-            case Autogroup::BillingAdmin:
-                return user.role == UserRole::BillingAdmin;
-            case Autogroup::Auditor:
-                return user.role == UserRole::Auditor;
-            default:
-                return false;
-            }
+/// Whether a word of `tagOwners` that is no tag means this user.
+bool is_owner(const Document& document, const TailnetUser& user, const Selector& owner) {
+    using Kind = Selector::Kind;
+    switch (owner.kind) {
+    case Kind::User:
+        return owner.name == user.login;
+    case Kind::UserDomain:
+        return user.login.ends_with("@" + owner.name);
+    case Kind::Group: {
+        const auto& members = document.groups.at(owner.name);
+        return std::find(members.begin(), members.end(), user.login) != members.end();
+    }
+    case Kind::AutogroupKind:
+        switch (owner.autogroup) {
+        case Autogroup::Member:
+            return true;
+        case Autogroup::Owner:
+            return user.role == UserRole::Owner;
+        case Autogroup::Admin:
+            return user.role == UserRole::Admin || user.role == UserRole::Owner;
+        case Autogroup::ItAdmin:
+            return user.role == UserRole::ItAdmin;
+        case Autogroup::NetworkAdmin:
+            return user.role == UserRole::NetworkAdmin;
+        case Autogroup::BillingAdmin:
+            return user.role == UserRole::BillingAdmin;
+        case Autogroup::Auditor:
+            return user.role == UserRole::Auditor;
         default:
             return false;
         }
-    });
+    default:
+        return false;
+    }
 }
 
-bool is_owned_by_tags(const Document& document, const std::vector<std::string>& owner_tags, const std::string& tag,
-                      std::set<std::string>& seen) {
-    const auto owners = document.tag_owners.find(tag);
-    if (owners == document.tag_owners.end() || !seen.insert(tag).second) return false;
-    if (std::find(owner_tags.begin(), owner_tags.end(), tag) != owner_tags.end()) return true;
-    return std::any_of(owners->second.begin(), owners->second.end(), [&](const Selector& owner) {
-        return owner.kind == Selector::Kind::Tag && is_owned_by_tags(document, owner_tags, owner.name, seen);
-    });
+/// Whether the tag, or one of the tags that own it one way or the other, passes `test(tag, its owners)`. Tags own tags
+/// in chains of any length: not by recursion.
+template <typename Test>
+bool any_owning_tag(const Document& document, std::string_view tag, Test test) {
+    std::set<std::string_view> seen;
+    std::vector<std::string_view> open{tag};
+    while (!open.empty()) {
+        const auto owners = document.tag_owners.find(std::string{open.back()});
+        open.pop_back();
+        if (owners == document.tag_owners.end() || !seen.insert(owners->first).second) continue;
+        if (test(owners->first, owners->second)) return true;
+        for (const auto& owner : owners->second) {
+            if (owner.kind == Selector::Kind::Tag) open.push_back(owner.name);
+        }
+    }
+    return false;
 }
 
 } // namespace
 
 bool may_tag(const Document& document, const TailnetUser& user, std::string_view tag) {
-    const std::string name{tag};
-    if (document.tag_owners.count(name) == 0) return false;
+    if (document.tag_owners.count(std::string{tag}) == 0) return false;
     if (user.role == UserRole::Owner || user.role == UserRole::Admin || user.role == UserRole::NetworkAdmin)
         return true;
-    std::set<std::string> seen;
-    return owns_tag(document, user, name, seen);
+    return any_owning_tag(document, tag, [&](const std::string&, const std::vector<Selector>& owners) {
+        return std::any_of(owners.begin(), owners.end(),
+                           [&](const Selector& owner) { return is_owner(document, user, owner); });
+    });
 }
 
 bool may_tag(const Document& document, const std::vector<std::string>& owner_tags, std::string_view tag) {
-    std::set<std::string> seen;
-    return is_owned_by_tags(document, owner_tags, std::string{tag}, seen);
+    return any_owning_tag(document, tag, [&](const std::string& owning, const std::vector<Selector>&) {
+        return std::find(owner_tags.begin(), owner_tags.end(), owning) != owner_tags.end();
+    });
+}
+
+void for_each_tag_right(const Document& document, const std::vector<TailnetUser>& users,
+                        const std::function<void(std::size_t user, const std::string& tag)>& visit) {
+    std::map<std::string_view, std::vector<std::string_view>> owned_by; // the tags that a tag owns
+    for (const auto& [tag, owners] : document.tag_owners) {
+        for (const auto& owner : owners) {
+            if (owner.kind == Selector::Kind::Tag) owned_by[owner.name].push_back(tag);
+        }
+    }
+    for (std::size_t i = 0; i < users.size(); ++i) {
+        const auto& user = users[i];
+        const bool all =
+            user.role == UserRole::Owner || user.role == UserRole::Admin || user.role == UserRole::NetworkAdmin;
+        std::set<std::string_view> seen;
+        std::vector<std::string_view> open;
+        for (const auto& [tag, owners] : document.tag_owners) {
+            if (all || std::any_of(owners.begin(), owners.end(),
+                                   [&](const Selector& owner) { return is_owner(document, user, owner); }))
+                open.push_back(tag);
+        }
+        while (!open.empty()) {
+            const auto tag = open.back();
+            open.pop_back();
+            if (!seen.insert(tag).second) continue;
+            visit(i, std::string{tag});
+            if (const auto next = owned_by.find(tag); next != owned_by.end())
+                open.insert(open.end(), next->second.begin(), next->second.end());
+        }
+    }
 }
 
 } // namespace tailrace

@@ -143,9 +143,15 @@ struct SshTest {
     bool malformed = false;
 };
 
+/// The largest policy that is read, from a file or from the network: 100 to 200 bytes a rule make 100,000 rules.
+inline constexpr std::size_t kMostPolicyBytes = std::size_t{16} << 20;
+/// A file that is to be a policy. What is larger than that is not read.
+Result<std::string> read_policy_file(const std::string& path);
+
 /// A policy that was read and found in order.
 struct Document {
-    std::shared_ptr<const std::string> text; ///< as posted; offsets count in it
+    std::shared_ptr<const std::string> text;                       ///< as posted; offsets count in it
+    std::shared_ptr<const std::vector<std::uint32_t>> line_begins; ///< offsets; absent where the text is not parsed
 
     /// Absent and empty differ: without both sections everything is allowed.
     std::optional<std::vector<AclRule>> acls;
@@ -170,7 +176,7 @@ struct Document {
     std::string derp_map; ///< JSON text; empty when absent
 
     /// "line 12" of an offset, for messages about a rule.
-    hujson::Position position_of(std::uint32_t offset) const { return hujson::position_of(*text, offset); }
+    hujson::Position position_of(std::uint32_t offset) const;
 
     /// Reads and checks everything that can be said without the tailnet. An empty text is the empty policy, which
     /// allows everything. On failure `problem` (when given) receives the message apart from its place.

@@ -46,12 +46,18 @@ bool DocumentReader::read_hosts(const Value& section) {
     return each_member(section, "hosts", [&](const std::string& name, const Value& at, const Value& value) {
         if (name.empty() || name.find_first_of("@:/* \t") != std::string::npos)
             return fail(at,
-                        fmt::format("hosts[{}]: host names can not contain \"@\", \":\", \"/\", \"*\" or white space",
+                        fmt::format("hosts[{}]: host names can not contain \"@\", \":\", \"/\", \"*\" or white space: "
+                                    "they would be taken for users, tags or addresses",
                                     quoted(name)));
+        if (parse_address_or_prefix(name))
+            return fail(at, fmt::format("hosts[{}]: a host name can not be an address: rules would mean the address, "
+                                        "never this entry",
+                                        quoted(name)));
         if (!expect(value, hujson::Kind::String, fmt::format("hosts[{}]", quoted(name)))) return false;
         auto prefix = parse_address_or_prefix(trim(value.text));
         if (!prefix)
-            return fail(value, fmt::format("hosts[{}]: {}: invalid address", quoted(name), quoted(value.text)));
+            return fail(value, fmt::format("hosts[{}]: {}: invalid address{}", quoted(name), quoted(value.text),
+                                           address_cure(trim(value.text))));
         document_.hosts[name] = *prefix;
         return true;
     });
@@ -87,11 +93,16 @@ bool DocumentReader::read_ipsets(const Value& section) {
     });
     if (!read) return false;
 
+    constexpr std::size_t kMostSteps = 100;
     std::set<std::string> being_read; // from the first to the one that refers to the next: a repetition is a cycle
     std::function<bool(const std::string&, const Value&)> resolve = [&](const std::string& name, const Value& at) {
         if (document_.ipsets.count(name) != 0) return true;
         if (items.count(name) == 0) return fail(at, fmt::format("ipset not found: {}", quoted(name)));
         if (!being_read.insert(name).second) return fail(at, fmt::format("ipsets[{}]: refers to itself", quoted(name)));
+        if (being_read.size() > kMostSteps)
+            return fail(at, fmt::format("ipsets[{}]: {} ipsets refer to each other one after the other, and {} is the "
+                                        "most: write the addresses themselves into one of them",
+                                        quoted(name), being_read.size(), kMostSteps));
         AddressSet set;
         for (const auto& element : items[name]->elements) {
             const auto what = fmt::format("ipsets[{}]", quoted(name));
@@ -111,7 +122,8 @@ bool DocumentReader::read_ipsets(const Value& section) {
                 const auto host =
                     document_.hosts.find(std::string{target.starts_with("host:") ? target.substr(5) : target});
                 if (host == document_.hosts.end())
-                    return fail(element, fmt::format("{}: {}: invalid address", what, quoted(target)));
+                    return fail(element,
+                                fmt::format("{}: {}: invalid address{}", what, quoted(target), address_cure(target)));
                 ranges = {IpRange::of(host->second)};
             }
             for (const auto& range : ranges) {

@@ -1,9 +1,11 @@
 // policy/document_reader.cpp - the order of the sections, and the tools that read them.
 #include "policy/document_reader.hpp"
 
+#include "base/file.hpp"
 #include "base/text.hpp"
 #include "policy/words.hpp"
 
+#include <algorithm>
 #include <set>
 
 namespace tailrace {
@@ -13,7 +15,44 @@ std::string PolicyProblem::text() const {
                      : fmt::format("{}: {}", position.text(), message);
 }
 
+namespace {
+
+constexpr const char* kCureForSize =
+    "put what repeats into groups, hosts and ipsets, and join rules that differ on one "
+    "side only";
+
+std::shared_ptr<const std::vector<std::uint32_t>> line_begins_in(const std::string& text) {
+    std::vector<std::uint32_t> begins{0};
+    for (auto at = text.find('\n'); at != std::string::npos; at = text.find('\n', at + 1))
+        begins.push_back(static_cast<std::uint32_t>(at + 1));
+    return std::make_shared<const std::vector<std::uint32_t>>(std::move(begins));
+}
+
+} // namespace
+
+hujson::Position Document::position_of(std::uint32_t offset) const {
+    if (!line_begins) return hujson::position_of(*text, offset);
+    const auto at = std::min(offset, static_cast<std::uint32_t>(text->size()));
+    const auto behind = std::upper_bound(line_begins->begin(), line_begins->end(), at);
+    return {static_cast<std::size_t>(behind - line_begins->begin()), std::size_t{1} + at - *std::prev(behind)};
+}
+
+Result<std::string> read_policy_file(const std::string& path) {
+    auto text = read_file(path, kMostPolicyBytes);
+    if (!text && text.error().code() == 0) // only its size is an error without a number
+        return Error::make("{}: a policy has at most {} bytes: {}", path, kMostPolicyBytes, kCureForSize);
+    return text;
+}
+
 Result<Document> Document::parse(std::string_view text, PolicyProblem* problem) {
+    if (text.size() > kMostPolicyBytes) {
+        const PolicyProblem too_large{
+            fmt::format("the policy has {} bytes, and {} is the most: {}", text.size(), kMostPolicyBytes, kCureForSize),
+            {1, 1},
+            false};
+        if (problem != nullptr) *problem = too_large;
+        return too_large.error();
+    }
     Document empty;
     if (trim(text).empty()) {
         empty.text = std::make_shared<const std::string>(text);
@@ -32,6 +71,7 @@ Result<Document> Document::parse(std::string_view text, PolicyProblem* problem) 
     }
     auto document = reader.take_document();
     document.text = std::make_shared<const std::string>(tree->text());
+    document.line_begins = line_begins_in(*document.text);
     return document;
 }
 
@@ -140,6 +180,21 @@ bool DocumentReader::read_object(const Value& object, std::string_view what, std
         if (!seen.insert(found->name).second)
             return fail(member.name, fmt::format("duplicate field: {}", quoted(member.name.text)));
         if (member.value.kind != hujson::Kind::Null && !found->read(member.value)) return false;
+    }
+    return true;
+}
+
+bool DocumentReader::refuse_both(const Value& object, std::string_view what, std::initializer_list<Alias> aliases) {
+    for (const auto& [name, old_name] : aliases) {
+        const Value* seen = nullptr;
+        const Value* old = nullptr;
+        for (const auto& member : object.members) {
+            if (equals_ignoring_case(name, member.name.text)) seen = &member.name;
+            if (equals_ignoring_case(old_name, member.name.text)) old = &member.name;
+        }
+        if (seen != nullptr && old != nullptr)
+            return fail(*old, fmt::format("{}: {} is the old name of {}: keep one of them, with everything in it", what,
+                                          quoted(old->text), quoted(seen->text)));
     }
     return true;
 }
@@ -262,7 +317,7 @@ Result<Selector> DocumentReader::parse_selector(std::string_view text) const {
         selector.prefix = host->second;
         return selector;
     }
-    return Error::make("{}: invalid address", quoted(text));
+    return Error::make("{}: invalid address{}", quoted(text), address_cure(text));
 }
 
 Result<void> DocumentReader::check_position(const Selector& selector, Position position) const {
@@ -285,7 +340,8 @@ Result<void> DocumentReader::check_position(const Selector& selector, Position p
         return {};
     case Position::SshSource:
         if (selector.kind == Kind::Everything || is_address || selector.is(Autogroup::Self) ||
-            selector.is(Autogroup::Internet) || selector.is(Autogroup::DangerAll) || selector.is(Autogroup::Nonroot))
+            selector.is(Autogroup::Internet) || selector.is(Autogroup::DangerAll) || selector.is(Autogroup::Nonroot) ||
+            selector.is(Autogroup::Shared))
             return Error::make("invalid src {}", quoted(selector.text));
         return {};
     case Position::SshDestination:
@@ -303,8 +359,7 @@ Result<void> DocumentReader::check_position(const Selector& selector, Position p
     case Position::Approver:
     case Position::TagOwner:
         if (selector.kind == Kind::Everything || is_address ||
-            (selector.kind == Kind::AutogroupKind && !selector.is(Autogroup::Member) && !is_role(selector.autogroup) &&
-             !(position == Position::Approver && selector.is(Autogroup::Tagged))))
+            (selector.kind == Kind::AutogroupKind && !selector.is(Autogroup::Member) && !is_role(selector.autogroup)))
             return refused(position == Position::TagOwner ? "as a tag owner" : "as an approver");
         return {};
     }

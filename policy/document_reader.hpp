@@ -46,6 +46,12 @@ private:
     bool fail_at(std::uint32_t offset, std::string message);
     bool expect(const Value& value, hujson::Kind kind, std::string_view what);
     bool read_object(const Value& object, std::string_view what, std::initializer_list<Field> fields);
+    /// Two names of one field.
+    struct Alias {
+        const char* name;
+        const char* old_name;
+    };
+    bool refuse_both(const Value& object, std::string_view what, std::initializer_list<Alias> aliases);
     bool read_string(const Value& value, std::string_view what, std::string& out);
     bool read_bool(const Value& value, std::string_view what, bool& out);
     bool read_strings(const Value& value, std::string_view what, std::vector<std::string>& out);

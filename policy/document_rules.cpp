@@ -42,6 +42,8 @@ bool DocumentReader::read_acl(const Value& element) {
         if (!member.name.text.starts_with('#')) cleaned.members.push_back(member);
     }
 
+    if (!refuse_both(cleaned, "acls", {{"src", "users"}, {"dst", "ports"}})) return false;
+
     const Value* action = nullptr;
     const Value* sources = nullptr;
     const Value* destinations = nullptr;

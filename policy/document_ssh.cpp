@@ -131,6 +131,7 @@ bool DocumentReader::read_test(const Value& element) {
             return true;
         };
     };
+    if (!refuse_both(element, "tests", {{"src", "user"}, {"accept", "allow"}})) return false;
     const bool read = read_object(element, "tests",
                                   {{"src", read_trimmed(test.source)},
                                    {"user", read_trimmed(test.source)},

@@ -46,14 +46,26 @@ constexpr DurationUnit kUnits[] = {{"ns", 1},   {"us", 1e3}, {"\u00b5s", 1e3}, {
 
 } // namespace
 
+namespace {
+
+/// What helps, where the text is a number: the service's own words do not say why it is not one.
+const char* port_cure(std::string_view text) {
+    const bool number = !text.empty() && std::all_of(text.begin(), text.end(), is_ascii_digit);
+    return number ? ": ports are 1-65535" : "";
+}
+
+} // namespace
+
 Result<PortRange> parse_port_range(std::string_view text) {
     if (text == "*") return PortRange::all();
     const auto dash = text.find('-');
     const auto first = parse_port(text.substr(0, dash));
-    if (!first) return Error::make("port range {}: invalid first integer", quoted(text));
+    if (!first)
+        return Error::make("port range {}: invalid first integer{}", quoted(text), port_cure(text.substr(0, dash)));
     auto last = first;
     if (dash != std::string_view::npos) last = parse_port(text.substr(dash + 1));
-    if (!last) return Error::make("port range {}: invalid last integer", quoted(text));
+    if (!last)
+        return Error::make("port range {}: invalid last integer{}", quoted(text), port_cure(text.substr(dash + 1)));
     if (*first == 0) return Error::make("port range {}: first port must be >0, or use '*' for wildcard", quoted(text));
     if (*first > *last) return Error::make("port range {}: first port must be <= last port", quoted(text));
     return PortRange{*first, *last};
@@ -159,16 +171,34 @@ Result<void> check_tag_name(std::string_view tag) {
 }
 
 Result<IpPrefix> parse_address_or_prefix(std::string_view text) {
+    // An IPv4 address in the clothes of an IPv6 one would match no packet: nobody sends from or to it.
+    const auto is_disguised = [](const IpAddress& address) { return address.is_v6() && address.unmapped().is_v4(); };
     if (text.find('/') != std::string_view::npos) {
         auto prefix = IpPrefix::parse(text);
         if (!prefix) return prefix.error();
-        if (!prefix->valid()) return Error::make("{}: invalid prefix", quoted(text));
+        if (!prefix->valid() || is_disguised(prefix->address())) return Error::make("{}: invalid prefix", quoted(text));
         return prefix->masked();
     }
     auto address = IpAddress::parse(text);
     if (!address) return address.error();
-    if (!address->valid()) return Error::make("{}: invalid address", quoted(text));
+    if (!address->valid() || is_disguised(*address)) return Error::make("{}: invalid address", quoted(text));
     return IpPrefix::single(*address);
+}
+
+std::string address_cure(std::string_view text) {
+    const auto slash = text.rfind('/');
+    const auto address = text.substr(0, slash);
+    const auto parsed = IpAddress::parse(address);
+    if (parsed && parsed->is_v6() && parsed->unmapped().is_v4())
+        return fmt::format(": IPv4 addresses are written as {}, prefixes of them as 192.0.2.0/24",
+                           parsed->unmapped().text());
+    if (slash == std::string_view::npos) return {};
+    const bool zeros = !address.empty() && address.find_first_not_of("0.:") == std::string_view::npos &&
+                       text.substr(slash + 1).find_first_not_of('0') == std::string_view::npos;
+    if (zeros) return ": write 0.0.0.0/0, ::/0 or *";
+    const bool like_one =
+        !address.empty() && address.find_first_not_of("0123456789abcdefABCDEF.:") == std::string_view::npos;
+    return like_one ? ": write prefixes as 192.0.2.0/24 or 2001:db8::/32" : "";
 }
 
 std::string quoted(std::string_view text) {

@@ -31,6 +31,8 @@ Result<void> check_tag_name(std::string_view tag);
 
 /// An address or a prefix, as a prefix without host bits.
 Result<IpPrefix> parse_address_or_prefix(std::string_view text);
+/// How to write what that did not read, if the text looks like an address: ": write 0.0.0.0/0, ::/0 or *". Else empty.
+std::string address_cure(std::string_view text);
 
 /// In double quotes with the escapes of JSON, for messages.
 std::string quoted(std::string_view text);
