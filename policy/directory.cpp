@@ -145,6 +145,7 @@ void Directory::index_routes() {
     std::set<IpPrefix> distinct;
     for (std::uint32_t i = 0; i < tailnet_.services.size(); ++i) {
         for (const auto& address : tailnet_.services[i].addresses) services_[IpPrefix::single(address)] = i;
+        services_by_name_.try_emplace(tailnet_.services[i].name, i);
     }
     for (NodeIndex i = 0; i < size(); ++i) {
         for (const auto& route : tailnet_.nodes[i].routes) {
@@ -154,10 +155,21 @@ void Directory::index_routes() {
             for_each_address_in(entry.range, [&](std::uint32_t address) { entry.addresses.push_back(address); });
             subnet_routes_of_[i].push_back(static_cast<std::uint32_t>(subnet_routes_.size()));
             if (!entry.service) distinct.insert(route);
+            if (!entry.addresses.empty())
+                routes_with_addresses_.push_back(static_cast<std::uint32_t>(subnet_routes_.size()));
+            routes_by_prefix_[route.masked()].push_back(static_cast<std::uint32_t>(subnet_routes_.size()));
             subnet_routes_.push_back(std::move(entry));
         }
     }
     distinct_subnet_routes_.assign(distinct.begin(), distinct.end());
+    std::set<int> lengths;
+    for (const auto& [prefix, routes] : routes_by_prefix_) lengths.insert(prefix.bits());
+    route_lengths_.assign(lengths.begin(), lengths.end());
+    routes_by_begin_.resize(subnet_routes_.size());
+    std::iota(routes_by_begin_.begin(), routes_by_begin_.end(), 0U);
+    std::sort(routes_by_begin_.begin(), routes_by_begin_.end(), [&](std::uint32_t a, std::uint32_t b) {
+        return subnet_routes_[a].range.first < subnet_routes_[b].range.first;
+    });
 }
 
 std::optional<NodeIndex> Directory::index_of(PolicyNodeId id) const {
@@ -168,10 +180,8 @@ std::optional<NodeIndex> Directory::index_of(PolicyNodeId id) const {
 }
 
 std::optional<std::uint32_t> Directory::service_named(std::string_view name) const {
-    const auto found = std::find_if(tailnet_.services.begin(), tailnet_.services.end(),
-                                    [&](const TailnetService& service) { return service.name == name; });
-    if (found == tailnet_.services.end()) return std::nullopt;
-    return static_cast<std::uint32_t>(found - tailnet_.services.begin());
+    const auto found = services_by_name_.find(std::string{name});
+    return found == services_by_name_.end() ? std::nullopt : std::optional{found->second};
 }
 
 const TailnetUser* Directory::user(PolicyUserId id) const {

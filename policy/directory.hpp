@@ -6,6 +6,7 @@
 #include "policy/document.hpp"
 #include "policy/tailnet.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -69,6 +70,24 @@ public:
 
     const std::vector<SubnetRoute>& subnet_routes() const { return subnet_routes_; }
     const std::vector<std::uint32_t>& subnet_routes_of(NodeIndex node) const { return subnet_routes_of_[node]; }
+    /// Calls `visit(number of a subnet route)` for those that have an address in the range.
+    template <typename Visit>
+    void for_each_route_in(const IpRange& range, Visit visit) const {
+        // Prefixes that reach into the range begin in it or contain its begin.
+        for (const int bits : route_lengths_) {
+            if (bits > range.first.bits()) continue;
+            const auto around = IpPrefix{range.first, bits}.masked();
+            if (around.address() == range.first) continue;
+            if (const auto found = routes_by_prefix_.find(around); found != routes_by_prefix_.end())
+                for (const auto route : found->second) visit(route);
+        }
+        auto at = std::partition_point(routes_by_begin_.begin(), routes_by_begin_.end(), [&](std::uint32_t route) {
+            return subnet_routes_[route].range.first < range.first;
+        });
+        for (; at != routes_by_begin_.end() && range.contains(subnet_routes_[*at].range.first); ++at) visit(*at);
+    }
+    /// The subnet routes that have an address of a node.
+    const std::vector<std::uint32_t>& routes_with_addresses() const { return routes_with_addresses_; }
     /// The number of the service with this name.
     std::optional<std::uint32_t> service_named(std::string_view name) const;
     bool is_of_service(const IpPrefix& route) const { return services_.count(route) != 0; }
@@ -103,6 +122,10 @@ private:
     std::vector<SubnetRoute> subnet_routes_;
     std::vector<std::vector<std::uint32_t>> subnet_routes_of_;
     std::vector<IpPrefix> distinct_subnet_routes_;
+    std::vector<std::uint32_t> routes_by_begin_, routes_with_addresses_;
+    std::unordered_map<IpPrefix, std::vector<std::uint32_t>> routes_by_prefix_;
+    std::vector<int> route_lengths_; ///< those that there are
+    std::unordered_map<std::string, std::uint32_t> services_by_name_;
     std::map<IpPrefix, std::uint32_t> services_; ///< by their addresses
 };
 

@@ -165,6 +165,18 @@ private:
         return destination;
     }
 
+    /// The nodes with a subnet route that has something of a destination of nodes or ranges.
+    template <typename Visit>
+    void for_each_router_of(const RuleDestination& destination, Visit visit) const {
+        const auto& routes = directory_.subnet_routes();
+        for (const auto& [range, text] : destination.ranges)
+            directory_.for_each_route_in(range, [&](std::uint32_t number) { visit(routes[number].node); });
+        if (destination.kind != RuleDestination::Kind::Nodes) return;
+        for (const auto number : directory_.routes_with_addresses()) {
+            if (overlaps(destination, directory_, routes[number])) visit(routes[number].node);
+        }
+    }
+
     /// The nodes whose filters hold something of this destination.
     BitSet receivers_of(const RuleDestination& destination) const {
         const auto count = directory_.size();
@@ -184,9 +196,7 @@ private:
                 range, [&](std::uint32_t address) { receivers.insert(directory_.addresses()[address].node); });
             if (is_internet_range(range)) receivers |= directory_.exit_nodes();
         }
-        for (const auto& route : directory_.subnet_routes()) {
-            if (overlaps(destination, directory_, route)) receivers.insert(route.node);
-        }
+        for_each_router_of(destination, [&](NodeIndex router) { receivers.insert(router); });
         return receivers;
     }
 
@@ -420,8 +430,10 @@ private:
     /// The tagged routers that serve a destination.
     BitSet via_receivers(const RuleDestination& destination, const BitSet& tagged) const {
         BitSet receivers{directory_.size()};
-        for (const auto& route : directory_.subnet_routes()) {
-            if (tagged.contains(route.node) && overlaps(destination, directory_, route)) receivers.insert(route.node);
+        if (destination.kind == RuleDestination::Kind::Everything) {
+            for (const auto& route : directory_.subnet_routes()) receivers.insert(route.node);
+        } else {
+            for_each_router_of(destination, [&](NodeIndex router) { receivers.insert(router); });
         }
         const bool beyond =
             is_internet(destination) || std::any_of(destination.ranges.begin(), destination.ranges.end(),

@@ -79,11 +79,17 @@ BitSet touched_by(const Directory& directory, const SourceSet& set) {
     if (set.everything) return BitSet::full(directory.size());
     BitSet touched{directory.size()};
     set.addresses.for_each([&](std::size_t address) { touched.insert(directory.addresses()[address].node); });
-    for (const auto& range : set.ranges.ranges())
+    const auto insert_router = [&](std::uint32_t number) {
+        const auto& route = directory.subnet_routes()[number];
+        if (!route.service) touched.insert(route.node); // services ask nobody
+    };
+    for (const auto& range : set.ranges.ranges()) {
         directory.for_each_address_in(
             range, [&](std::uint32_t address) { touched.insert(directory.addresses()[address].node); });
-    for (const auto& route : directory.subnet_routes()) {
-        if (!route.service && set.overlaps(directory, route)) touched.insert(route.node); // services ask nobody
+        directory.for_each_route_in(range, insert_router);
+    }
+    for (const auto number : directory.routes_with_addresses()) {
+        if (set.overlaps(directory, directory.subnet_routes()[number])) insert_router(number);
     }
     return touched;
 }
