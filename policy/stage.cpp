@@ -38,35 +38,33 @@ bool is_in_tailnet(const IpRange& range) {
     return std::any_of(own.begin(), own.end(), [&](const IpRange& each) { return each.overlaps(range); });
 }
 
-void add_routes(TailnetNode& node, const std::vector<IpRange>& ranges) {
-    for (const auto& range : ranges) {
-        if (is_in_tailnet(range)) continue;
-        for (const auto& prefix : range.prefixes()) {
-            if (std::find(node.routes.begin(), node.routes.end(), prefix) == node.routes.end())
-                node.routes.push_back(prefix);
-        }
-    }
-}
-
 } // namespace
 
-Stage::Stage(Tailnet tailnet) : tailnet_(std::move(tailnet)) {}
+Stage::Stage(Tailnet tailnet) : tailnet_(std::move(tailnet)) {
+    for (std::size_t i = 0; i < tailnet_.users.size(); ++i) {
+        users_by_login_.try_emplace(tailnet_.users[i].login, i);
+        last_user_ = std::max(last_user_, tailnet_.users[i].id);
+    }
+    for (std::size_t i = 0; i < tailnet_.nodes.size(); ++i) {
+        const auto& node = tailnet_.nodes[i];
+        for (const auto& tag : node.tags) nodes_by_tag_.try_emplace(tag, i);
+        if (!node.is_tagged()) users_with_node_.insert(node.user);
+        last_node_ = std::max(last_node_, node.id);
+    }
+    for (std::size_t i = 0; i < tailnet_.services.size(); ++i)
+        services_by_name_.try_emplace(tailnet_.services[i].name, i);
+}
 
 void Stage::need_user(const std::string& login) {
-    for (const auto& user : tailnet_.users) {
-        if (user.login != login) continue;
-        const bool has = std::any_of(tailnet_.nodes.begin(), tailnet_.nodes.end(), [&](const TailnetNode& node) {
-            return !node.is_tagged() && node.user == user.id;
-        });
-        if (!has) add_node(login).user = user.id;
-    }
+    const auto found = users_by_login_.find(login);
+    if (found == users_by_login_.end()) return;
+    const auto user = tailnet_.users[found->second].id;
+    if (users_with_node_.insert(user).second) add_node(login).user = user;
 }
 
 TailnetNode& Stage::node_with_tag(const std::string& tag) {
-    const auto found = std::find_if(tailnet_.nodes.begin(), tailnet_.nodes.end(), [&](const TailnetNode& node) {
-        return std::find(node.tags.begin(), node.tags.end(), tag) != node.tags.end();
-    });
-    if (found != tailnet_.nodes.end()) return *found;
+    const auto [found, is_new] = nodes_by_tag_.try_emplace(tag, tailnet_.nodes.size());
+    if (!is_new) return tailnet_.nodes[found->second];
     auto& node = add_node(tag);
     node.tags = {tag};
     return node;
@@ -77,13 +75,10 @@ void Stage::need_tag(const std::string& tag) {
 }
 
 TailnetUser& Stage::add_user(const std::string& login, UserRole role) {
-    const auto found = std::find_if(tailnet_.users.begin(), tailnet_.users.end(),
-                                    [&](const TailnetUser& user) { return user.login == login; });
-    if (found != tailnet_.users.end()) return *found;
-    PolicyUserId last = 0;
-    for (const auto& user : tailnet_.users) last = std::max(last, user.id);
+    const auto [found, is_new] = users_by_login_.try_emplace(login, tailnet_.users.size());
+    if (!is_new) return tailnet_.users[found->second];
     auto& user = tailnet_.users.emplace_back();
-    user.id = last + 1;
+    user.id = ++last_user_;
     user.login = login;
     user.role = role;
     return user;
@@ -101,20 +96,30 @@ std::vector<IpAddress> Stage::new_addresses() {
 }
 
 TailnetService& Stage::need_service(const std::string& name) {
-    const auto found = std::find_if(tailnet_.services.begin(), tailnet_.services.end(),
-                                    [&](const TailnetService& service) { return service.name == name; });
-    if (found != tailnet_.services.end()) return *found;
+    const auto [found, is_new] = services_by_name_.try_emplace(name, tailnet_.services.size());
+    if (!is_new) return tailnet_.services[found->second];
     return tailnet_.services.emplace_back(TailnetService{name, new_addresses(), {}});
 }
 
 TailnetNode& Stage::add_node(std::string name) {
-    PolicyNodeId last = 0;
-    for (const auto& node : tailnet_.nodes) last = std::max(last, node.id);
     auto& node = tailnet_.nodes.emplace_back();
-    node.id = last + 1;
+    node.id = ++last_node_;
     node.name = std::move(name);
     node.addresses = new_addresses();
     return node;
+}
+
+void Stage::add_route(TailnetNode& node, const IpPrefix& route) {
+    auto& known = routes_[node.id];
+    if (known.empty()) known.insert(node.routes.begin(), node.routes.end());
+    if (known.insert(route).second) node.routes.push_back(route);
+}
+
+void Stage::add_routes(TailnetNode& node, const std::vector<IpRange>& ranges) {
+    for (const auto& range : ranges) {
+        if (is_in_tailnet(range)) continue;
+        for (const auto& prefix : range.prefixes()) add_route(node, prefix);
+    }
 }
 
 void Stage::need_selector(const Document& document, const Selector& selector, TailnetNode* router) {
@@ -131,10 +136,7 @@ void Stage::need_selector(const Document& document, const Selector& selector, Ta
         add_routes(*router, document.ipsets.at(selector.name));
     } else if (selector.kind == Kind::Service) {
         for (const auto& address : need_service(selector.name).addresses) {
-            const auto route = IpPrefix::single(address);
-            if (router == nullptr) continue;
-            if (std::find(router->routes.begin(), router->routes.end(), route) == router->routes.end())
-                router->routes.push_back(route);
+            if (router != nullptr) add_route(*router, IpPrefix::single(address));
         }
     }
 }
@@ -165,11 +167,7 @@ void Stage::need_everybody(const Document& document) {
     for (const auto& [tag, owners] : document.tag_owners) need_tag(tag);
     auto& router = node_with_tag(std::string{kSomethingElse});
     for_each_selector(document, [&](const Selector& selector) { need_selector(document, selector, &router); });
-    for (const auto* exit : {"0.0.0.0/0", "::/0"}) {
-        const auto route = *IpPrefix::parse(exit);
-        if (std::find(router.routes.begin(), router.routes.end(), route) == router.routes.end())
-            router.routes.push_back(route);
-    }
+    for (const auto* exit : {"0.0.0.0/0", "::/0"}) add_route(router, *IpPrefix::parse(exit));
     const auto exits = router.routes;
     for (const auto& grant : document.grants.value_or(std::vector<Grant>{})) {
         for (const auto& tag : grant.via) {
@@ -178,7 +176,7 @@ void Stage::need_everybody(const Document& document) {
                 need_selector(document, destination, &node);
                 if (!destination.is(Autogroup::Internet)) continue;
                 for (const auto& route : exits) {
-                    if (is_exit_route(route)) node.routes.push_back(route);
+                    if (is_exit_route(route)) add_route(node, route);
                 }
             }
         }

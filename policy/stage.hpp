@@ -6,6 +6,8 @@
 
 #include <string>
 #include <string_view>
+#include <unordered_map>
+#include <unordered_set>
 
 namespace tailrace {
 
@@ -33,11 +35,26 @@ private:
     TailnetUser& add_user(const std::string& login, UserRole role);
     TailnetNode& node_with_tag(const std::string& tag);
     void need_selector(const Document& document, const Selector& selector, TailnetNode* router);
+    void add_route(TailnetNode& node, const IpPrefix& route);
+    void add_routes(TailnetNode& node, const std::vector<IpRange>& ranges);
 
     Tailnet tailnet_;
     std::uint32_t made_ = 0;
+    PolicyUserId last_user_ = 0;
+    PolicyNodeId last_node_ = 0;
+    std::unordered_map<std::string, std::size_t> users_by_login_, nodes_by_tag_, services_by_name_; ///< the first
+    std::unordered_set<PolicyUserId> users_with_node_;
+    std::unordered_map<PolicyNodeId, std::unordered_set<IpPrefix>> routes_; ///< of nodes that were given some
 };
 
+/// Whether a policy of so many rules can be compiled for so many devices, with who may do what of all held at once.
+inline bool is_comparable(std::size_t devices, std::size_t rules) {
+    constexpr std::size_t kMostDevices = 50'000, kMostTogether = 1'200'000'000; // a few bits each
+    return devices <= kMostDevices && devices * rules <= kMostTogether;
+}
+inline std::size_t rules_in(const Document& document) {
+    return (document.acls ? document.acls->size() : 0) + (document.grants ? document.grants->size() : 0);
+}
 /// The tailnet that a policy's own words describe.
 Tailnet imagined_tailnet(std::initializer_list<const Document*> documents);
 /// The same policy as it treats devices that fulfil every posture.
