@@ -63,20 +63,26 @@ std::optional<Found> find_foreign_domain(const Document& document, const std::st
 
 } // namespace
 
-Result<Document> check(std::string_view text, const Tailnet& tailnet, PolicyProblem* problem,
-                       std::vector<TestFailure>* failures) {
-    auto document = Document::parse(text, problem);
-    if (!document) return document;
-    auto found = find_foreign_domain(*document, tailnet_domain(tailnet));
-    auto failed = found ? std::vector<TestFailure>{} : run_policy_tests(*document, tailnet);
+Result<void> check(const Document& document, const Tailnet& tailnet, Strangers strangers, PolicyProblem* problem,
+                   std::vector<TestFailure>* failures) {
+    auto found = find_foreign_domain(document, tailnet_domain(tailnet));
+    auto failed = found ? std::vector<TestFailure>{} : run_policy_tests(document, tailnet, strangers);
     if (!found && !failed.empty()) found = Found{"test(s) failed", failed.front().offset};
     const auto first_failure =
         failed.empty() ? std::string{} : fmt::format(": {}: {}", failed.front().source, failed.front().message);
     if (failures != nullptr) *failures = std::move(failed);
-    if (!found) return document;
-    const PolicyProblem refusal{found->message, document->position_of(found->offset), false};
+    if (!found) return {};
+    const PolicyProblem refusal{found->message, document.position_of(found->offset), false};
     if (problem != nullptr) *problem = refusal;
     return Error::make("{}{}", refusal.text(), first_failure);
+}
+
+Result<Document> check(std::string_view text, const Tailnet& tailnet, PolicyProblem* problem,
+                       std::vector<TestFailure>* failures) {
+    auto document = Document::parse(text, problem);
+    if (!document) return document;
+    if (auto good = check(*document, tailnet, Strangers::AreNobody, problem, failures); !good) return good.error();
+    return document;
 }
 
 } // namespace tailrace

@@ -13,5 +13,8 @@ namespace tailrace {
 /// `failures` receives every test that does not hold.
 Result<Document> check(std::string_view text, const Tailnet& tailnet, PolicyProblem* problem = nullptr,
                        std::vector<TestFailure>* failures = nullptr);
+/// The same for what is read already.
+Result<void> check(const Document& document, const Tailnet& tailnet, Strangers strangers,
+                   PolicyProblem* problem = nullptr, std::vector<TestFailure>* failures = nullptr);
 
 } // namespace tailrace

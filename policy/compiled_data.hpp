@@ -2,9 +2,12 @@
 #pragma once
 #include "policy/compile.hpp"
 #include "policy/directory.hpp"
+#include "policy/posture.hpp"
 #include "policy/rule.hpp"
 #include "policy/sources.hpp"
+#include "policy/ssh_rules.hpp"
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -130,5 +133,11 @@ struct CompiledPolicy::Data {
     mutable std::map<IpPrefix, RouteViewers> route_viewers;
     mutable std::map<NodeIndex, BitSet> exit_viewers;
 };
+
+/// The attributes by which postures are judged.
+using AttributesOf = std::function<const PostureAttributes&(NodeIndex)>;
+/// The ssh section as it reaches a node, if the nodes have these attributes.
+std::vector<SshRule> ssh_rules(const Document& document, const Directory& directory, NodeIndex node,
+                               const AttributesOf& attributes_of);
 
 } // namespace tailrace

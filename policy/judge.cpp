@@ -92,6 +92,21 @@ RuleMatch Judge::match(const Rule& rule, const Probe& probe) const {
     return match;
 }
 
+std::vector<const Rule*> Judge::rules_from(const IpAddress& source) const {
+    std::vector<const Rule*> found;
+    const auto address = directory().address_named(source);
+    const auto has = [&](const Rule& rule) {
+        if (rule.self) return address && rule.self_sources.contains(directory().addresses()[*address].node);
+        const auto& sources = *rule.sources;
+        return sources.everything || (address && sources.addresses.contains(*address)) ||
+               sources.ranges.contains(source);
+    };
+    for (const auto& rule : rules()) {
+        if (is_about_packets(rule) && has(rule)) found.push_back(&rule);
+    }
+    return found;
+}
+
 bool Judge::allows(const Probe& probe) const {
     return probe.source.bits() == probe.destination.bits() &&
            std::any_of(rules().begin(), rules().end(),

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <vector>
 
 namespace tailrace {
 
@@ -43,6 +44,9 @@ public:
     static bool is_about_packets(const Rule& rule) { return rule.kind == Rule::Kind::Ports && !rule.silent; }
     RuleMatch match(const Rule& rule, const Probe& probe) const;
     bool allows(const Probe& probe) const;
+    /// Those about packets that have this source, for who asks often; for rules between devices of one user the
+    /// destination decides too.
+    std::vector<const Rule*> rules_from(const IpAddress& source) const;
 
     bool has_source(const Rule& rule, const IpAddress& source, const IpAddress& destination) const;
     bool contains(const RuleDestination& destination, const IpAddress& ip) const;

@@ -4,11 +4,13 @@
 #include "base/json/json.hpp"
 #include "base/text.hpp"
 #include "policy/judge.hpp"
+#include "policy/posture.hpp"
 #include "policy/stage.hpp"
 #include "policy/words.hpp"
 
 #include <algorithm>
-#include <set>
+#include <map>
+#include <unordered_map>
 
 namespace tailrace {
 namespace {
@@ -18,8 +20,8 @@ using Devices = std::vector<std::vector<IpAddress>>;
 
 class TestRunner {
 public:
-    TestRunner(const Document& document, const Tailnet& tailnet)
-        : document_(document), stage_(without_attributes(tailnet)) {
+    TestRunner(const Document& document, const Tailnet& tailnet, Strangers strangers)
+        : document_(document), strangers_(strangers), stage_(without_attributes(tailnet)) {
         for (const auto& test : document.tests) {
             prepare(test.source);
             for (const auto* list : {&test.accept, &test.deny}) {
@@ -35,20 +37,22 @@ public:
 
     std::vector<TestFailure> run() {
         if (document_.tests.empty() && document_.ssh_tests.empty()) return {};
-        const auto judge = judge_of(stage_.tailnet());
+        // One compilation for all tests, as if every posture were fulfilled: which are is asked rule by rule.
+        judge_.emplace(
+            CompiledPolicy::compile(std::make_shared<const Document>(without_postures(document_)), stage_.tailnet()));
+        if (document_.acls) {
+            for (const auto& acl : *document_.acls) postures_[acl.offset] = &acl.postures;
+        }
+        if (document_.grants) {
+            for (const auto& grant : *document_.grants) postures_[grant.offset] = &grant.postures;
+        }
         for (const auto& test : document_.tests) {
-            if (test.posture_attributes.empty()) {
-                run_test(test, judge);
-            } else {
-                run_test(test, judge_of(with_attributes(test.source, test.posture_attributes, judge)));
-            }
+            assume(test.source, test.posture_attributes);
+            run_test(test);
         }
         for (const auto& test : document_.ssh_tests) {
-            if (test.posture_attributes.empty()) {
-                run_ssh_test(test, judge);
-            } else {
-                run_ssh_test(test, judge_of(with_attributes(test.source, test.posture_attributes, judge)));
-            }
+            assume(test.source, test.posture_attributes);
+            run_ssh_test(test);
         }
         return std::move(failures_);
     }
@@ -58,12 +62,6 @@ private:
     static Tailnet without_attributes(Tailnet tailnet) {
         for (auto& node : tailnet.nodes) node.attributes.clear();
         return tailnet;
-    }
-
-    Judge judge_of(Tailnet tailnet) const {
-        // The document outlives the judge, which so does not own it.
-        const std::shared_ptr<const Document> borrowed{std::shared_ptr<const Document>{}, &document_};
-        return Judge{CompiledPolicy::compile(borrowed, std::move(tailnet))};
     }
 
     void prepare(std::string_view name) {
@@ -141,33 +139,68 @@ private:
         return devices_of(directory.nodes_matching(selector), directory);
     }
 
-    Tailnet with_attributes(const std::string& who, const std::map<std::string, std::string>& assumed,
-                            const Judge& judge) const {
-        Tailnet tailnet = judge.directory().tailnet();
-        const auto source = selector_of(who);
-        if (!source) return tailnet;
-        const auto nodes = judge.directory().nodes_matching(*source);
-        nodes.for_each([&](std::size_t node) {
-            auto& attributes = tailnet.nodes[node].attributes;
-            for (const auto& [name, text] : assumed) {
-                if (text == "true" || text == "false") {
-                    attributes[name] = text == "true";
-                } else if (text.starts_with('"')) {
-                    auto value = json::parse<std::string>(text);
-                    if (value) attributes[name] = *value;
-                } else {
-                    attributes[name] = std::strtod(text.c_str(), nullptr);
-                }
+    /// Until the next test only its source has these attributes.
+    void assume(const std::string& who, const std::map<std::string, std::string>& texts) {
+        assumed_.clear();
+        for (const auto& [name, text] : texts) {
+            if (text == "true" || text == "false") {
+                assumed_[name] = text == "true";
+            } else if (text.starts_with('"')) {
+                auto value = json::parse<std::string>(text);
+                if (value) assumed_[name] = *value;
+            } else {
+                assumed_[name] = std::strtod(text.c_str(), nullptr);
             }
-        });
-        return tailnet;
+        }
+        const auto source = texts.empty() ? std::nullopt : selector_of(who);
+        assuming_ = source ? directory().nodes_matching(*source) : BitSet{directory().size()};
     }
+
+    const PostureAttributes& attributes_of(NodeIndex node) const {
+        static const PostureAttributes kNone;
+        return assuming_.contains(node) ? assumed_ : kNone;
+    }
+
+    /// Whether the source may use the rule, apart from what the rule is about.
+    bool fulfils_postures(const Rule& rule, const IpAddress& source) const {
+        static const std::vector<std::string> kNone;
+        const auto found = postures_.find(rule.offset);
+        if (found == postures_.end() && rule.offset != 0) return true; // to recorders: the rule is about logins
+        const auto& asked = found == postures_.end() ? kNone : *found->second;
+        if (asked.empty() && document_.default_source_postures.empty()) return true;
+        const auto node = judge_->owner_of(source); // hosts behind routers have no posture to fulfil
+        return node && fulfils(document_, asked, attributes_of(*node));
+    }
+
+    /// The rules that have this source, whatever its postures.
+    const std::vector<const Rule*>& rules_from(const IpAddress& source) {
+        constexpr std::size_t kMostKept = 4'000'000;
+        const auto known = rules_from_.find(source);
+        if (known != rules_from_.end()) return known->second;
+        if (rules_kept_ > kMostKept) {
+            rules_from_.clear();
+            rules_kept_ = 0;
+        }
+        auto& rules = rules_from_[source] = judge_->rules_from(source);
+        rules_kept_ += rules.size() + 16;
+        return rules;
+    }
+
+    bool allows(const Probe& probe) {
+        if (probe.source.bits() != probe.destination.bits()) return false;
+        const auto& rules = rules_from(probe.source);
+        return std::any_of(rules.begin(), rules.end(), [&](const Rule* rule) {
+            return judge_->match(*rule, probe).allows() && fulfils_postures(*rule, probe.source);
+        });
+    }
+
+    const Directory& directory() const { return judge_->directory(); }
 
     void fail(const std::string& source, std::string message, std::uint32_t offset) {
         failures_.push_back({source, std::move(message), offset});
     }
 
-    void run_test(const PolicyTest& test, const Judge& judge) {
+    void run_test(const PolicyTest& test) {
         const auto source = selector_of(test.source);
         const bool has_source = source && !source->is(Autogroup::Self) && source->kind != Selector::Kind::Service;
         std::optional<int> protocol;
@@ -180,16 +213,13 @@ private:
             return fail(test.source, fmt::format("src {}: unknown or not allowed in a test", quoted(test.source)),
                         test.offset);
         if (test.accept.empty() && test.deny.empty()) return fail(test.source, "neither accept nor deny", test.offset);
-        const auto devices = devices_of(*source, judge.directory());
-        for (const auto& destination : test.accept)
-            run_destination(test, *source, devices, protocol, destination, true, judge);
-        for (const auto& destination : test.deny)
-            run_destination(test, *source, devices, protocol, destination, false, judge);
+        const auto devices = devices_of(*source, directory());
+        for (const auto& destination : test.accept) run_destination(test, devices, protocol, destination, true);
+        for (const auto& destination : test.deny) run_destination(test, devices, protocol, destination, false);
     }
 
-    void run_destination(const PolicyTest& test, const Selector& source, const Devices& devices,
-                         std::optional<int> protocol, const PolicyTestDestination& destination, bool want_accept,
-                         const Judge& judge) {
+    void run_destination(const PolicyTest& test, const Devices& devices, std::optional<int> protocol,
+                         const PolicyTestDestination& destination, bool want_accept) {
         const auto refuse = [&](const char* why) {
             fail(test.source, fmt::format("address {}: {}", quoted(destination.text), why), destination.offset);
         };
@@ -203,18 +233,15 @@ private:
         const auto target = selector_of(name);
         if (!target) return refuse("unknown or not allowed in a test");
 
+        const bool self = target->is(Autogroup::Self);
+        auto targets = self ? Devices{} : devices_of(*target, directory());
+        if (strangers_ == Strangers::MayCome && (devices.empty() || (targets.empty() && !self))) return;
         bool all = !devices.empty();
         for (const auto& device : devices) {
-            Devices targets;
-            if (target->is(Autogroup::Self)) {
-                targets = own_devices(device, judge.directory());
-                if (targets.empty()) return refuse("autogroup:self needs users as src");
-            } else {
-                targets = devices_of(*target, judge.directory());
-            }
-            all = all && reaches_any(device, targets, *port, protocol, judge);
+            if (self) targets = own_devices(device, directory());
+            if (self && targets.empty()) return refuse("autogroup:self needs users as src");
+            all = all && reaches_any(device, targets, *port, protocol);
         }
-        (void)source;
         if (all == want_accept) return;
         fail(test.source,
              fmt::format("address {}: want: {}, got: {}", quoted(destination.text), want_accept ? "Accept" : "Drop",
@@ -230,31 +257,33 @@ private:
         return devices_of(directory.nodes_of_user(directory.node(node).user), directory);
     }
 
-    static bool reaches_any(const std::vector<IpAddress>& device, const Devices& targets, std::uint16_t port,
-                            std::optional<int> protocol, const Judge& judge) {
+    bool reaches_any(const std::vector<IpAddress>& device, const Devices& targets, std::uint16_t port,
+                     std::optional<int> protocol) {
         for (const auto& from : device) {
             for (const auto& target : targets) {
                 for (const auto& to : target) {
-                    if (judge.allows({from, to, port, protocol})) return true;
+                    if (allows({from, to, port, protocol})) return true;
                 }
             }
         }
         return false;
     }
 
-    void run_ssh_test(const SshTest& test, const Judge& judge) {
+    void run_ssh_test(const SshTest& test) {
         const auto source = selector_of(test.source);
         const bool empty = test.accept.empty() && test.check.empty() && test.deny.empty();
         if (test.malformed || !source || source->is(Autogroup::Self) || test.destinations.empty() || empty)
             return fail(test.source, "the SSH test is incomplete or names nobody", test.offset);
-        const auto devices = devices_of(*source, judge.directory());
+        const auto devices = devices_of(*source, directory());
         for (const auto& destination : test.destinations) {
-            const auto nodes = judge.directory().nodes_matching(destination);
+            const auto nodes = directory().nodes_matching(destination);
+            if (strangers_ == Strangers::MayCome && (nodes.empty() || devices.empty())) continue;
             if (nodes.empty() || devices.empty())
                 fail(test.source, fmt::format("{}: names nobody", quoted(destination.text)), destination.offset);
             nodes.for_each([&](std::size_t node) {
                 const auto rules =
-                    judge.compiled().ssh_rules_for(judge.directory().node(static_cast<NodeIndex>(node)).id);
+                    ssh_rules(document_, directory(), static_cast<NodeIndex>(node),
+                              [&](NodeIndex each) -> const PostureAttributes& { return attributes_of(each); });
                 for (const auto& device : devices) {
                     for (const auto& address : device) run_logins(test, destination, rules, address);
                 }
@@ -279,14 +308,21 @@ private:
     }
 
     const Document& document_;
+    Strangers strangers_;
     Stage stage_;
+    std::optional<Judge> judge_;
+    std::unordered_map<std::uint32_t, const std::vector<std::string>*> postures_; ///< of acls and grants, by offset
+    PostureAttributes assumed_;
+    BitSet assuming_; ///< the nodes that have them
+    std::map<IpAddress, std::vector<const Rule*>> rules_from_;
+    std::size_t rules_kept_ = 0;
     std::vector<TestFailure> failures_;
 };
 
 } // namespace
 
-std::vector<TestFailure> run_policy_tests(const Document& document, const Tailnet& tailnet) {
-    return TestRunner{document, tailnet}.run();
+std::vector<TestFailure> run_policy_tests(const Document& document, const Tailnet& tailnet, Strangers strangers) {
+    return TestRunner{document, tailnet, strangers}.run();
 }
 
 } // namespace tailrace

@@ -15,7 +15,15 @@ struct TestFailure {
     std::uint32_t offset = 0; ///< of the destination or the test in the policy
 };
 
+/// What a test means that speaks of somebody or something without a device in the tailnet, and of no tag, user of the
+/// tailnet or service: those count as having one.
+enum class Strangers : std::uint8_t {
+    AreNobody, ///< nobody reaches anything
+    MayCome    ///< it says nothing yet: a tailnet that begins has nobody
+};
+
 /// Users and tags without a device count as having one, so that a policy may come before the devices.
-std::vector<TestFailure> run_policy_tests(const Document& document, const Tailnet& tailnet);
+std::vector<TestFailure> run_policy_tests(const Document& document, const Tailnet& tailnet,
+                                          Strangers strangers = Strangers::AreNobody);
 
 } // namespace tailrace

@@ -25,15 +25,12 @@ std::string domain_of(const std::string& login) {
 /// One element of `ssh` as it reaches nodes.
 class SshCompiler {
 public:
-    SshCompiler(const Document& document, const Directory& directory, NodeIndex node, std::vector<SshRule>& out)
-        : document_(document), directory_(directory), node_(node), out_(out) {}
+    SshCompiler(const Document& document, const Directory& directory, NodeIndex node, const AttributesOf& attributes,
+                std::vector<SshRule>& out)
+        : document_(document), directory_(directory), node_(node), attributes_(attributes), out_(out) {}
 
     void add(const SshPolicyRule& rule) {
         if (rule.sources.empty() || rule.destinations.empty()) return;
-        sources_ = BitSet{directory_.size()};
-        for (const auto& source : rule.sources) sources_ |= directory_.nodes_matching(source);
-        drop_failing_postures(rule);
-
         const auto is_destination = [&](const Selector& selector) {
             return !selector.is(Autogroup::Self) && directory_.nodes_matching(selector).contains(node_);
         };
@@ -41,6 +38,10 @@ public:
         const bool self = directory_.untagged().contains(node_) &&
                           std::any_of(rule.destinations.begin(), rule.destinations.end(),
                                       [](const Selector& selector) { return selector.is(Autogroup::Self); });
+        if (!direct && !self && !has_localpart(rule)) return;
+        sources_ = BitSet{directory_.size()};
+        for (const auto& source : rule.sources) sources_ |= directory_.nodes_matching(source);
+        drop_failing_postures(rule);
         BitSet principals = sources_;
         if (!direct) {
             BitSet own{directory_.size()};
@@ -61,10 +62,10 @@ public:
 
 private:
     void drop_failing_postures(const SshPolicyRule& rule) {
+        if (rule.postures.empty() && document_.default_source_postures.empty()) return;
         BitSet passing{directory_.size()};
         sources_.for_each([&](std::size_t node) {
-            if (fulfils(document_, rule.postures, directory_.node(static_cast<NodeIndex>(node)).attributes))
-                passing.insert(node);
+            if (fulfils(document_, rule.postures, attributes_(static_cast<NodeIndex>(node)))) passing.insert(node);
         });
         sources_ = std::move(passing);
     }
@@ -136,6 +137,7 @@ private:
     const Document& document_;
     const Directory& directory_;
     NodeIndex node_;
+    const AttributesOf& attributes_;
     BitSet sources_;
     std::vector<SshRule>& out_;
 };
@@ -147,18 +149,24 @@ void append_list(std::string& out, const char* name, const std::vector<std::stri
 
 } // namespace
 
-std::vector<SshRule> CompiledPolicy::ssh_rules_for(PolicyNodeId id) const {
+std::vector<SshRule> ssh_rules(const Document& document, const Directory& directory, NodeIndex node,
+                               const AttributesOf& attributes_of) {
     std::vector<SshRule> rules;
-    const auto node = data_->directory.index_of(id);
-    if (!node) return rules;
-    SshCompiler compiler{*data_->document, data_->directory, *node, rules};
-    for (const auto& rule : data_->document->ssh) {
-        if (rule.check) compiler.add(rule);
-    }
-    for (const auto& rule : data_->document->ssh) {
-        if (!rule.check) compiler.add(rule);
+    SshCompiler compiler{document, directory, node, attributes_of, rules};
+    for (const bool check : {true, false}) { // checks come first
+        for (const auto& rule : document.ssh) {
+            if (rule.check == check) compiler.add(rule);
+        }
     }
     return rules;
+}
+
+std::vector<SshRule> CompiledPolicy::ssh_rules_for(PolicyNodeId id) const {
+    const auto& directory = data_->directory;
+    const auto node = directory.index_of(id);
+    if (!node) return {};
+    return ssh_rules(*data_->document, directory, *node,
+                     [&](NodeIndex each) -> const PostureAttributes& { return directory.node(each).attributes; });
 }
 
 std::string ssh_rules_json(const std::vector<SshRule>& rules) {
