@@ -22,6 +22,15 @@ void Access::add_ports(const std::string& condition, int protocol, const std::ve
     all = std::move(joined);
 }
 
+void Access::add(const Access& other) {
+    for (const auto& [key, ports] : other.ports_) {
+        std::vector<PortRange> ranges;
+        for (const auto& [first, last] : ports) ranges.push_back({first, last});
+        add_ports(key.first, key.second, ranges);
+    }
+    words_.insert(other.words_.begin(), other.words_.end());
+}
+
 Access::Ports Access::without(const Ports& ports, const Ports& taken) {
     Ports left;
     for (auto [first, last] : ports) {

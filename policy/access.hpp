@@ -17,6 +17,8 @@ public:
     void add_ports(const std::string& condition, int protocol, const std::vector<PortRange>& ports);
     void add_word(const std::string& condition, std::string word) { words_.insert({condition, std::move(word)}); }
 
+    void add(const Access& other);
+
     bool empty() const { return ports_.empty() && words_.empty(); }
     /// What is here and not there; what is there without a condition covers all conditions here. What is here without a
     /// condition and there under one is under "`still` if posture:x".

@@ -46,15 +46,33 @@ private:
         gains.try_emplace({gain, access}, BitSet{parties_.size()}).first->second.insert(party);
     }
 
-    void write(const Gains& gains, const std::vector<std::string>& what = {}) {
-        for (const auto& [key, who] : gains)
-            out_.changes.push_back({key.first, names_.names_of(who), key.second, what, {}});
+    void write(const Gains& gains, const NamedParties& what = {}) {
+        for (const auto& [key, who] : gains) {
+            auto& change = out_.changes.emplace_back();
+            change.gain = key.first;
+            change.access = key.second;
+            change.name(names_.names_of(who), what);
+        }
+    }
+
+    /// Whether something is too much to be compared, which is said.
+    bool is_too_much(std::size_t work, const char* what) {
+        constexpr std::size_t kMostWork = 20'000'000;
+        if (work <= kMostWork) return false;
+        out_.notes.push_back(fmt::format("not compared, for that would take too long: {}", what));
+        return true;
+    }
+    std::size_t devices() const {
+        return static_cast<std::size_t>(
+            std::count_if(parties_.begin(), parties_.end(), [](const Party& party) { return party.is_device(); }));
     }
 
     static const char* verdict_of(const SshRule* rule) { return rule == nullptr ? "" : rule->check ? " (check)" : " "; }
 
     void logins() {
         if (before_.ssh.empty() && after_.ssh.empty()) return;
+        if (is_too_much(devices() * (before_.ssh.size() + after_.ssh.size()), "who may log in by the ssh section"))
+            return;
         // Destinations with the same differences are said together.
         std::map<Gains, BitSet> by_gains;
         for (std::size_t to = 0; to < parties_.size(); ++to) {
@@ -104,23 +122,77 @@ private:
         for (const auto* document : {&before_, &after_}) {
             for (const auto& [tag, owners] : document->tag_owners) all.insert(tag);
         }
+        const auto concerned = changed_tags(all);
+        std::map<std::string, std::pair<std::set<std::size_t>, std::set<std::size_t>>> who; // users then and now
+        if (!is_too_much(concerned.size() * tailnet_.users.size(), "who may give devices which tags")) {
+            for_each_tag_right(before_, tailnet_.users, [&](std::size_t user, const std::string& tag) {
+                if (concerned.count(tag) != 0) who[tag].first.insert(user);
+            });
+            for_each_tag_right(after_, tailnet_.users, [&](std::size_t user, const std::string& tag) {
+                if (concerned.count(tag) != 0) who[tag].second.insert(user);
+            });
+        }
         std::map<std::pair<bool, std::vector<std::string>>, std::vector<std::string>> by_people;
         for (const auto& tag : all) {
             std::map<bool, std::vector<std::string>> people;
-            for (const auto& user : tailnet_.users) {
-                const bool then = may_tag(before_, user, tag);
-                const bool now = may_tag(after_, user, tag);
-                if (then != now) people[now].push_back(user.login);
+            if (const auto found = who.find(tag); found != who.end()) {
+                const auto& [then, now] = found->second;
+                for (const auto user : now) {
+                    if (then.count(user) == 0) people[true].push_back(tailnet_.users[user].login);
+                }
+                for (const auto user : then) {
+                    if (now.count(user) == 0) people[false].push_back(tailnet_.users[user].login);
+                }
             }
             for (auto& [gain, who] : people) by_people[{gain, who}].push_back(tag);
             if (before_.tag_owners.count(tag) == 0) out_.notes.push_back(fmt::format("{} is new", tag));
             if (after_.tag_owners.count(tag) == 0) out_.notes.push_back(fmt::format("{} is gone", tag));
         }
         for (const auto& [key, changed] : by_people) {
-            std::vector<std::string> who = key.second;
-            out_.changes.push_back(
-                {key.first, std::move(who), "the right to give devices " + join(changed, ", "), {}, {}});
+            auto& change = out_.changes.emplace_back();
+            change.gain = key.first;
+            change.access = "the right to give devices " + join(changed, ", ");
+            change.name({key.second, key.second}, {});
         }
+    }
+
+    std::vector<std::string> owners_of(const Document& document, const std::string& tag) const {
+        std::vector<std::string> owners;
+        const auto found = document.tag_owners.find(tag);
+        if (found == document.tag_owners.end()) return owners;
+        owners.emplace_back("it is there");
+        for (const auto& owner : found->second) {
+            owners.push_back(owner.text);
+            if (owner.kind != Selector::Kind::Group) continue;
+            const auto& members = document.groups.at(owner.name);
+            owners.insert(owners.end(), members.begin(), members.end());
+        }
+        return owners;
+    }
+
+    /// Tags whose owners differ, and the tags that those own.
+    std::set<std::string> changed_tags(const std::set<std::string>& all) const {
+        std::map<std::string, std::vector<std::string>> owned_by;
+        for (const auto* document : {&before_, &after_}) {
+            for (const auto& [tag, owners] : document->tag_owners) {
+                for (const auto& owner : owners) {
+                    if (owner.kind == Selector::Kind::Tag) owned_by[owner.name].push_back(tag);
+                }
+            }
+        }
+        std::set<std::string> changed;
+        std::vector<std::string> open;
+        for (const auto& tag : all) {
+            if (owners_of(before_, tag) != owners_of(after_, tag)) open.push_back(tag);
+        }
+        while (!open.empty()) {
+            const auto tag = std::move(open.back());
+            open.pop_back();
+            if (!changed.insert(tag).second) continue;
+            const auto& next = owned_by[tag];
+            open.insert(open.end(), next.begin(), next.end());
+        }
+        return changed;
     }
 
     static std::set<std::string> words_of(const CapabilityValues& values) {
@@ -131,6 +203,9 @@ private:
 
     void attributes() {
         Gains gains;
+        if (is_too_much(devices() * (before_.node_attributes.size() + after_.node_attributes.size()),
+                        "which attributes devices have"))
+            return;
         for (std::size_t i = 0; i < parties_.size(); ++i) {
             if (!parties_[i].is_device()) continue;
             const auto then = words_of(old_policy_->self_capabilities(id_of(parties_[i])));
@@ -153,6 +228,10 @@ private:
             }
         }
         Gains gains;
+        const auto entries = [](const Document& document) { return document.auto_approvers.routes.size() + 1; };
+        if (is_too_much(devices() * routes.size() * (entries(before_) + entries(after_)),
+                        "which routes are approved by themselves"))
+            routes.clear();
         for (const auto& route : routes) {
             const auto access = route.is_default() ? std::string{"approval as exit node by itself"}
                                                    : fmt::format("approval of routes in {} by itself", route.text());
@@ -167,6 +246,9 @@ private:
         for (const auto* document : {&before_, &after_}) {
             for (const auto& [service, who] : document->auto_approvers.services) services.insert(service);
         }
+        if (is_too_much(devices() * services.size() * services.size(),
+                        "which hosts of services are approved by themselves"))
+            services.clear();
         for (const auto& service : services) {
             const bool is_tag = service.starts_with("tag:");
             const auto access =

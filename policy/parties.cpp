@@ -109,6 +109,7 @@ private:
 
     void sign(const Judge& judge) {
         std::set<const SourceSet*> seen;
+        std::map<const BitSet*, Signature> by_nodes; // many rules lead to the same nodes
         for (const auto& rule : judge.rules()) {
             if (rule.self) {
                 sign_nodes(rule.self_sources, number_of_set(++sets_));
@@ -116,17 +117,20 @@ private:
             } else if (seen.insert(rule.sources).second) {
                 const auto number = number_of_set(++sets_);
                 rule.sources->addresses.for_each([&](std::size_t address) { by_address_[address] += number; });
-                for (const auto& range : rule.sources->ranges.ranges()) sign_range(range, number);
+                for (const auto& range : rule.sources->ranges.ranges()) by_range_[range] += number;
             }
             for (const auto& destination : rule.destinations) {
                 const auto number = number_of_set(++sets_);
                 if (destination.kind == RuleDestination::Kind::Nodes && !rule.self)
-                    sign_nodes(destination.nodes, number);
-                for (const auto& [range, text] : destination.ranges) sign_range(range, number);
+                    by_nodes[&destination.nodes.get()] += number;
+                for (const auto& [range, text] : destination.ranges) by_range_[range] += number;
                 if (destination.kind != RuleDestination::Kind::Internet) continue;
-                for (const auto& range : internet_ranges()) sign_range(range, number);
+                for (const auto& range : internet_ranges()) by_range_[range] += number;
             }
         }
+        for (const auto& [nodes, number] : by_nodes) sign_nodes(*nodes, number);
+        for (const auto& [range, number] : by_range_) sign_range(range, number);
+        by_range_.clear();
         // What SSH rules, tags and attributes tell apart is told apart by the owner.
     }
 
@@ -152,11 +156,14 @@ private:
             parties_[found->second].members.push_back(i);
         }
         for (auto& party : parties_) {
+            party.names = {party.name};
             if (parts[party.name] < 2) continue;
+            party.names.clear();
             std::vector<std::string> devices;
             for (const auto node : party.members) {
                 const auto& name = directory_.node(node).name;
                 devices.push_back(name.empty() ? directory_.node(node).addresses.front().text() : name);
+                party.names.push_back(fmt::format("{} ({})", party.name, devices.back()));
             }
             party.name = fmt::format("{} ({})", party.name, some_of(devices, 3));
         }
@@ -166,8 +173,9 @@ private:
         if (is_in(internet_ranges(), range.first)) {
             if (!directory_.exit_nodes().empty()) return true;
         }
-        return std::any_of(directory_.subnet_routes().begin(), directory_.subnet_routes().end(),
-                           [&](const Directory::SubnetRoute& route) { return route.range.contains(range.first); });
+        bool routed = false;
+        directory_.for_each_route_in({range.first, range.first}, [&](std::uint32_t) { routed = true; });
+        return routed;
     }
 
     void add_ranges() {
@@ -190,45 +198,54 @@ private:
             for (const auto& range : found.ranges) {
                 if (party.address(range.first.is_v4()) == nullptr) party.representatives.push_back(range.first);
             }
-            party.name = name_of(std::move(found.ranges));
+            name(party, std::move(found.ranges));
         }
     }
 
     void add_services() {
-        for (const auto& service : directory_.tailnet().services) {
+        std::set<std::uint32_t> routed;
+        for (const auto& route : directory_.subnet_routes()) {
+            if (route.service) routed.insert(*route.service);
+        }
+        const auto& services = directory_.tailnet().services;
+        for (std::uint32_t i = 0; i < services.size(); ++i) {
             auto& party = parties_.emplace_back();
-            party.name = service.name;
-            party.representatives = service.addresses;
-            party.exists =
-                std::any_of(directory_.subnet_routes().begin(), directory_.subnet_routes().end(),
-                            [&](const Directory::SubnetRoute& route) {
-                                return route.service && directory_.tailnet().services[*route.service] == service;
-                            });
+            party.name = services[i].name;
+            party.names = {party.name};
+            party.representatives = services[i].addresses;
+            party.exists = routed.count(i) != 0;
             party.asks = false;
         }
     }
 
-    std::string name_of(std::vector<IpRange> ranges) const {
+    void name(Party& party, std::vector<IpRange> ranges) {
         const AddressSet set{std::move(ranges)};
-        std::vector<std::string> texts;
         bool all_public = true;
         for (const auto& range : set.ranges()) {
             all_public = all_public && is_in(internet_ranges(), range.first) && is_in(internet_ranges(), range.last);
             for (const auto& prefix : range.prefixes())
-                texts.push_back(prefix.is_single() ? prefix.address().text() : prefix.text());
-        }
-        if (texts.size() == 1) {
-            for (const auto& [name, prefix] : document_.hosts) {
-                if (IpRange::of(prefix) == set.ranges().front()) return fmt::format("{} ({})", name, texts.front());
-            }
+                party.names.push_back(prefix.is_single() ? prefix.address().text() : prefix.text());
         }
         constexpr std::size_t kInternetIsMany = 8;
-        return all_public && texts.size() > kInternetIsMany ? "the internet" : some_of(texts, 3);
+        party.name = all_public && party.names.size() > kInternetIsMany ? "the internet" : some_of(party.names, 3);
+        const auto& internet = internet_ranges();
+        if (std::all_of(internet.begin(), internet.end(), [&](const IpRange& range) { return set.contains(range); }))
+            party.names = {party.name}; // which says all
+        if (party.names.size() != 1) return;
+        if (hosts_.empty()) {
+            for (const auto& [host, prefix] : document_.hosts) hosts_.try_emplace(IpRange::of(prefix), host);
+        }
+        const auto host = hosts_.find(set.ranges().front());
+        if (host == hosts_.end()) return;
+        party.name = fmt::format("{} ({})", host->second, party.names.front());
+        party.names = {party.name};
     }
 
     const Directory& directory_;
     const Document& document_;
     std::set<IpAddress> bounds_;
+    std::map<IpRange, Signature> by_range_;
+    std::map<IpRange, std::string> hosts_;
     std::vector<Interval> intervals_;
     std::vector<Signature> by_address_;
     std::uint64_t sets_ = 0;
@@ -241,51 +258,63 @@ std::vector<Party> find_parties(const Judge& before, const Judge& after) {
     return PartyFinder{before, after}.find();
 }
 
-PartyNames::PartyNames(const std::vector<Party>& parties, const Judge& judge) : parties_(parties) {
+PartyNames::PartyNames(const std::vector<Party>& parties, const Judge& judge)
+    : parties_(parties), beginning_(parties.size()) {
     const auto& directory = judge.directory();
-    const auto add = [&](std::string name, auto is_member, std::size_t least) {
-        BitSet set{parties.size()};
-        std::size_t size = 0;
-        for (std::size_t i = 0; i < parties.size(); ++i) {
-            if (!is_member(parties[i])) continue;
-            set.insert(i);
-            ++size;
-        }
-        if (size >= least) collectives_.push_back({std::move(name), std::move(set), size});
+    constexpr std::uint32_t kNone = UINT32_MAX;
+    std::vector<std::uint32_t> party_of(directory.size(), kNone); // by its first member
+    for (std::uint32_t i = 0; i < parties.size(); ++i) {
+        if (parties[i].is_device()) party_of[parties[i].members.front()] = i;
+    }
+    const auto add = [&](std::string name, const BitSet& nodes, std::size_t least) {
+        Collective collective{std::move(name), {}};
+        nodes.for_each([&](std::size_t node) {
+            if (party_of[node] != kNone) collective.parties.push_back(party_of[node]);
+        });
+        std::sort(collective.parties.begin(), collective.parties.end());
+        if (collective.parties.size() >= least) collectives_.push_back(std::move(collective));
     };
-    const auto is_untagged = [&](const Party& party) {
-        return party.is_device() && directory.untagged().contains(party.members.front());
-    };
-    add(
-        "every device", [](const Party& party) { return party.is_device(); }, 2);
-    add("autogroup:member", is_untagged, 2);
-    add(
-        "autogroup:tagged", [&](const Party& party) { return party.is_device() && !is_untagged(party); }, 2);
+    BitSet tagged = BitSet::full(directory.size());
+    directory.untagged().for_each([&](std::size_t node) { tagged.erase(node); });
+    add("every device", BitSet::full(directory.size()), 2);
+    add("autogroup:member", directory.untagged(), 2);
+    add("autogroup:tagged", tagged, 2);
     const auto add_selector = [&](Selector::Kind kind, const std::string& name, std::size_t least) {
         Selector selector;
         selector.kind = kind;
         selector.name = selector.text = name;
-        const auto nodes = directory.nodes_matching(selector);
-        add(
-            name, [&](const Party& party) { return party.is_device() && nodes.contains(party.members.front()); },
-            least);
+        add(name, directory.nodes_matching(selector), least);
     };
     for (const auto& [group, members] : judge.compiled().document().groups) {
         if (members.size() > 1) add_selector(Selector::Kind::Group, group, 2);
     }
     for (const auto& [tag, owners] : judge.compiled().document().tag_owners) add_selector(Selector::Kind::Tag, tag, 1);
     std::stable_sort(collectives_.begin(), collectives_.end(),
-                     [](const Collective& a, const Collective& b) { return a.size > b.size; });
+                     [](const Collective& a, const Collective& b) { return a.parties.size() > b.parties.size(); });
+    for (std::uint32_t i = 0; i < collectives_.size(); ++i) beginning_[collectives_[i].parties.front()].push_back(i);
 }
 
-std::vector<std::string> PartyNames::names_of(BitSet parties) const {
-    std::vector<std::string> names;
-    for (const auto& collective : collectives_) {
-        if (!collective.parties.is_subset_of(parties)) continue;
-        names.push_back(collective.name);
-        collective.parties.for_each([&](std::size_t party) { parties.erase(party); });
+NamedParties PartyNames::names_of(BitSet parties) const {
+    // What begins with a party that is not there can't be all there.
+    std::vector<std::uint32_t> candidates;
+    parties.for_each([&](std::size_t party) {
+        candidates.insert(candidates.end(), beginning_[party].begin(), beginning_[party].end());
+    });
+    std::sort(candidates.begin(), candidates.end());
+    NamedParties names;
+    for (const auto candidate : candidates) {
+        const auto& collective = collectives_[candidate];
+        const bool whole = std::all_of(collective.parties.begin(), collective.parties.end(),
+                                       [&](std::uint32_t party) { return parties.contains(party); });
+        if (!whole) continue;
+        names.all.push_back(collective.name);
+        for (const auto party : collective.parties) parties.erase(party);
     }
-    parties.for_each([&](std::size_t party) { names.push_back(parties_[party].name); });
+    names.said = names.all;
+    parties.for_each([&](std::size_t party) {
+        names.said.push_back(parties_[party].name);
+        names.all.insert(names.all.end(), parties_[party].names.begin(), parties_[party].names.end());
+    });
     return names;
 }
 

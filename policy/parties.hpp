@@ -1,5 +1,6 @@
 // policy/parties.hpp - who and what two policies tell apart: devices, networks, the internet. Internal to policy/.
 #pragma once
+#include "policy/diff.hpp"
 #include "policy/judge.hpp"
 
 #include <string>
@@ -10,7 +11,8 @@ namespace tailrace {
 /// Addresses that no rule of either policy treats differently, of one owner: alice's devices, 10.0.0.0/8, the internet,
 /// svc:web.
 struct Party {
-    std::string name;
+    std::string name;                       ///< in short: of many addresses or devices the first
+    std::vector<std::string> names;         ///< all of them, one a string
     std::vector<NodeIndex> members;         ///< empty: a range of addresses behind routers, or a service
     std::vector<IpAddress> representatives; ///< at most one a family
     bool exists = true;                     ///< a device, or somebody routes it
@@ -33,17 +35,17 @@ class PartyNames {
 public:
     PartyNames(const std::vector<Party>& parties, const Judge& judge);
 
-    std::vector<std::string> names_of(BitSet parties) const;
+    NamedParties names_of(BitSet parties) const;
 
 private:
     struct Collective {
         std::string name;
-        BitSet parties;
-        std::size_t size = 0;
+        std::vector<std::uint32_t> parties; ///< in order
     };
 
     const std::vector<Party>& parties_;
-    std::vector<Collective> collectives_; ///< the largest first
+    std::vector<Collective> collectives_;               ///< the largest first
+    std::vector<std::vector<std::uint32_t>> beginning_; ///< by their first party, in that order
 };
 
 } // namespace tailrace
