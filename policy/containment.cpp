@@ -80,6 +80,56 @@ Containment::Parts Containment::parts_at(std::uint32_t offset) const {
     return found == parts_.end() ? Parts{} : found->second;
 }
 
+Containment::Outline Containment::outline_of(const Parts& parts) const {
+    Outline outline;
+    const auto set = [&](std::size_t word, std::size_t number) {
+        outline.bits[word + number % 256 / 64] |= std::uint64_t{1} << (number % 64);
+    };
+    const auto set_all = [&](std::size_t word) {
+        std::fill_n(outline.bits.begin() + static_cast<std::ptrdiff_t>(word), 4, ~std::uint64_t{0});
+    };
+    constexpr std::size_t kSources = 0, kDestinations = 4, kPortBlocks = 8, kPortRests = 12; // words
+    const auto add_nodes = [&](std::size_t word, const BitSet& nodes) {
+        nodes.for_each([&](std::size_t node) {
+            for (const auto address : directory_.addresses_of(static_cast<NodeIndex>(node))) set(word, address);
+        });
+    };
+    for (const auto* rule : parts) {
+        if (rule->self) {
+            add_nodes(kSources, rule->self_sources);
+            add_nodes(kDestinations, rule->receivers);
+        } else if (rule->sources->everything) {
+            set_all(kSources);
+        } else {
+            covered_.at(rule->sources).for_each([&](std::size_t address) { set(kSources, address); });
+        }
+        for (const auto& destination : rule->destinations) {
+            if (destination.kind == RuleDestination::Kind::Everything) set_all(kDestinations);
+            if (destination.kind == RuleDestination::Kind::Nodes && !rule->self)
+                add_nodes(kDestinations, destination.nodes);
+            for (const auto& [range, text] : destination.ranges)
+                directory_.for_each_address_in(range, [&](std::uint32_t address) { set(kDestinations, address); });
+            for (const auto& ports : destination.ports) {
+                for (std::size_t port = ports.first; port <= ports.last; port += 256) set(kPortBlocks, port / 256);
+                set(kPortBlocks, ports.last / 256U);
+                const std::size_t last = std::min<std::size_t>(ports.last, ports.first + 255U);
+                for (std::size_t port = ports.first; port <= last; ++port) set(kPortRests, port);
+            }
+        }
+    }
+    return outline;
+}
+
+std::size_t Containment::work_of(const Parts& parts) const {
+    std::size_t work = 0;
+    for (const auto* rule : parts) {
+        work += 8 + directory_.addresses().size() / 64;
+        for (const auto& destination : rule->destinations)
+            work += 4 + destination.ranges.size() * 8 + destination.ports.size() + destination.nodes.size() / 64;
+    }
+    return work;
+}
+
 bool Containment::contains(const Parts& outer, const Parts& inner) const {
     return std::all_of(inner.begin(), inner.end(), [&](const Rule* part) {
         return std::any_of(outer.begin(), outer.end(), [&](const Rule* whole) { return contains(*whole, *part); });

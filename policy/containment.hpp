@@ -2,6 +2,8 @@
 #pragma once
 #include "policy/compiled_data.hpp"
 
+#include <array>
+#include <cstdint>
 #include <map>
 #include <vector>
 
@@ -24,6 +26,23 @@ public:
     explicit Containment(const CompiledPolicy& policy);
 
     Parts parts_at(std::uint32_t offset) const;
+
+    /// What rules are about in a few bits, by which most pairs are told apart: the sources, the destinations and the
+    /// ports are folded into 256 bits each, the ports in two ways.
+    struct Outline {
+        std::array<std::uint64_t, 16> bits{};
+
+        /// False: a rule of this outline has something that one of `outer` has not.
+        bool may_be_in(const Outline& outer) const {
+            for (std::size_t i = 0; i < bits.size(); ++i) {
+                if ((bits[i] & ~outer.bits[i]) != 0) return false;
+            }
+            return true;
+        }
+    };
+    Outline outline_of(const Parts& parts) const;
+    /// About how long contains() takes for parts like these, in steps of some nanoseconds.
+    std::size_t work_of(const Parts& parts) const;
     /// Whether each of the inner parts is within one of the outer ones. Never for a grant with `via` and another rule:
     /// it also says which way packets go. Of two grants with `via` the caller knows whether they name the same routers.
     bool contains(const Parts& outer, const Parts& inner) const;

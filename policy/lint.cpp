@@ -105,7 +105,7 @@ std::vector<LintFinding> LintReport::take() {
                      [](const Placed& a, const Placed& b) { return a.offset < b.offset; });
     std::vector<LintFinding> out;
     for (auto& placed : findings_) {
-        placed.finding.position = hujson::position_of(text_, placed.offset);
+        placed.finding.position = document_.position_of(placed.offset);
         out.push_back(std::move(placed.finding));
     }
     return out;
@@ -131,7 +131,7 @@ std::vector<LintFinding> lint(std::string_view text, const Tailnet* tailnet) {
     if (trim(text).empty())
         return {{Severity::Warning, "allows-everything", "an empty policy allows everything", {}, false}};
     auto tree = hujson::Tree::parse(std::string{text});
-    LintReport report{*document->text};
+    LintReport report{*document};
     lint_names(*tree, *document, tailnet, report);
     lint_rules(*document, tailnet, report);
     lint_ssh_and_tests(*document, tailnet, report);

@@ -7,7 +7,9 @@
 #include "policy/words.hpp"
 
 #include <algorithm>
+#include <map>
 #include <set>
+#include <unordered_set>
 
 namespace tailrace {
 namespace {
@@ -89,14 +91,17 @@ private:
         unused("groups", "unused-group");
     }
 
-    bool has_user(const std::string& login) const {
-        return std::any_of(tailnet_->users.begin(), tailnet_->users.end(),
-                           [&](const TailnetUser& user) { return user.login == login; });
+    bool has_user(const std::string& login) {
+        if (logins_.empty()) {
+            for (const auto& user : tailnet_->users) logins_.insert(user.login);
+        }
+        return logins_.count(login) != 0;
     }
 
     void tags() {
         const auto* tags = section("tagOwners");
         if (tags == nullptr) return;
+        const auto owned = owned_by_others();
         for (const auto& member : tags->members) {
             const auto& tag = member.name.text;
             const auto& owners = document_.tag_owners.at(tag);
@@ -108,7 +113,7 @@ private:
                 report_.add(
                     Severity::Warning, "tag-without-owner", member.name.begin,
                     fmt::format("{} is owned by groups without members: only admins can give it to a device", tag));
-            } else if (only_owned_by_itself(tag)) {
+            } else if (owned.count(tag) == 0) {
                 report_.add(Severity::Warning, "tag-without-owner", member.name.begin,
                             fmt::format("{} is owned by tags that own each other, and by nobody else", tag));
             }
@@ -128,26 +133,32 @@ private:
         return found != document_.groups.end() && found->second.empty();
     }
 
-    /// Groups without members count for nothing.
-    bool only_owned_by_itself(const std::string& tag) const {
-        std::set<std::string> seen;
-        std::vector<std::string> open{tag};
-        while (!open.empty()) {
-            const auto name = open.back();
-            open.pop_back();
-            if (!seen.insert(name).second) continue;
-            const auto found = document_.tag_owners.find(name);
-            if (found == document_.tag_owners.end()) continue;
-            bool is_owned = false; // else it is said about that tag
-            for (const auto& owner : found->second) {
+    /// The tags that somebody owns who is no tag, if only by way of other tags. Groups without members count for
+    /// nothing; a tag without any owner is said to be one itself, and what it owns is not spoken of again.
+    std::set<std::string> owned_by_others() const {
+        std::map<std::string, std::vector<std::string>> owned_by; // the tags that a tag owns
+        std::vector<std::string> open;
+        for (const auto& [tag, owners] : document_.tag_owners) {
+            bool is_owned_by_tags = false;
+            bool is_owned_by_others = false;
+            for (const auto& owner : owners) {
                 if (is_nobody(owner)) continue;
-                is_owned = true;
-                if (owner.kind != Selector::Kind::Tag) return false;
-                open.push_back(owner.name);
+                const bool is_tag = owner.kind == Selector::Kind::Tag;
+                is_owned_by_tags = is_owned_by_tags || is_tag;
+                is_owned_by_others = is_owned_by_others || !is_tag;
+                if (is_tag) owned_by[owner.name].push_back(tag);
             }
-            if (!is_owned) return false;
+            if (is_owned_by_others || !is_owned_by_tags) open.push_back(tag);
         }
-        return true;
+        std::set<std::string> owned;
+        while (!open.empty()) {
+            const auto tag = std::move(open.back());
+            open.pop_back();
+            if (!owned.insert(tag).second) continue;
+            const auto& next = owned_by[tag];
+            open.insert(open.end(), next.begin(), next.end());
+        }
+        return owned;
     }
 
     void hosts() {
@@ -165,7 +176,7 @@ private:
                             fmt::format("host {} ({}) overlaps the addresses of the tailnet: it stands for whatever "
                                         "devices have them now",
                                         quoted(member.name.text), prefix.text()));
-            } else if (tailnet_ != nullptr && owner_of(prefix.address()) == nullptr) {
+            } else if (tailnet_ != nullptr && !has_address(prefix.address())) {
                 report_.add(Severity::Warning, "host-without-device", member.value.begin,
                             fmt::format("host {}: no device has the address {}", quoted(member.name.text),
                                         prefix.address().text()));
@@ -180,11 +191,11 @@ private:
         unused("hosts", "unused-host");
     }
 
-    const TailnetNode* owner_of(const IpAddress& ip) const {
-        for (const auto& node : tailnet_->nodes) {
-            if (std::find(node.addresses.begin(), node.addresses.end(), ip) != node.addresses.end()) return &node;
+    bool has_address(const IpAddress& ip) {
+        if (addresses_.empty()) {
+            for (const auto& node : tailnet_->nodes) addresses_.insert(node.addresses.begin(), node.addresses.end());
         }
-        return nullptr;
+        return addresses_.count(ip) != 0;
     }
 
     void old_spellings() {
@@ -237,6 +248,8 @@ private:
     const Tailnet* tailnet_;
     LintReport& report_;
     std::set<std::string, std::less<>> words_;
+    std::unordered_set<std::string> logins_;  ///< of the tailnet, once they are asked for
+    std::unordered_set<IpAddress> addresses_; ///< the same
 };
 
 } // namespace

@@ -13,7 +13,7 @@ namespace tailrace {
 /// Collects findings by offset.
 class LintReport {
 public:
-    explicit LintReport(const std::string& text) : text_(text) {}
+    explicit LintReport(const Document& document) : document_(document) {}
 
     void add(LintFinding::Severity severity, std::string code, std::uint32_t offset, std::string message,
              bool fixable = false) {
@@ -27,7 +27,7 @@ private:
         std::uint32_t offset;
     };
 
-    const std::string& text_;
+    const Document& document_;
     std::vector<Placed> findings_;
 };
 

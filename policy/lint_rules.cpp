@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <unordered_map>
 
 namespace tailrace {
 namespace {
@@ -62,11 +63,20 @@ public:
         if (!with_yardstick.acls) with_yardstick.acls.emplace();
         with_yardstick.acls->push_back(everything_for_members());
         auto imagined = std::make_shared<const Document>(std::move(with_yardstick));
-        const auto symbolic = CompiledPolicy::compile(imagined, imagined_tailnet({imagined.get()}));
-        find_dead(*symbolic, When::Ever);
-        find_shadowed(*symbolic);
-        find_shadowed_together(*symbolic);
-        find_too_wide(*symbolic);
+        if (auto everybody = imagined_tailnet({imagined.get()});
+            !is_comparable(everybody.nodes.size(), rules_.size())) {
+            report_.add(Severity::Note, "not-compared", 0,
+                        fmt::format("the rules were not compared: {} rules for {} users and tags are too many; a "
+                                    "tailnet, given, still tells which of them match nothing now",
+                                    rules_.size(), everybody.nodes.size()));
+        } else {
+            const auto symbolic = CompiledPolicy::compile(imagined, std::move(everybody));
+            find_dead(*symbolic, When::Ever);
+            const Containment containment{*symbolic};
+            find_shadowed(containment);
+            find_shadowed_together(*symbolic, containment);
+            find_too_wide(*symbolic, containment);
+        }
         if (tailnet == nullptr) return;
         auto borrowed = std::shared_ptr<const Document>{std::shared_ptr<const Document>{}, &document_};
         find_dead(*CompiledPolicy::compile(borrowed, *tailnet), When::Now);
@@ -138,6 +148,7 @@ private:
         std::map<std::uint32_t, std::vector<const Rule*>> compiled;
         for (const auto& rule : policy.data().list.rules) compiled[rule.offset].push_back(&rule);
         const auto& directory = policy.data().directory;
+        families_.clear();
         for (const auto& rule : rules_) {
             const auto why = reason_dead(rule, compiled[rule.offset], directory, when);
             if (why.empty() || dead_.count(rule.offset) != 0) continue;
@@ -235,9 +246,12 @@ private:
         return some_of(names, 3);
     }
 
-    static bool shares_family(const Rule& rule, const Directory& directory) {
+    bool shares_family(const Rule& rule, const Directory& directory) const {
         if (rule.self) return true;
-        const auto sources = families_of(*rule.sources, directory);
+        const auto known = families_.find(rule.sources);
+        const auto sources = known != families_.end()
+                                 ? known->second
+                                 : families_.emplace(rule.sources, families_of(*rule.sources, directory)).first->second;
         return std::any_of(rule.destinations.begin(), rule.destinations.end(), [&](const RuleDestination& destination) {
             const auto there = families_of(destination, directory);
             return (sources.v4 && there.v4) || (sources.v6 && there.v6);
@@ -251,31 +265,55 @@ private:
     }
 
     /// Rules that another rule contains. Of two equal ones the later is named.
-    void find_shadowed(const CompiledPolicy& policy) {
-        const Containment containment{policy};
-        for (std::size_t i = 0; i < rules_.size(); ++i) {
-            if (dead_.count(rules_[i].offset) != 0) continue;
-            const auto inner = containment.parts_at(rules_[i].offset);
-            if (inner.empty()) continue;
-            for (std::size_t j = 0; j < rules_.size(); ++j) {
-                if (i == j || dead_.count(rules_[j].offset) != 0) continue;
-                if (!postures_allow(rules_[i], rules_[j])) continue;
-                const auto outer = containment.parts_at(rules_[j].offset);
-                if (!containment.contains(outer, inner)) continue;
-                // Which way packets go is theirs to say together: only one that says just the same adds nothing.
-                if (has_via(rules_[i]) &&
-                    (via_of(rules_[i]) != via_of(rules_[j]) || !postures_allow(rules_[j], rules_[i]) ||
-                     !containment.contains(inner, outer)))
-                    continue;
-                if (i < j && postures_allow(rules_[j], rules_[i]) && containment.contains(inner, outer)) continue;
-                const bool same = containment.contains(inner, outer);
-                report_.add(Severity::Warning, same ? "repeated" : "shadowed", rules_[i].offset,
-                            fmt::format("this rule adds nothing: {} {}", document_.position_of(rules_[j].offset).text(),
-                                        same ? "says the same" : "allows all of it"));
-                redundant_.insert(rules_[i].offset);
-                break;
+    void find_shadowed(const Containment& containment) {
+        constexpr std::size_t kMostWork = 1'000'000'000; // some seconds
+        std::vector<Candidate> candidates;
+        for (const auto& rule : rules_) {
+            if (dead_.count(rule.offset) != 0) continue;
+            auto parts = containment.parts_at(rule.offset);
+            const auto outline = containment.outline_of(parts);
+            const auto work = containment.work_of(parts);
+            candidates.push_back({&rule, std::move(parts), outline, work});
+        }
+        std::size_t work = 0;
+        for (std::size_t i = 0; i < candidates.size(); ++i) {
+            if (candidates[i].parts.empty()) continue;
+            if (work > kMostWork) {
+                report_.add(Severity::Note, "not-compared", candidates[i].rule->offset,
+                            fmt::format("{} of {} rules, from this one on, were not looked at for what another rule "
+                                        "allows already: that would take too long",
+                                        candidates.size() - i, candidates.size()));
+                return;
+            }
+            work += candidates.size();
+            for (std::size_t j = 0; j < candidates.size(); ++j) {
+                if (i == j || !candidates[i].outline.may_be_in(candidates[j].outline)) continue;
+                work += candidates[i].work + candidates[j].work;
+                if (say_if_shadowed(candidates[i], candidates[j], i < j, containment)) break;
             }
         }
+    }
+
+    struct Candidate {
+        const PolicyRule* rule;
+        Containment::Parts parts;
+        Containment::Outline outline;
+        std::size_t work;
+    };
+
+    bool say_if_shadowed(const Candidate& inner, const Candidate& outer, bool earlier, const Containment& containment) {
+        if (!postures_allow(*inner.rule, *outer.rule)) return false;
+        if (!containment.contains(outer.parts, inner.parts)) return false;
+        const bool same = containment.contains(inner.parts, outer.parts);
+        const bool also_back = same && postures_allow(*outer.rule, *inner.rule);
+        // Which way packets go is theirs to say together: only one that says just the same adds nothing.
+        if (has_via(*inner.rule) && (via_of(*inner.rule) != via_of(*outer.rule) || !also_back)) return false;
+        if (earlier && also_back) return false;
+        report_.add(Severity::Warning, same ? "repeated" : "shadowed", inner.rule->offset,
+                    fmt::format("this rule adds nothing: {} {}", document_.position_of(outer.rule->offset).text(),
+                                same ? "says the same" : "allows all of it"));
+        redundant_.insert(inner.rule->offset);
+        return true;
     }
 
     /// A rule as boxes of packets; `whole`: there is nothing else in it.
@@ -295,15 +333,20 @@ private:
 
     /// Rules that several others contain together. What was found to add nothing counts no more: all that is named can
     /// be deleted, and everybody may do what he did.
-    void find_shadowed_together(const CompiledPolicy& policy) {
+    void find_shadowed_together(const CompiledPolicy& policy, const Containment& containment) {
         constexpr std::size_t kMostRules = 500, kMostBoxes = 2000; // each is compared with each
-        if (rules_.size() > kMostRules) return;
-        const Containment containment{policy};
+        const auto give_up = [&](std::size_t count, const char* what, std::size_t most) {
+            report_.add(Severity::Note, "not-compared", 0,
+                        fmt::format("rules that several others allow together were not looked for: there are {} {}, "
+                                    "and {} can be compared; what one other rule allows was looked for",
+                                    count, what, most));
+        };
+        if (rules_.size() > kMostRules) return give_up(rules_.size(), "rules", kMostRules);
         std::vector<Boxes> boxes;
         std::size_t count = 0;
         for (const auto& rule : rules_)
             count += boxes.emplace_back(boxes_at(containment, policy, rule.offset)).boxes.size();
-        if (count > kMostBoxes) return;
+        if (count > kMostBoxes) return give_up(count, "pairs of sources and destinations", kMostBoxes);
         for (std::size_t i = 0; i < rules_.size(); ++i) {
             if (!boxes[i].whole || boxes[i].boxes.empty() || !counts(rules_[i])) continue;
             std::vector<std::size_t> others;
@@ -362,8 +405,7 @@ private:
     }
 
     /// However it is written: 0.0.0.0/0 and ::/0, all ports but 0, members and tags.
-    void find_too_wide(const CompiledPolicy& policy) {
-        const Containment containment{policy};
+    void find_too_wide(const CompiledPolicy& policy, const Containment& containment) {
         const auto yardstick = boxes_at(containment, policy, kYardstick).boxes;
         for (const auto& rule : rules_) {
             if (said_wide_.count(rule.offset) != 0) continue;
@@ -393,6 +435,7 @@ private:
     LintReport& report_;
     std::vector<PolicyRule> rules_;
     std::set<std::uint32_t> dead_, redundant_, said_wide_; ///< by their offsets
+    mutable std::unordered_map<const SourceSet*, Families> families_;
 };
 
 } // namespace
