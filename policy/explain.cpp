@@ -10,7 +10,10 @@
 #include "policy/words.hpp"
 
 #include <algorithm>
+#include <map>
 #include <set>
+#include <unordered_map>
+#include <unordered_set>
 
 namespace tailrace {
 namespace {
@@ -101,6 +104,8 @@ public:
             out.summary = fmt::format("{}: denied: no rule allows it", what);
         }
         if (out.verdict != Verdict::Allowed) add_near_misses(out);
+        if (miss_work_ > kMostWork)
+            out.notes.emplace_back("near misses were looked for among the first devices only: ask about fewer at once");
         add_route_note(out);
         add_ssh_note(out);
     }
@@ -123,14 +128,14 @@ private:
                 same_family_ = true;
                 const Probe probe{from, to, question_.port, question_.protocol};
                 bool passes = false;
-                for (const auto& rule : judge_.rules()) {
-                    if (!Judge::is_about_packets(rule) || !judge_.match(rule, probe).allows()) continue;
+                for (const auto* rule : rules_from(from)) {
+                    if (!judge_.match(*rule, probe).allows()) continue;
                     passes = true;
-                    if (std::find(deciding_.begin(), deciding_.end(), rule.offset) == deciding_.end())
-                        deciding_.push_back(rule.offset);
+                    if (decides_.insert(rule->offset).second) deciding_.push_back(rule->offset);
                 }
                 reached = reached || passes;
-                if (passes) continue;
+                if (passes || miss_work_ > kMostWork) continue;
+                miss_work_ += free_.rules().size();
                 for (const auto& rule : free_.rules()) {
                     const auto match = free_.match(rule, probe);
                     if (Judge::is_about_packets(rule) && (match.source || match.destination)) keep_miss({&rule, match});
@@ -140,18 +145,26 @@ private:
         return reached;
     }
 
+    /// Of the source that is asked about; the next question mostly has the same.
+    const std::vector<const Rule*>& rules_from(const IpAddress& source) {
+        constexpr std::size_t kMostKept = 16;
+        const auto known = rules_from_.find(source);
+        if (known != rules_from_.end()) return known->second;
+        if (rules_from_.size() > kMostKept) rules_from_.clear();
+        return rules_from_[source] = judge_.rules_from(source);
+    }
+
     struct Miss {
         const Rule* rule; ///< as if every posture were fulfilled: when it allows, a posture is what is missing
         RuleMatch match;
     };
 
     void keep_miss(const Miss& miss) {
-        const auto known = std::find_if(misses_.begin(), misses_.end(),
-                                        [&](const Miss& other) { return other.rule->offset == miss.rule->offset; });
-        if (known == misses_.end()) {
+        const auto [known, is_new] = miss_at_.try_emplace(miss.rule->offset, misses_.size());
+        if (is_new) {
             misses_.push_back(miss);
-        } else if (rank(miss) < rank(*known)) {
-            *known = miss;
+        } else if (rank(miss) < rank(misses_[known->second])) {
+            misses_[known->second] = miss;
         }
     }
 
@@ -178,8 +191,7 @@ private:
         auto misses = misses_;
         misses.erase(std::remove_if(misses.begin(), misses.end(),
                                     [&](const Miss& miss) {
-                                        const bool decides = std::find(deciding_.begin(), deciding_.end(),
-                                                                       miss.rule->offset) != deciding_.end();
+                                        const bool decides = decides_.count(miss.rule->offset) != 0;
                                         return decides || miss.match.misses() > 2;
                                     }),
                      misses.end());
@@ -270,6 +282,11 @@ private:
     std::vector<NamedDevice> sources_, destinations_;
     std::vector<std::uint32_t> deciding_;
     std::vector<Miss> misses_;
+    std::unordered_set<std::uint32_t> decides_;
+    std::unordered_map<std::uint32_t, std::size_t> miss_at_; ///< by the rule's offset: where in `misses_`
+    std::map<IpAddress, std::vector<const Rule*>> rules_from_;
+    static constexpr std::size_t kMostWork = 100'000'000; ///< rules that are looked at for how near they come
+    std::size_t miss_work_ = 0;
     bool same_family_ = false;
 };
 

@@ -10,7 +10,7 @@
 #include "policy/words.hpp"
 
 #include <algorithm>
-#include <map>
+#include <unordered_set>
 
 namespace tailrace {
 namespace {
@@ -62,16 +62,14 @@ public:
             return Error::make("{}: want an address and a port, such as 100.64.0.7:443", quoted(text));
         const Judge judge{policy_};
         if (!document_.acls && !document_.grants) add_default();
-        std::vector<std::uint32_t> matching;
+        std::unordered_set<std::uint32_t> matching;
         for (const auto& rule : judge.rules()) {
             if (!Judge::is_about_packets(rule)) continue;
             Probe probe{target->address, target->address, target->port, std::nullopt};
             const auto match = judge.match(rule, probe);
-            if (match.destination && match.ports && match.routed) matching.push_back(rule.offset);
+            if (match.destination && match.ports && match.routed) matching.insert(rule.offset);
         }
-        const auto is_matching = [&](std::uint32_t offset) {
-            return std::find(matching.begin(), matching.end(), offset) != matching.end();
-        };
+        const auto is_matching = [&](std::uint32_t offset) { return matching.count(offset) != 0; };
         const auto leads_there = [&](const Selector& selector) { return contains(selector, target->address); };
         for (const auto& grant : document_.grants.value_or(std::vector<Grant>{})) {
             if (!is_matching(grant.offset)) continue;

@@ -1,7 +1,6 @@
 #include "control/cli/command_line.hpp"
 
 #include "base/cli/docs.hpp"
-#include "base/file.hpp"
 #include "base/io/http.hpp"
 #include "base/json/json.hpp"
 #include "base/text.hpp"
@@ -17,8 +16,6 @@
 #include <algorithm>
 
 #include <cstdio>
-#include <iostream>
-#include <iterator>
 
 namespace tailrace {
 namespace {
@@ -235,19 +232,12 @@ Outcome register_node(const Words& words) {
                   fmt::format("registered {} for user {}", words.registration, words.user));
 }
 
-// "-" is the standard input.
-Outcome read_policy(const std::string& file) {
-    constexpr std::size_t kMostPolicy = 16 << 20;
-    if (file != "-") return read_file(file, kMostPolicy);
-    return std::string{std::istreambuf_iterator<char>{std::cin}, {}};
-}
-
 Outcome get_policy(const Words& words) {
     return ask_server(words.socket, "GET", "/v1/policy", "");
 }
 
 Outcome set_policy(const Words& words) {
-    auto text = read_policy(words.file);
+    auto text = read_policy_words(words.file);
     if (!text) return text.error();
     auto answer = ask_server(words.socket, "PUT", "/v1/policy", *text);
     if (!answer) return answer.error().with("{}", words.file);

@@ -19,7 +19,6 @@
 
 #include <algorithm>
 #include <iostream>
-#include <iterator>
 #include <optional>
 #include <unistd.h>
 
@@ -30,15 +29,20 @@ using Answer = Result<PolicyAnswer>;
 
 // ---- what the commands work on
 
-Result<std::string> read_text(const std::string& file) {
-    constexpr std::size_t kMostPolicy = 16 << 20;
-    if (file != "-") return read_file(file, kMostPolicy);
-    return std::string{std::istreambuf_iterator<char>{std::cin}, {}};
+Result<std::string> read_standard_input() {
+    constexpr std::size_t kMost = 64 << 20;
+    std::string text;
+    char buffer[65536];
+    while (std::cin.read(buffer, sizeof buffer) || std::cin.gcount() != 0) {
+        text.append(buffer, static_cast<std::size_t>(std::cin.gcount()));
+        if (text.size() > kMost) return Error::make("standard input: larger than {} bytes", kMost);
+    }
+    return text;
 }
 
 /// The policy of a file, or the one in force.
 Result<std::string> policy_text(const PolicyWords& words, const std::string& file) {
-    if (!file.empty()) return read_text(file);
+    if (!file.empty()) return read_policy_words(file);
     return ask_server(*words.socket, "GET", "/v1/policy", "");
 }
 
@@ -55,7 +59,7 @@ Result<std::optional<Tailnet>> load_tailnet(const PolicyWords& words) {
     std::string origin = words.tailnet_file;
     Result<std::string> text = Error::make("nothing was asked");
     if (!words.tailnet_file.empty()) {
-        text = read_text(words.tailnet_file);
+        text = words.tailnet_file == "-" ? read_standard_input() : read_file(words.tailnet_file);
     } else if (words.offline) {
         return std::optional<Tailnet>{};
     } else {
@@ -88,7 +92,12 @@ Result<Applied> applied_policy(const PolicyWords& words, std::string_view somebo
     if (!tailnet) return tailnet.error();
     Applied applied;
     applied.imagined = !*tailnet;
-    Stage stage{*tailnet ? std::move(**tailnet) : imagined_tailnet({&*document})};
+    auto everybody = *tailnet ? std::move(**tailnet) : imagined_tailnet({&*document});
+    if (applied.imagined && !is_comparable(everybody.nodes.size(), rules_in(*document)))
+        return Error::make("the policy has {} rules for {} users and tags, too many to judge without knowing who there "
+                           "is: --tailnet FILE says it",
+                           rules_in(*document), everybody.nodes.size());
+    Stage stage{std::move(everybody)};
     if (!somebody.empty()) stage.need_user(std::string{somebody}); // who has no device yet may be asked about too
     if (applied.imagined) *document = without_postures(std::move(*document));
     applied.policy = CompiledPolicy::compile(std::make_shared<const Document>(std::move(*document)), stage.tailnet());
@@ -240,6 +249,13 @@ Answer show_tailnet(const PolicyWords& words) {
 }
 
 } // namespace
+
+Result<std::string> read_policy_words(const std::string& file) {
+    if (file != "-") return read_policy_file(file);
+    auto text = read_standard_input();
+    if (text && text->size() > kMostPolicyBytes) return Document::parse(*text).error(); // which says what helps
+    return text;
+}
 
 void declare_policy_commands(CLI::App& group, PolicyWords& words, PolicyCommand& chosen) {
     const auto command = [&](const char* name, const char* text, Answer (*run)(const PolicyWords&)) {

@@ -34,6 +34,8 @@ struct PolicyWords {
 
 using PolicyCommand = std::function<Result<PolicyAnswer>()>;
 
+/// A policy from a file, or from standard input for "-".
+Result<std::string> read_policy_words(const std::string& file);
 /// Adds the commands to their group. The one that is called puts itself into `chosen`.
 void declare_policy_commands(CLI::App& group, PolicyWords& words, PolicyCommand& chosen);
 
