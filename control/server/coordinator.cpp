@@ -2,7 +2,6 @@
 // routes.cpp; services: services.cpp.
 #include "control/server/coordinator.hpp"
 
-#include "base/file.hpp"
 #include "control/server/policy_input.hpp"
 
 #include <algorithm>
@@ -185,18 +184,26 @@ Task<Result<void>> Coordinator::set_policy(std::string text) {
     co_return Result<void>{};
 }
 
-void Coordinator::reload_policy_file() {
-    if (config_.policy_file.empty()) return;
-    auto text = read_file(config_.policy_file);
-    auto document = text ? Document::parse(*text) : Result<Document>{text.error()};
+Task<void> Coordinator::reload_policy_file() {
+    if (config_.policy_file.empty()) co_return;
+    auto read = [file = config_.policy_file, snapshot = tailnet_.snapshot()]() -> Result<Document> {
+        auto text = read_policy_file(file);
+        if (!text) return text.error();
+        return check_policy(*text, *snapshot);
+    };
+    auto document = co_await reactor_.worker(std::move(read));
     if (!document) {
         log::error("the policy file is not in order: the policy in force stays",
                    {{"file", config_.policy_file}, {"error", document.error()}});
-        return;
+        co_return;
     }
     policy_ = std::make_shared<const Document>(std::move(*document));
     policy_is_stale();
     log::info("policy file reloaded", {{"file", config_.policy_file}});
+}
+
+Result<void> Coordinator::check_policy_in_force() {
+    return check_again(*policy_, *tailnet_.snapshot());
 }
 
 // ---- registration

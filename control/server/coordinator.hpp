@@ -47,8 +47,11 @@ public:
     std::string policy_text() const { return *policy_->text; }
     /// Checks, stores and puts in force. Errors name line and column.
     Task<Result<void>> set_policy(std::string text);
-    /// Reads policy_file again.
-    void reload_policy_file();
+    /// Reads policy_file again. What is not in order or breaks its own tests is refused as a whole, and said in the
+    /// log.
+    Task<void> reload_policy_file();
+    /// What is wrong with it in view of this tailnet; its tests of those who are not in the tailnet say nothing.
+    Result<void> check_policy_in_force();
 
     /// An answer to a question that went into a map stream.
     void on_answer(const MachineKey& machine, const std::string& token, const std::string& body);

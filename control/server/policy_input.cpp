@@ -99,6 +99,10 @@ Result<Document> check_policy(const std::string& text, const Snapshot& snapshot)
     return check(text, policy_tailnet(snapshot));
 }
 
+Result<void> check_again(const Document& document, const Snapshot& snapshot) {
+    return check(document, policy_tailnet(snapshot), Strangers::MayCome);
+}
+
 std::shared_ptr<const CompiledPolicy> compile_for(std::shared_ptr<const Document> document,
                                                   std::shared_ptr<const Snapshot> snapshot,
                                                   std::shared_ptr<const CompiledPolicy> before,

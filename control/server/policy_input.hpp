@@ -28,6 +28,8 @@ std::shared_ptr<const CompiledPolicy> compile_for(std::shared_ptr<const Document
 Tailnet policy_tailnet(const Snapshot& snapshot, const RouterStandings& standings = {});
 /// Checks a policy also against the users and nodes that there are, and runs its tests.
 Result<Document> check_policy(const std::string& text, const Snapshot& snapshot);
+/// The same for one that was read already, at the start: users and devices may still come.
+Result<void> check_again(const Document& document, const Snapshot& snapshot);
 /// A user as policies write it: alice@example.com, and alice@ for one whose name has no domain.
 TailnetUser policy_user(const User& user);
 /// Whether this event changes who may reach whom.

@@ -116,7 +116,9 @@ Result<void> Server::listen_admin() {
                                              R"({"error":"only root and the server's own user may administer it"})");
             }(0);
         };
-        return serve_http1(std::move(stream), std::move(handler), Http1ServerOptions{});
+        Http1ServerOptions options;
+        options.body_limit_bytes = kMostPolicyBytes;
+        return serve_http1(std::move(stream), std::move(handler), options);
     };
     spawn(reactor_, "admin socket", accept_loop(shared, std::move(serve)));
     return {};
@@ -184,7 +186,7 @@ Task<void> Server::run_until_signal() {
         int signal = co_await reactor_.wait_for_signal();
         if (signal != SIGHUP) break;
         notify_service_manager(reloading_state());
-        coordinator_->reload_policy_file();
+        co_await coordinator_->reload_policy_file();
         notify_service_manager("READY=1");
     }
     notify_service_manager("STOPPING=1");
@@ -209,7 +211,7 @@ Result<std::shared_ptr<const Document>> load_policy(const ControlConfig& config,
     std::string text = stored.policy.value_or("");
     std::string where = "the stored policy";
     if (!config.policy_file.empty()) {
-        auto file = read_file(config.policy_file);
+        auto file = read_policy_file(config.policy_file);
         if (!file) return file.error().with("policy_file");
         text = std::move(*file);
         where = config.policy_file;
@@ -255,6 +257,11 @@ Result<void> run(const std::string& config_file) {
     std::size_t nodes = stored->nodes.size();
     auto coordinator = std::make_unique<Coordinator>(reactor, std::move(config), std::move(*store), std::move(*stored),
                                                      std::move(*policy), std::move(*fixed));
+    if (auto good = coordinator->check_policy_in_force(); !good) {
+        // A stored policy was good when it was set, and is changed by asking this server: that must be up.
+        if (const auto& file = coordinator->config().policy_file; !file.empty()) return good.error().with("{}", file);
+        log::warn("the stored policy is no longer in order: it stays in force", {{"error", good.error()}});
+    }
     Server server{reactor, std::move(coordinator), *key};
     if (auto listening = server.listen(); !listening) return listening;
     spawn(reactor, "signals", server.run_until_signal());
