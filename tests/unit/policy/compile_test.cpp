@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
 namespace tailrace {
 namespace {
 
@@ -313,6 +315,30 @@ TEST(CompiledPolicy, NamesThePoolThatAnAddressComesFrom) {
     EXPECT_EQ(texts(policy->ip_pool(kProd)), "");
 }
 
+TEST(CompiledPolicy, ViaEverythingLeadsToItsRouters) {
+    const auto grant = [](const char* tag) {
+        return fmt::format(R"("grants": [{{"src": ["tag:client"], "dst": ["*"], "ip": ["*"], "via": ["{}"]}}])", tag);
+    };
+    const auto policy = compile_rules(grant("tag:router"));
+    EXPECT_EQ(filter_of(policy, kRouter), "100.64.0.14 fd7a:115c:a1e0::e > * *\n") << "words stay as they are";
+    for (const auto other : {kRouter2, kServer, kExit}) EXPECT_EQ(filter_of(policy, other), "") << other;
+    EXPECT_EQ(texts(policy->allowed_routes(kClient, kRouter)), "10.33.0.0/16");
+    EXPECT_EQ(texts(policy->allowed_routes(kOdinPc, kRouter)), "");
+    EXPECT_THAT(policy->peers_of(kClient), testing::Contains(kRouter));
+    // Its own addresses are no routes.
+    EXPECT_EQ(filter_of(compile_rules(grant("tag:server")), kServer), "");
+}
+
+TEST(CompiledPolicy, APublicNetworkOpensAnExitNodeForItAlone) {
+    const auto policy = compile_rules(acl(R"("tag:client")", R"("8.8.8.0/24:53")"));
+    EXPECT_EQ(filter_of(policy, kExit), "100.64.0.14 fd7a:115c:a1e0::e > 8.8.8.0/24 53\n");
+    EXPECT_EQ(filter_of(policy, kRouter), "");
+    EXPECT_THAT(policy->peers_of(kClient), ElementsAre(kExit));
+    EXPECT_EQ(filter_of(compile_rules(acl(R"("tag:client")", R"("10.44.0.0/16:53")")), kExit), "")
+        << "what is private is not the internet";
+    EXPECT_EQ(filter_of(compile_rules(acl(R"("tag:client")", R"("169.254.169.254:80")")), kExit), "");
+}
+
 TEST(ChoosePrimaries, KeepsThePrimaryUntilItGoesOffline) {
     auto tailnet = example_tailnet();
     EXPECT_EQ(texts(tailnet.nodes[5].primaries), "10.33.0.0/16");
@@ -339,6 +365,15 @@ TEST(MayTag, AsksOwnersGroupsRolesAndTags) {
     EXPECT_TRUE(may_tag(*document, freya, "tag:c"));
     EXPECT_TRUE(may_tag(*document, odin, "tag:d"));
     EXPECT_FALSE(may_tag(*document, odin, "tag:unknown"));
+    // The same for all at once.
+    const std::vector<TailnetUser> users{odin, thor, freya};
+    std::vector<std::set<std::string>> rights(users.size());
+    for_each_tag_right(*document, users,
+                       [&](std::size_t user, const std::string& tag) { EXPECT_TRUE(rights[user].insert(tag).second); });
+    for (std::size_t i = 0; i < users.size(); ++i) {
+        for (const char* tag : {"tag:a", "tag:b", "tag:c", "tag:d"})
+            EXPECT_EQ(rights[i].count(tag) != 0, may_tag(*document, users[i], tag)) << users[i].login << ' ' << tag;
+    }
     EXPECT_TRUE(may_tag(*document, std::vector<std::string>{"tag:a"}, "tag:b"));
     EXPECT_FALSE(may_tag(*document, std::vector<std::string>{"tag:b"}, "tag:a"));
 }

@@ -123,6 +123,37 @@ TEST(Diff, WorksWithoutATailnet) {
     EXPECT_THAT(diff_policies(before, after).json(), HasSubstr(R"("kind":"gain","who":["somebody-else@example.com"])"));
 }
 
+TEST(Diff, NamesOnlyTheLinesThatMakeTheDifference) {
+    const auto rules = [](const char* first) {
+        return fmt::format(R"("acls": [
+{{"action": "accept", "src": ["odin@example.com"], "dst": ["tag:server:{}"]}},
+{{"action": "accept", "src": ["odin@example.com"], "dst": ["tag:server:53"], "proto": "udp"}},
+{{"action": "accept", "src": ["odin@example.com"], "dst": ["tag:server:8080"]}}])",
+                           first);
+    };
+    EXPECT_EQ(difference(rules("443"), rules("444")), "odin@example.com loses tcp, udp 443 on tag:server (old line 6)\n"
+                                                      "odin@example.com gains tcp, udp 444 on tag:server (line 6)\n");
+    // Both rules that gave it are named.
+    EXPECT_EQ(difference(rules("8000-8080"), R"("acls": [])"),
+              "odin@example.com loses udp 53, 8000-8080; tcp 8000-8080 on tag:server (old lines 6, 7 and 8)\n");
+}
+
+TEST(Diff, JsonNamesEverythingOneStringEach) {
+    const auto tailnet = example_tailnet();
+    const auto json = diff_policies(document_of(acl(R"("tag:client")", R"("10.33.0.0/16:80")")),
+                                    document_of(acl(R"("tag:client")", R"("10.33.0.0/24:80")")), &tailnet)
+                          .json();
+    EXPECT_THAT(json, HasSubstr(R"("what":["10.33.1.0/24","10.33.2.0/23","10.33.4.0/22","10.33.8.0/21",)"
+                                R"("10.33.16.0/20","10.33.32.0/19","10.33.64.0/18","10.33.128.0/17"])"));
+    EXPECT_THAT(json, HasSubstr("10.33.4.0/22 and 5 more (old line 5)"));
+    const auto internet = diff_policies(document_of(acl(R"("tag:client")", R"("autogroup:internet:*")")),
+                                        document_of(R"("acls": [])"), &tailnet);
+    EXPECT_THAT(internet.json(), HasSubstr(R"("what":["the internet"])"));
+    const auto most = diff_policies(document_of(acl(R"("tag:client")", R"("autogroup:internet:*")")),
+                                    document_of(acl(R"("tag:client")", R"("8.0.0.0/8:*")")), &tailnet);
+    EXPECT_THAT(most.json(), HasSubstr(R"("0.0.0.0/5",)")) << "not all of it: which part is said";
+}
+
 TEST(Access, SubtractsPorts) {
     Access all, some;
     all.add_ports("", 6, {{1, 100}});

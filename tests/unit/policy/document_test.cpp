@@ -75,7 +75,7 @@ TEST(Document, RefusesAclsAsTheServiceDoes) {
     EXPECT_EQ(refusal(acl(R"("src": ["*"], "dst": ["tag:server:22"], "proto": "icmp")")),
               "protocol does not support specific ports: \"icmp\", only \"*\" is allowed");
     EXPECT_EQ(refusal(acl(R"("src": ["*"], "dst": ["tag:server:70000"])")),
-              "dst=\"tag:server:70000\": port range \"70000\": invalid first integer");
+              "dst=\"tag:server:70000\": port range \"70000\": invalid first integer: ports are 1-65535");
     EXPECT_EQ(refusal(acl(R"("src": ["*"], "dst": ["autogroup:danger-all:22"])")),
               "cannot use autogroup:danger-all as a dst");
 }
@@ -259,6 +259,80 @@ TEST(Check, TestsReachOwnDevicesAndRoutersByTag) {
         refusal_here(grant(R"("src": ["tag:client"], "dst": ["site"], "ip": ["tcp:443"], "via": ["tag:backup"])") +
                      R"(, "tests": [{"src": "tag:client", "accept": ["10.33.1.1:443"]}])"),
         "accepted");
+}
+
+TEST(Check, WithoutAProtocolAnyOfTheUsualOnesWillDo) {
+    const auto test = [](const char* rule_protocol, const char* test_protocol) {
+        return refusal_here(
+            acl(fmt::format(R"("src": ["odin@example.com"], "proto": "{}", "dst": ["tag:server:53"])", rule_protocol)) +
+            fmt::format(R"(, "tests": [{{"src": "odin@example.com"{}, "accept": ["tag:server:53"]}}])", test_protocol));
+    };
+    EXPECT_EQ(test("udp", ""), "accepted");
+    EXPECT_EQ(test("tcp", ""), "accepted");
+    EXPECT_EQ(test("udp", R"(, "proto": "udp")"), "accepted");
+    EXPECT_EQ(test("udp", R"(, "proto": "tcp")"), "test(s) failed");
+}
+
+TEST(Check, SshTestsTakeACheckForAnAccept) {
+    const auto test = [](const char* action, const char* users, const char* expectation) {
+        return refusal_here(fmt::format(
+            R"("ssh": [{{"action": "{}", "src": ["odin@example.com"], "dst": ["tag:server"], "users": [{}]}}],
+            "sshTests": [{{"src": "odin@example.com", "dst": ["tag:server"], {}}}])",
+            action, users, expectation));
+    };
+    EXPECT_EQ(test("check", R"("root")", R"("accept": ["root"])"), "accepted");
+    EXPECT_EQ(test("check", R"("root")", R"("check": ["root"])"), "accepted");
+    EXPECT_EQ(test("accept", R"("root")", R"("check": ["root"])"), "test(s) failed");
+    EXPECT_EQ(test("check", R"("root")", R"("deny": ["root"])"), "test(s) failed");
+    // autogroup:nonroot is any name as itself, and never root.
+    EXPECT_EQ(test("accept", R"("autogroup:nonroot")", R"("accept": ["ubuntu", "anybody"], "deny": ["root"])"),
+              "accepted");
+    EXPECT_EQ(test("accept", R"("autogroup:nonroot")", R"("accept": ["root"])"), "test(s) failed");
+    EXPECT_EQ(test("accept", R"("autogroup:nonroot", "root")", R"("accept": ["root", "ubuntu"])"), "accepted");
+    EXPECT_EQ(test("accept", R"("ubuntu")", R"("accept": ["ubuntu"], "deny": ["debian"])"), "accepted");
+}
+
+TEST(Check, TestsAssumeAttributesOfTheirSourceAlone) {
+    const std::string rules = R"("postures": {"posture:p": ["node:os == 'linux'"], "posture:none": ["node:os NOT SET"]},
+        "acls": [{"action": "accept", "src": ["*"], "srcPosture": ["posture:p"], "dst": ["tag:server:22"]},
+                 {"action": "accept", "src": ["100.64.0.19", "10.33.0.0/16"], "srcPosture": ["posture:p"], "dst": ["tag:prod:22"]},
+                 {"action": "accept", "src": ["tag:client"], "srcPosture": ["posture:none"], "dst": ["tag:prod:80"]}])";
+    const auto test = [&](const char* test) { return refusal_here(rules + ", \"tests\": [{" + test + "}]"); };
+    EXPECT_EQ(test(R"("src": "odin@example.com", "deny": ["tag:server:22"])"), "accepted");
+    EXPECT_EQ(
+        test(R"("src": "odin@example.com", "accept": ["tag:server:22"], "srcPostureAttrs": {"node:os": "linux"})"),
+        "accepted");
+    EXPECT_EQ(test(R"("src": "odin@example.com", "deny": ["tag:server:22"], "srcPostureAttrs": {"node:os": "macos"})"),
+              "accepted");
+    // An address is that of its device; a host behind a router has no attributes at all.
+    EXPECT_EQ(test(R"("src": "odin@example.com", "accept": ["tag:prod:22"], "srcPostureAttrs": {"node:os": "linux"})"),
+              "accepted");
+    EXPECT_EQ(test(R"("src": "10.33.1.1", "deny": ["tag:prod:22"], "srcPostureAttrs": {"node:os": "linux"})"),
+              "accepted");
+    EXPECT_EQ(test(R"("src": "tag:client", "accept": ["tag:prod:80"])"), "accepted");
+    EXPECT_EQ(test(R"("src": "tag:client", "deny": ["tag:prod:80"], "srcPostureAttrs": {"node:os": "linux"})"),
+              "accepted");
+    // Each test forgets what the one before assumed; the default posture holds where a rule has none of its own.
+    EXPECT_EQ(refusal_here(rules + R"(, "tests": [
+        {"src": "odin@example.com", "accept": ["tag:server:22"], "srcPostureAttrs": {"node:os": "linux"}},
+        {"src": "odin@example.com", "deny": ["tag:server:22"]},
+        {"src": "thor@example.org", "deny": ["tag:server:22"], "srcPostureAttrs": {"node:os": 3}}])"),
+              "accepted");
+    EXPECT_EQ(refusal_here(R"("postures": {"posture:p": ["node:os == 'linux'"]}, "defaultSrcPosture": ["posture:p"],
+        "acls": [{"action": "accept", "src": ["*"], "dst": ["tag:server:22"]}], "tests": [
+        {"src": "tag:client", "deny": ["tag:server:22"]},
+        {"src": "tag:client", "accept": ["tag:server:22"], "srcPostureAttrs": {"node:os": "linux"}}])"),
+              "accepted");
+}
+
+TEST(Check, TestsOfThoseWhoAreNotThereSayNothingAtTheStart) {
+    const auto document = Document::parse(example_policy(
+        acl(R"("src": ["group:admins"], "dst": ["tag:server:22"])") +
+        R"(, "tests": [{"src": "odin@example.com", "accept": ["tag:server:22"]}, {"src": "autogroup:member", "accept": ["tag:prod:22"]}])"));
+    ASSERT_TRUE(document) << document.error().message();
+    EXPECT_TRUE(check(*document, Tailnet{}, Strangers::MayCome));
+    EXPECT_FALSE(check(*document, Tailnet{}, Strangers::AreNobody));
+    EXPECT_FALSE(check(*document, example_tailnet(), Strangers::MayCome)) << "members are there, and do not reach it";
 }
 
 TEST(Check, TakesPartialReachForDrop) {

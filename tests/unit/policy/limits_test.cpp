@@ -1,0 +1,212 @@
+// Policies that are too large, too deep or oddly spelled: a correct answer or an error with its place and its cure,
+// soon.
+#include "policy/check.hpp"
+#include "policy/diff.hpp"
+#include "policy/explain.hpp"
+#include "policy/hujson_format.hpp"
+#include "policy/lint.hpp"
+#include "policy/stage.hpp"
+#include "tests/unit/policy/example_tailnet.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace tailrace {
+namespace {
+
+using testing::AllOf;
+using testing::EndsWith;
+using testing::HasSubstr;
+using testing::StartsWith;
+
+/// "line 1, column 2: why", or "accepted".
+std::string refusal(const std::string& text) {
+    auto document = Document::parse(text);
+    return document ? "accepted" : document.error().message();
+}
+
+/// Each refers to the next: {"ipset:0": ["ipset:1"], ...}.
+std::string chain(const char* kind, int links, const std::string& last) {
+    std::string out;
+    for (int i = 0; i < links; ++i) out += fmt::format("\"{0}:x{1}\": [\"{0}:x{2}\"],\n", kind, i, i + 1);
+    return out + fmt::format("\"{}:x{}\": [{}]", kind, links, last);
+}
+
+TEST(PolicyLimits, ChainsOfIpsetsEndSomewhere) {
+    const auto ipsets = [](int links) { return "{\"ipsets\": {" + chain("ipset", links, "\"10.0.0.0/8\"") + "}}"; };
+    EXPECT_EQ(refusal(ipsets(99)), "accepted");
+    for (const int links : {101, 20'000}) {
+        EXPECT_THAT(refusal(ipsets(links)),
+                    AllOf(StartsWith("line "), HasSubstr("ipsets[\"ipset:x"),
+                          HasSubstr("ipsets refer to each other one after the other, and 100 is the most"),
+                          EndsWith("write the addresses themselves into one of them")));
+    }
+    // Broad is not deep.
+    std::string broad;
+    for (int i = 0; i < 2000; ++i) broad += fmt::format("\"ipset:y{}\": [\"ipset:x0\"],", i);
+    EXPECT_EQ(refusal("{\"ipsets\": {" + broad + "\"ipset:x0\": [\"10.0.0.0/8\"]}}"), "accepted");
+}
+
+TEST(PolicyLimits, ChainsOfTagsMayBeLong) {
+    constexpr int kLinks = 20'000;
+    const auto text = "{\"tagOwners\": {" + chain("tag", kLinks, "\"thor@example.org\"") + "}, \"acls\": []}";
+    auto document = Document::parse(text);
+    ASSERT_TRUE(document) << document.error().message();
+    EXPECT_TRUE(may_tag(*document, {2, "thor@example.org", UserRole::Member}, "tag:x0"));
+    EXPECT_FALSE(may_tag(*document, {3, "freya@example.com", UserRole::Member}, "tag:x0"));
+    EXPECT_TRUE(may_tag(*document, std::vector<std::string>{fmt::format("tag:x{}", kLinks)}, "tag:x0"));
+    for (const auto& finding : lint(text)) EXPECT_NE(finding.code, "tag-without-owner") << finding.message;
+    const auto ring = "{\"tagOwners\": {" + chain("tag", 100, "\"tag:x0\"") + "}, \"acls\": []}";
+    const auto found = lint(ring);
+    EXPECT_EQ(std::count_if(found.begin(), found.end(),
+                            [](const LintFinding& finding) { return finding.code == "tag-without-owner"; }),
+              101);
+}
+
+TEST(PolicyLimits, WhatNestsTooDeepIsASyntaxError) {
+    EXPECT_THAT(refusal("{\"acls\": " + std::string(100'000, '[')), HasSubstr("nested deeper than 500 levels"));
+}
+
+TEST(PolicyLimits, APolicyOfTenMegabytesIsRead) {
+    std::string text = "{\"groups\": {\n";
+    for (int i = 0; text.size() < 10'000'000; ++i)
+        text += fmt::format("\"group:g{}\": [\"{}@example.com\"],\n", i, std::string(1000, 'x'));
+    text += "}}";
+    auto document = Document::parse(text);
+    ASSERT_TRUE(document) << document.error().message();
+    EXPECT_GT(document->groups.size(), 9000U);
+    // And what is wrong at its end is said with its place.
+    const auto lines = static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n'));
+    text.insert(text.size() - 2, "\"tag:x\": []");
+    EXPECT_THAT(refusal(text), StartsWith(fmt::format("line {}, column 1: groups[\"tag:x\"]", lines + 1)));
+}
+
+TEST(PolicyLimits, AMillionRulesAreTooMany) {
+    std::string text = "{\"acls\": [\n";
+    const std::string rule = R"({"action":"accept","src":["*"],"dst":["*:*"]},)";
+    for (int i = 0; i < 1'000'000; ++i) text += rule;
+    text += "]}";
+    EXPECT_THAT(refusal(text), AllOf(StartsWith(fmt::format("line 1, column 1: the policy has {} bytes", text.size())),
+                                     HasSubstr("16777216 is the most"), HasSubstr("groups, hosts and ipsets")));
+}
+
+TEST(PolicyLimits, EveryNetworkIsSpelledInOneWay) {
+    const auto grant = [](const std::string& destination) {
+        return refusal(R"({"grants": [{"src": ["*"], "dst": [")" + destination + R"("], "ip": ["*"]}]})");
+    };
+    EXPECT_THAT(grant("0.0.0.0/0"), HasSubstr("use \"*\" or \"autogroup:internet\""));
+    EXPECT_THAT(grant("1.2.3.4/0"), HasSubstr("use \"*\" or \"autogroup:internet\"")); // host bits do not hide it
+    for (const char* odd : {"0.0.0.0/00", "0/0", "::/00", "0.0/0", "00.0.0.0/0", "0.0.0.0/000"})
+        EXPECT_THAT(grant(odd), EndsWith(": write 0.0.0.0/0, ::/0 or *")) << odd;
+    EXPECT_THAT(grant("0.0.0.0/-0"), HasSubstr("invalid address"));
+    for (const char* odd : {"::ffff:0.0.0.0/96", "::ffff:10.0.0.1", "0:0:0:0:0:ffff::/96"})
+        EXPECT_THAT(grant(odd), HasSubstr("IPv4 addresses are written as ")) << odd;
+    EXPECT_THAT(grant("10.0.0.0/33"), EndsWith("write prefixes as 192.0.2.0/24 or 2001:db8::/32"));
+    EXPECT_THAT(refusal(R"({"hosts": {"all": "0/0"}})"), EndsWith(": write 0.0.0.0/0, ::/0 or *"));
+    EXPECT_THAT(refusal(R"({"ipsets": {"ipset:all": ["0/0"]}})"), EndsWith(": write 0.0.0.0/0, ::/0 or *"));
+    // Names keep the service's words.
+    EXPECT_EQ(grant("%bogus%"), "line 1, column 36: dst=\"%bogus%\": \"%bogus%\": invalid address");
+}
+
+TEST(PolicyLimits, HostsCanNotPassForSomethingElse) {
+    const auto host = [](const std::string& name) {
+        return refusal(R"({"tagOwners": {"tag:web": []}, "hosts": {")" + name + R"(": "10.0.0.1"}})");
+    };
+    for (const char* name :
+         {"tag:web", "group:ops", "autogroup:member", "a@b.c", "*", "10.0.0.0/8", "fd7a::1", "", "a b"})
+        EXPECT_THAT(host(name), AllOf(StartsWith("line 1, column 42: hosts["), HasSubstr("host names can not contain")))
+            << name;
+    EXPECT_THAT(host("10.0.0.2"), HasSubstr("a host name can not be an address"));
+    EXPECT_EQ(host("web"), "accepted");
+}
+
+TEST(PolicyLimits, PortsDoNotOverflow) {
+    const auto ports = [](const std::string& ports) {
+        return refusal(R"({"acls": [{"action": "accept", "src": ["*"], "dst": ["*:)" + ports + "\"]}]}");
+    };
+    for (const char* port : {"65536", "18446744073709551616", "18446744073709551638", "4294967318", "99999-99999"})
+        EXPECT_THAT(ports(port), EndsWith("invalid first integer: ports are 1-65535")) << port;
+    for (const char* port : {"1-65536", "22-18446744073709551616"})
+        EXPECT_THAT(ports(port), EndsWith("invalid last integer: ports are 1-65535")) << port;
+    EXPECT_THAT(ports("-1"), EndsWith("invalid first integer"));
+    EXPECT_EQ(ports("1-65535"), "accepted");
+}
+
+TEST(PolicyLimits, OldAndNewNamesOfAFieldDoNotMeet) {
+    const auto acl = [](const std::string& members) { return refusal("{\"acls\": [{" + members + "}]}"); };
+    EXPECT_EQ(acl(R"("action": "accept", "src": ["*"], "users": ["a@b.c"], "dst": ["*:22"])"),
+              "line 1, column 46: acls: \"users\" is the old name of \"src\": keep one of them, with everything in it");
+    EXPECT_THAT(acl(R"("action": "accept", "Ports": ["*:22"], "DST": ["*:23"], "src": ["*"])"),
+                HasSubstr("acls: \"Ports\" is the old name of \"DST\""));
+    EXPECT_THAT(acl(R"("action": "accept", "src": ["*"], "users": null, "dst": ["*:22"])"), HasSubstr("old name"));
+    const auto test = [](const std::string& members) { return refusal("{\"tests\": [{" + members + "}]}"); };
+    EXPECT_THAT(test(R"("src": "a@b.c", "user": "d@e.f", "accept": ["x:22"])"),
+                HasSubstr("tests: \"user\" is the old name of \"src\""));
+    EXPECT_THAT(test(R"("src": "a@b.c", "allow": ["y:22"], "accept": ["x:22"])"),
+                HasSubstr("tests: \"allow\" is the old name of \"accept\""));
+    EXPECT_EQ(test(R"("user": "a@b.c", "allow": ["y:22"])"), "accepted");
+}
+
+/// `rules` rules that all differ and have nothing in common.
+std::string many_rules(int rules) {
+    std::string out = "{\"acls\": [\n";
+    for (int i = 0; i < rules; ++i)
+        out += fmt::format(R"({{"action": "accept", "src": ["u{0}@example.com"], "dst": ["10.{1}.{2}.0/24:{3}"]}},)"
+                           "\n",
+                           i, i / 256, i % 256, 1 + i % 60'000);
+    return out + "]}";
+}
+
+TEST(PolicyLimits, LintSaysWhatItDidNotCompare) {
+    const auto codes = [](const std::string& text) {
+        std::vector<std::string> out;
+        for (const auto& finding : lint(text)) out.push_back(finding.code);
+        return out;
+    };
+    using testing::Contains;
+    using testing::Not;
+    EXPECT_THAT(codes(many_rules(500)), Not(Contains("not-compared")));
+    const auto found = lint(many_rules(501));
+    EXPECT_THAT(lint_text(found), HasSubstr("rules that several others allow together were not looked for: there are "
+                                            "501 rules, and 500 can be compared"));
+    // What one rule alone allows is still found among thousands.
+    auto text = many_rules(3000);
+    text.insert(text.size() - 2, R"({"action": "accept", "src": ["u7@example.com"], "dst": ["10.0.7.9:8"]},)");
+    EXPECT_THAT(lint_text(lint(text)), HasSubstr("line 3002, column 1: warning: this rule adds nothing: line 9, "
+                                                 "column 1 allows all of it [shadowed]"));
+}
+
+TEST(PolicyLimits, DiffSaysWhatItDidNotCompare) {
+    const auto before = Document::parse("{\"acls\": []}");
+    std::string everybody = "{\"groups\": {\"group:all\": [";
+    for (int i = 0; i < 100; ++i) everybody += fmt::format("\"u{}@example.com\",", i);
+    const auto after = Document::parse(
+        everybody + "]},\n\"acls\": [{\"action\": \"accept\", \"src\": [\"*\"], \"dst\": [\"*:22\"]}]}");
+    ASSERT_TRUE(before && after) << after.error().message();
+    const auto diff = diff_policies(*before, *after, nullptr, 5000);
+    ASSERT_FALSE(diff.notes.empty());
+    EXPECT_THAT(diff.notes.front(), AllOf(StartsWith("not compared to the end"),
+                                          HasSubstr("what 1 of the 1 rules that differ say, from line 2 on")));
+    EXPECT_FALSE(diff.changes.empty());
+    // Many rules that are the same in both are no work.
+    const auto same = Document::parse(many_rules(3000));
+    ASSERT_TRUE(same);
+    EXPECT_EQ(diff_policies(*same, *same).text(), "nobody gains or loses anything\n");
+}
+
+TEST(PolicyLimits, ExplainFindsOneRuleOfThousands) {
+    auto document = Document::parse(many_rules(3000));
+    ASSERT_TRUE(document);
+    auto everybody = imagined_tailnet({&*document});
+    const auto policy =
+        CompiledPolicy::compile(std::make_shared<const Document>(std::move(*document)), std::move(everybody));
+    const auto allowed = explain(policy, "u2999@example.com", "10.11.183.9:3000");
+    ASSERT_TRUE(allowed) << allowed.error().message();
+    EXPECT_THAT(allowed->summary, EndsWith("allowed by line 3001, column 1"));
+    const auto denied = explain(policy, "u2999@example.com", "10.11.183.9:3001");
+    ASSERT_TRUE(denied && !denied->near_misses.empty());
+    EXPECT_EQ(denied->near_misses.front().position.line, 3001U);
+}
+
+} // namespace
+} // namespace tailrace
