@@ -4,6 +4,7 @@
 #include <cstring>
 #include <iterator>
 #include <set>
+#include <unordered_map>
 
 namespace tailrace {
 namespace {
@@ -47,6 +48,17 @@ Level next_level(std::vector<Level>& levels, const std::vector<Mark>& marks, std
         if (marks[i].element && (added.empty() || added.back() != marks[i].element)) added.push_back(marks[i].element);
     here.elements = levels.empty() ? std::move(added) : joined(levels.back().elements, added);
     return here;
+}
+
+/// What names a destination class: the first of its prefixes. Not what stands in its rules, as for sources: one rule
+/// more for an address that thousands of peers may talk to must not give it another number, which stands in their
+/// pairs.
+std::vector<std::uint64_t> name_of(const IpPrefix& prefix) {
+    std::vector<std::uint64_t> name{static_cast<std::uint64_t>(prefix.bits()), prefix.address().is_v4() ? 4U : 6U, 0,
+                                    0};
+    auto bytes = prefix.address().bytes();
+    std::memcpy(&name[2], bytes.data(), bytes.size());
+    return name;
 }
 
 } // namespace
@@ -141,6 +153,7 @@ void TableCompiler::build_destinations(PolicyTables& out) {
     }
     std::sort(marks.begin(), marks.end());
 
+    std::unordered_map<Signature, std::uint32_t, TableNumbers::SignatureHash> class_of;
     std::vector<Level> levels;
     for (std::size_t i = 0; i < marks.size();) {
         Level here = next_level(levels, marks, i);
@@ -149,8 +162,12 @@ void TableCompiler::build_destinations(PolicyTables& out) {
         if (here.local) {
             if (own.count(here.prefix)) here.value.flags |= TR_ADDRESS_OWN;
             if (!here.elements.empty()) {
-                here.value.address_class = numbers_.destination_classes_.number(here.elements);
-                destinations_.emplace(here.value.address_class, here.elements);
+                auto [known, is_new] = class_of.try_emplace(here.elements, 0);
+                if (is_new) {
+                    known->second = numbers_.destination_classes_.number(name_of(here.prefix));
+                    destinations_.emplace(known->second, here.elements);
+                }
+                here.value.address_class = known->second;
             }
             bool as_parent = parent && parent->local && same_value(parent->value, here.value);
             if (here.prefix.is_single())
