@@ -1,6 +1,7 @@
 #include "agent/path/path_book.hpp"
 
 #include <algorithm>
+#include <tuple>
 
 namespace tailrace {
 namespace {
@@ -12,8 +13,9 @@ constexpr auto kHeardLately = std::chrono::seconds{2};
 constexpr auto kContestedFor = std::chrono::seconds{15};
 constexpr auto kCallPause = std::chrono::milliseconds{4500}; // reference clients call every 5 s at most
 constexpr auto kRefusePause = std::chrono::seconds{1};
-constexpr auto kAnswerPause = std::chrono::milliseconds{10}; // between pings that answer pings
-const IpAddress kRelayMagic = IpAddress::v4(0x7f030328);     // 127.3.3.40
+constexpr auto kLeastAnswerTime = std::chrono::milliseconds{300}; // for a doubted path
+constexpr auto kAnswerPause = std::chrono::milliseconds{10};      // between pings that answer pings
+const IpAddress kRelayMagic = IpAddress::v4(0x7f030328);          // 127.3.3.40
 
 } // namespace
 
@@ -218,16 +220,31 @@ void PathBook::on_call_me_maybe(TimePoint now, const DiscoKey& from, const NodeK
         if (endpoint.address.is_v6() && endpoint.address.is_link_local()) continue;
         candidate(now, known, endpoint).from_call = true;
     }
-    for (const Endpoint& endpoint : before)
-        if (!known.candidates[endpoint].from_call) forget_candidate(known, endpoint);
+    bool best_is_doubted = false;
+    for (const Endpoint& endpoint : before) {
+        if (known.candidates[endpoint].from_call) continue;
+        if (known.best == endpoint && trusts(now, known))
+            best_is_doubted = true;
+        else
+            forget_candidate(known, endpoint);
+    }
     // Everything is tried again at once, for the peer's NAT is open now; but not again and again by many calls.
     bool due = !known.last_called || now - *known.last_called >= kCallPause;
     if (due) {
         known.last_called = now;
         for (auto& [endpoint, entry] : known.candidates) entry.last_ping_sent.reset();
+        if (best_is_doubted) doubt(now, node, known);
     }
     settle(now, node, known);
     round(now, node, known, false); // no call back: that would go on for ever
+}
+
+/// The peer no longer names where it was reached a moment ago: it has moved, or a lying relay says an old call again.
+/// Whether the path works tells the two apart.
+void PathBook::doubt(TimePoint now, const NodeKey& node, Known& known) {
+    Duration answer_time = std::max<Duration>(kLeastAnswerTime, 3 * candidate(now, known, *known.best).round_trip);
+    known.trusted_until = std::min(known.trusted_until, now + answer_time);
+    ping(now, node, known, *known.best, 0);
 }
 
 void PathBook::on_relayed_arrival(TimePoint now, const NodeKey& node) {
@@ -298,6 +315,12 @@ void PathBook::on_kernel_endpoint(TimePoint now, const NodeKey& node, const Endp
     if (known.relayed && known.relayed->address.is_loopback() && endpoint.address.is_loopback() &&
         !known.candidates.contains(endpoint)) { // an earlier agent's relayed endpoint
         known.in_force.reset();
+        settle(now, node, known);
+        return;
+    }
+    if (is_path_of_another(now, node, endpoint)) {
+        auto wanted = std::exchange(known.in_force, endpoint);
+        if (wanted) use(node, known, *wanted);
         settle(now, node, known);
         return;
     }
@@ -442,10 +465,13 @@ PathBook::Candidate& PathBook::candidate(TimePoint now, Known& known, const Endp
         std::erase_if(known.candidates, deletable);
         if (known.candidates.size() >= kMaxCandidates) { // still full: the one that was quiet longest makes room
             auto worst = known.candidates.end();
-            auto heard = [](const Candidate& c) { return c.last_pong ? *c.last_pong : TimePoint::min(); };
+            // A ping's source can be forged, and a call be of any length; control names few.
+            auto worth = [](const Candidate& c) {
+                return std::tuple{c.last_pong ? *c.last_pong : TimePoint::min(), c.from_control, c.from_call};
+            };
             for (auto it = known.candidates.begin(); it != known.candidates.end(); ++it) {
                 if (known.in_force == it->first || known.best == it->first) continue;
-                if (worst == known.candidates.end() || heard(it->second) < heard(worst->second)) worst = it;
+                if (worst == known.candidates.end() || worth(it->second) < worth(worst->second)) worst = it;
             }
             if (worst != known.candidates.end()) known.candidates.erase(worst);
         }
@@ -456,6 +482,14 @@ PathBook::Candidate& PathBook::candidate(TimePoint now, Known& known, const Endp
 bool PathBook::is_heard_otherwise(TimePoint now, const Known& known) {
     return (known.last_relayed_arrival && now - *known.last_relayed_arrival < kHeardLately) ||
            (known.last_disco && now - *known.last_disco < kHeartbeat + kHeardLately);
+}
+
+/// Another peer answers there now. A relay that calls one peer's packets another's makes us hand them to WireGuard as
+/// if they came from the other's path, and WireGuard follows. Who has really taken over an address says so by a ping.
+bool PathBook::is_path_of_another(TimePoint now, const NodeKey& node, const Endpoint& endpoint) const {
+    return std::ranges::any_of(peers_, [&](const auto& entry) {
+        return entry.first != node && entry.second.best == endpoint && trusts(now, entry.second);
+    });
 }
 
 bool PathBook::is_active(TimePoint now, const Known& known) {
