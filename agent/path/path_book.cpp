@@ -195,10 +195,8 @@ void PathBook::on_pong(TimePoint now, const DiscoKey& from, const DiscoTxId& id,
     entry.last_pong = now;
     entry.round_trip = round_trip;
     bool trusted = trusts(now, known);
-    Duration best_round_trip{};
-    if (known.best && known.candidates.contains(*known.best))
-        best_round_trip = known.candidates[*known.best].round_trip;
-    if (!trusted || known.best == sent.to || is_better_path(sent.to, round_trip, *known.best, best_round_trip)) {
+    auto best = best_round_trip(known); // none: an adopted path, of which only WireGuard has heard
+    if (!trusted || known.best == sent.to || !best || is_better_path(sent.to, round_trip, *known.best, *best)) {
         known.best = sent.to;
         known.trusted_until = now + kTrustFor;
         settle(now, sent.node, known);
@@ -335,6 +333,12 @@ void PathBook::on_kernel_endpoint(TimePoint now, const NodeKey& node, const Endp
     }
     bool recent = entry.last_pong && now - *entry.last_pong < kTrustFor;
     bool trusted = trusts(now, known);
+    if (recent && trusted && known.best != endpoint) {
+        // Both work. Where they are much alike the peer's choice is as good as ours, and to follow it ends all dispute;
+        // but one packet that was still under way on the old path shall not undo a better one.
+        auto best = best_round_trip(known);
+        if (best && is_better_path(*known.best, 2 * *best, endpoint, entry.round_trip)) recent = false;
+    }
     bool only_there = can_relay(known) && !is_heard_otherwise(now, known);
     if (recent || (!trusted && (only_there || !can_relay(known)))) {
         // It works, or the peer is heard nowhere else, or nothing better is known.
@@ -451,6 +455,12 @@ void PathBook::use(const NodeKey& node, Known& known, const Endpoint& endpoint) 
 void PathBook::forget_candidate(Known& known, const Endpoint& endpoint) {
     known.candidates.erase(endpoint);
     if (known.best == endpoint) known.best.reset();
+}
+
+std::optional<Duration> PathBook::best_round_trip(const Known& known) {
+    auto entry = known.best ? known.candidates.find(*known.best) : known.candidates.end();
+    if (entry == known.candidates.end() || !entry->second.last_pong) return std::nullopt;
+    return entry->second.round_trip;
 }
 
 PathBook::Candidate& PathBook::candidate(TimePoint now, Known& known, const Endpoint& endpoint) {

@@ -218,6 +218,7 @@ private:
     void use(const NodeKey& node, Known& known, const Endpoint& endpoint);
     void forget_candidate(Known& known, const Endpoint& endpoint);
     Candidate& candidate(TimePoint now, Known& known, const Endpoint& endpoint);
+    static std::optional<Duration> best_round_trip(const Known& known); ///< none when no pong came
     std::optional<Endpoint> most_plausible(const Known& known) const;
     std::optional<Endpoint> target(TimePoint now, const Known& known) const;
     void give_up(TimePoint now, const NodeKey& node, Known& known);

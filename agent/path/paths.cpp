@@ -266,9 +266,11 @@ Task<std::vector<NetCheck::Server>> Paths::servers() {
             auto doors = test ? std::vector<RelayDoor>{{false, true, node.stun_test_ip}} : relay_doors(node);
             // An address needs no DNS, which may be slow or away when we measure most.
             bool any_literal = std::ranges::any_of(doors, &RelayDoor::literal);
+            std::string asked;
+            Result<std::vector<IpAddress>> found = std::vector<IpAddress>{};
             for (const RelayDoor& door : doors) {
                 if (any_literal && !door.literal) continue;
-                auto found = co_await resolve(reactor_, door.host);
+                if (asked != door.host) found = co_await resolve(reactor_, asked = door.host);
                 if (!found) continue;
                 auto address =
                     std::ranges::find_if(*found, [&](const IpAddress& one) { return test || one.is_v6() == door.v6; });
@@ -370,6 +372,9 @@ void Paths::take_report(NetReport report) {
         update_relaying();
     }
     auto own = own_;
+    if (!measure_again_) // else it may be of a network that we have left; the mapper knows by itself what is over
+        for (const OwnEndpoint& seen : outside_endpoints(std::nullopt, report_, options_.wireguard_port))
+            seen_.note(now, seen);
     update_own();
     send_waiting_calls();
     carry_out();
@@ -382,10 +387,8 @@ void Paths::update_own() {
         bool known = std::ranges::any_of(own, [&](const OwnEndpoint& one) { return one.endpoint == endpoint; });
         if (!known) own.push_back({endpoint, type});
     };
-    for (const OwnEndpoint& seen : outside_endpoints(mapper_.external(), report_, options_.wireguard_port)) {
+    for (const OwnEndpoint& seen : outside_endpoints(mapper_.external(), report_, options_.wireguard_port))
         add(seen.endpoint, seen.type);
-        if (seen.type != 3) seen_.note(reactor_.now(), seen); // the mapper knows when a mapping is over
-    }
     for (const OwnEndpoint& endpoint : seen_.recent(reactor_.now())) add(endpoint.endpoint, endpoint.type);
     for (const Endpoint& endpoint : local_) add(endpoint, 1);
     if (own == own_) return;

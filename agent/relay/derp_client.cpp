@@ -215,8 +215,8 @@ Task<void> DerpClient::carry(std::shared_ptr<bool> alive, DerpClient* self, int 
     region.trouble.clear();
     log::info("connected to a relay", {{"region", number},
                                        {"code", region.definition.region_code},
-                                       {"node", login.node},
-                                       {"fast_start", login.fast ? "yes" : "no"}});
+                                       {"fast_start", login.fast ? "yes" : "no"},
+                                       {"node", login.node}});
     DerpLink::Callbacks callbacks;
     callbacks.packet = [alive, self, number](const NodeKey& from, BytesView packet) {
         if (*alive && self->callbacks_.packet(number, from, packet)) self->heard_on_[from] = number;

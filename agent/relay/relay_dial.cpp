@@ -39,15 +39,19 @@ Task<Result<std::unique_ptr<Stream>>> enter(Reactor& reactor, RelayDoor door, st
     TimePoint deadline = reactor.now() + kDialNode;
     auto addresses = co_await resolve(reactor, door.host);
     if (!addresses) co_return addresses.error();
+    std::erase_if(*addresses, [&](const IpAddress& address) { return address.is_v6() != door.v6; });
+    auto last = Error::make("{} has no {} address", door.host, door.v6 ? "IPv6" : "IPv4");
+    auto left = static_cast<std::int64_t>(addresses->size());
     for (const IpAddress& address : *addresses) {
-        if (address.is_v6() != door.v6) continue;
         DialOptions options;
-        options.timeout = deadline - reactor.now();
+        options.timeout = (deadline - reactor.now()) / left--; // a silent one must not eat the time of the next
         if (options.timeout <= Duration{}) break;
         if (!address.is_loopback()) options.mark = mark;
-        co_return co_await dial_tcp(reactor, address.text(), port, options);
+        auto socket = co_await dial_tcp(reactor, address.text(), port, options);
+        if (socket) co_return std::move(socket);
+        last = socket.error();
     }
-    co_return Error::make("{} has no {} address", door.host, door.v6 ? "IPv6" : "IPv4");
+    co_return last;
 }
 
 Task<void> run(Reactor& reactor, std::shared_ptr<Race> race, RelayDoor door, std::uint16_t port, std::uint32_t mark,

@@ -272,6 +272,37 @@ TEST_F(RelayedPath, AnAdoptedPathIsComparedWithTheOthersOnce) {
     }
 }
 
+TEST_F(RelayedPath, WhatAnswersIsBetterThanAnAdoptedPathThatDoesNot) {
+    book_.set_peers(at(0s), {{kAlice, kAliceDisco, {kPublic, kOther}, 900, kRelayed}});
+    book_.on_kernel_endpoint(at(0s), kAlice, kPublic);
+    book_.on_traffic(at(10ms), kAlice);
+    take();
+    ASSERT_THAT(pinged(), testing::UnorderedElementsAre(kPublic, kOther));
+    for (const SendPing& ping : std::vector{pings_})
+        if (ping.to == kOther) book_.on_pong(at(30ms), kAliceDisco, ping.id, ping.to);
+    take();
+    EXPECT_EQ(in_force_, kOther);
+}
+
+TEST_F(RelayedPath, ALatePacketOfAMuchWorsePathDoesNotUndoTheBetterOne) {
+    for (Duration other : {2ms, 40ms}) {
+        Duration start = other == 2ms ? 0s : 300s;
+        book_.set_peers(at(start), {{kAlice, kAliceDisco, {kPublic, kOther}, 900, kRelayed}});
+        book_.on_relayed_packet(at(start), kAlice);
+        take();
+        ASSERT_EQ(pings_.size(), 2U);
+        for (const SendPing& ping : std::vector{pings_})
+            book_.on_pong(at(start + (ping.to == kPublic ? 2ms : other)), kAliceDisco, ping.id, ping.to);
+        take();
+        Endpoint best = *in_force_;
+        Endpoint second = best == kPublic ? kOther : kPublic;
+        book_.on_kernel_endpoint(at(start + 1s), kAlice, second);
+        take();
+        EXPECT_EQ(book_.endpoint(kAlice), other == 2ms ? second : best) << "much alike: as the peer likes";
+        tick(start + 100s);
+    }
+}
+
 struct Upgrade {
     Duration round_trip;
     std::vector<int> seconds; ///< when another address is tried
