@@ -89,8 +89,8 @@ def pytest_runtest_protocol(item):
 # -- everywhere
 
 def pytest_runtest_setup(item):
-    marker = item.get_closest_marker("needs")
-    missing = [name for name in (marker.args if marker else ()) if not stock.binary(name)]
+    needed = [name for marker in item.iter_markers("needs") for name in marker.args]
+    missing = [name for name in needed if not stock.binary(name)]
     if missing:
         pytest.skip(f"set {', '.join(name.upper() for name in missing)} to the stock program{'s' if len(missing) > 1 else ''}")
 

@@ -7,22 +7,24 @@
 
 namespace tailrace {
 
-/// n^2 * 10 ms, at most 30 s, times 0.5 to 1.5. Source: tailscale util/backoff, control/controlclient/auto.go.
+/// n^2 * 10 ms, at most `longest`, and that times 0.5 to 1.5. Source: tailscale util/backoff,
+/// control/controlclient/auto.go (30 s), wgengine/magicsock/derp.go (5 s).
 class Backoff {
 public:
     static constexpr auto kLongest = std::chrono::seconds{30};
 
+    explicit Backoff(Duration longest = kLongest) : longest_(longest) {}
     /// After one more failure.
     Duration next() {
         ++failures_;
-        return jittered(unjittered(failures_), random_below(1001));
+        return jittered(unjittered(failures_, longest_), random_below(1001));
     }
     void reset() { failures_ = 0; }
     int failures() const { return failures_; }
 
-    static Duration unjittered(int failures) {
+    static Duration unjittered(int failures, Duration longest = kLongest) {
         std::int64_t n = std::min(failures, 1000);
-        return std::min<Duration>(std::chrono::milliseconds{n * n * 10}, kLongest);
+        return std::min<Duration>(std::chrono::milliseconds{n * n * 10}, longest);
     }
     /// `thousandth` 0 gives half, 1000 one and a half.
     static Duration jittered(Duration duration, std::uint32_t thousandth) {
@@ -30,6 +32,7 @@ public:
     }
 
 private:
+    Duration longest_;
     int failures_ = 0;
 };
 

@@ -2,30 +2,96 @@
 #include "base/random.hpp"
 
 #include <algorithm>
+#include <array>
+#include <set>
 
 namespace tailrace {
 
-NetCheck::NetCheck(TimePoint now, std::vector<Server> servers) : begin_(now) {
-    std::map<std::pair<int, bool>, std::vector<Server>> by_region; // and family
-    for (const Server& server : servers) by_region[{server.region, server.address.address.is_v6()}].push_back(server);
-    std::map<int, int> counted;
-    for (const auto& [where, nodes] : by_region) {
-        counted[where.first] = 1;
-        for (int attempt = 0; attempt < kAttempts; ++attempt)
-            planned_.push_back({now + attempt * kAttemptGap, nodes[static_cast<std::size_t>(attempt) % nodes.size()]});
+namespace {
+
+/// Of each region: its servers over IPv4, and those over IPv6.
+using Families = std::array<std::vector<NetCheck::Server>, 2>;
+
+std::map<int, Families> by_region(std::vector<NetCheck::Server> servers) {
+    std::map<int, Families> out;
+    for (NetCheck::Server& server : servers) {
+        auto& family = out[server.region][server.address.address.is_v6() ? 1 : 0];
+        family.push_back(std::move(server));
     }
-    regions_ = counted.size();
-    std::ranges::stable_sort(planned_, [](const Planned& a, const Planned& b) { return a.at > b.at; });
+    return out;
 }
 
+const NetCheck::Server& take_turns(const std::vector<NetCheck::Server>& nodes, int attempt) {
+    return nodes[static_cast<std::size_t>(attempt) % nodes.size()];
+}
+
+} // namespace
+
+NetCheck::Plan NetCheck::full_plan(std::vector<Server> servers) {
+    Plan out;
+    for (const auto& [region, families] : by_region(std::move(servers)))
+        for (const auto& nodes : families)
+            for (int attempt = 0; attempt < kAttempts && !nodes.empty(); ++attempt)
+                out.probes.push_back({attempt * kAttemptGap, take_turns(nodes, attempt)});
+    return out;
+}
+
+NetCheck::Plan NetCheck::short_plan(std::vector<Server> servers, const NetReport& last, int home) {
+    constexpr Duration kUnknown = std::chrono::milliseconds{200};
+    constexpr Duration kLaterGap = std::chrono::milliseconds{50};
+    if (last.region_latency.empty()) return full_plan(std::move(servers));
+    std::erase_if(servers, [&](const Server& server) { return server.avoid && server.region != home; });
+    auto latency_of = [&](int region) {
+        auto found = last.region_latency.find(region);
+        return found == last.region_latency.end() ? Duration::max() : found->second;
+    };
+    auto regions = by_region(std::move(servers));
+    std::vector<int> nearest;
+    for (const auto& [region, families] : regions) nearest.push_back(region);
+    std::ranges::stable_sort(nearest, {}, latency_of);
+    Plan out;
+    out.full = false;
+    for (int rank = 0; rank < static_cast<int>(nearest.size()); ++rank) {
+        int region = nearest[static_cast<std::size_t>(rank)];
+        bool is_home = region == home, is_fastest = rank < 2;
+        if (rank >= kNearest && !is_home) continue;
+        int attempts = is_home ? kHomeAttempts : is_fastest ? 2 : 1;
+        Duration latency = latency_of(region);
+        Duration gap = latency == Duration::max() ? kUnknown : latency * 6 / 5;
+        bool alternate = last.ipv4 && last.ipv6 && !is_fastest; // both families work: one is enough
+        for (int v6 : {0, 1}) {
+            const auto& nodes = regions[region][static_cast<std::size_t>(v6)];
+            if (nodes.empty() || (alternate && rank % 2 != v6)) continue;
+            int most = attempts;
+            if (v6 == 1 && !last.ipv6) most = is_home || is_fastest ? 1 : 0; // has it come back?
+            for (int attempt = 0; attempt < most; ++attempt) {
+                Duration delay = attempt * gap + (attempt > 1 ? attempt * kLaterGap : Duration{});
+                out.probes.push_back({delay, take_turns(nodes, attempt)});
+            }
+        }
+    }
+    return out;
+}
+
+NetCheck::NetCheck(TimePoint now, Plan plan) : begin_(now), planned_(std::move(plan.probes)), full_(plan.full) {
+    std::set<int> regions;
+    for (const Planned& one : planned_) regions.insert(one.server.region);
+    regions_ = regions.size();
+    std::ranges::stable_sort(planned_, [](const Planned& a, const Planned& b) { return a.delay > b.delay; });
+}
+
+/// What it would tell is not known yet: the region's latency, our address in this family, whether it varies.
 bool NetCheck::is_useful(const Server& server) const {
-    const auto& known = server.address.address.is_v6() ? report_.region_v6_latency : report_.region_v4_latency;
-    return !known.contains(server.region);
+    bool v6 = server.address.address.is_v6();
+    const auto& known = v6 ? report_.region_v6_latency : report_.region_v4_latency;
+    if (known.contains(server.region)) return false;
+    bool seen = v6 ? report_.ipv6 : report_.mapping_varies_by_destination.has_value();
+    return full_ || !seen || !report_.region_latency.contains(server.region);
 }
 
 std::vector<NetCheck::Probe> NetCheck::due(TimePoint now) {
     std::vector<Probe> out;
-    while (!planned_.empty() && planned_.back().at <= now) {
+    while (!planned_.empty() && begin_ + planned_.back().delay <= now) {
         Server server = planned_.back().server;
         planned_.pop_back();
         if (!is_useful(server)) continue;
@@ -44,7 +110,10 @@ void NetCheck::on_sent(const Probe& probe, bool sent) {
 
 bool NetCheck::on_answer(TimePoint now, const stun::Response& response) {
     auto found = sent_.find(response.id);
-    if (found == sent_.end()) return false;
+    const Endpoint& seen = response.seen_from;
+    if (found == sent_.end() || !seen.valid() || seen.port == 0 || seen.address.is_unspecified() ||
+        seen.address.is_multicast())
+        return false;
     Sent sent = found->second;
     sent_.erase(found);
     Duration latency = now - sent.at;
@@ -79,7 +148,7 @@ bool NetCheck::is_done(TimePoint now) const {
         if (report_.region_latency.size() < 3) return false;
         Duration slowest{};
         for (const auto& [region, latency] : report_.region_latency) slowest = std::max(slowest, latency);
-        return now - begin_ >= 2 * slowest + kAttempts * kAttemptGap;
+        return now - begin_ >= (full_ ? 2 : 1) * slowest + kAttempts * kAttemptGap;
     }
     // All regions are known; a second answer over IPv4 still tells whether the mapping varies.
     bool could_compare = regions_ > 1;
@@ -88,7 +157,7 @@ bool NetCheck::is_done(TimePoint now) const {
 
 TimePoint NetCheck::next_look(TimePoint now) const {
     TimePoint next = std::min(begin_ + kWindow, now + kAttemptGap);
-    if (!planned_.empty()) next = std::min(next, planned_.back().at);
+    if (!planned_.empty()) next = std::min(next, begin_ + planned_.back().delay);
     return next;
 }
 

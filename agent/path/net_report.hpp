@@ -42,17 +42,32 @@ public:
     static constexpr auto kWindow = std::chrono::seconds{3};
     static constexpr int kAttempts = 3; ///< to one region, kAttemptGap apart, over its nodes in turn
     static constexpr auto kAttemptGap = std::chrono::milliseconds{100};
+    static constexpr int kNearest = 3;      ///< regions of a short plan, beside home
+    static constexpr int kHomeAttempts = 4; ///< of a short plan, so that home does not change for a lost datagram
 
     /// Whom to ask: a STUN server of a region, its addresses known.
     struct Server {
         int region = 0;
         Endpoint address;
+        bool avoid = false; ///< the region is nobody's choice
     };
+    struct Planned {
+        Duration delay{}; ///< after the beginning
+        Server server;
+    };
+    struct Plan {
+        std::vector<Planned> probes;
+        bool full = true;
+    };
+    /// Every region and family.
+    static Plan full_plan(std::vector<Server> servers);
+    /// The nearest regions by the last report, and home. A full one when there is nothing to go by.
+    static Plan short_plan(std::vector<Server> servers, const NetReport& last, int home);
     struct Probe {
         Endpoint to;
         stun::TxId id{};
     };
-    NetCheck(TimePoint now, std::vector<Server> servers);
+    NetCheck(TimePoint now, Plan plan);
 
     /// What is to be sent by now.
     std::vector<Probe> due(TimePoint now);
@@ -66,10 +81,6 @@ public:
     NetReport report() const;
 
 private:
-    struct Planned {
-        TimePoint at;
-        Server server;
-    };
     struct Sent {
         Server server;
         TimePoint at;
@@ -80,6 +91,7 @@ private:
     std::vector<Planned> planned_; ///< the soonest at the back
     std::map<stun::TxId, Sent> sent_;
     std::size_t regions_ = 0;
+    bool full_ = true;
     NetReport report_;
 };
 

@@ -30,4 +30,33 @@ std::vector<Endpoint> own_endpoints(const std::vector<Link>& links, const std::s
     return loopback;
 }
 
+std::vector<OwnEndpoint> outside_endpoints(const std::optional<Endpoint>& forwarded, const NetReport& report,
+                                           std::uint16_t port) {
+    std::vector<OwnEndpoint> out;
+    if (forwarded) out.push_back({*forwarded, 3});
+    if (report.global_v4) out.push_back({*report.global_v4, 2});
+    if (report.global_v6) out.push_back({*report.global_v6, 2});
+    for (const Endpoint& endpoint : report.other_globals) out.push_back({endpoint, 2});
+    if (report.global_v4 && report.mapping_varies_by_destination == true && port != 0)
+        out.push_back({{report.global_v4->address, port}, 4});
+    return out;
+}
+
+void EndpointMemory::note(TimePoint now, const OwnEndpoint& endpoint) {
+    std::erase_if(
+        seen_, [&](const Seen& one) { return one.endpoint.endpoint == endpoint.endpoint || now - one.at > kLifetime; });
+    seen_.insert(seen_.begin(), {endpoint, now});
+    std::size_t count = 0;
+    std::erase_if(seen_, [&](const Seen& one) {
+        return one.endpoint.endpoint.address == endpoint.endpoint.address && ++count > kMostPerAddress;
+    });
+}
+
+std::vector<OwnEndpoint> EndpointMemory::recent(TimePoint now) const {
+    std::vector<OwnEndpoint> out;
+    for (const Seen& one : seen_)
+        if (now - one.at <= kLifetime) out.push_back(one.endpoint);
+    return out;
+}
+
 } // namespace tailrace

@@ -1,6 +1,7 @@
 #include "agent/path/path_book.hpp"
 
 #include <algorithm>
+#include <tuple>
 
 namespace tailrace {
 namespace {
@@ -12,8 +13,9 @@ constexpr auto kHeardLately = std::chrono::seconds{2};
 constexpr auto kContestedFor = std::chrono::seconds{15};
 constexpr auto kCallPause = std::chrono::milliseconds{4500}; // reference clients call every 5 s at most
 constexpr auto kRefusePause = std::chrono::seconds{1};
-constexpr auto kAnswerPause = std::chrono::milliseconds{10}; // between pings that answer pings
-const IpAddress kRelayMagic = IpAddress::v4(0x7f030328);     // 127.3.3.40
+constexpr auto kLeastAnswerTime = std::chrono::milliseconds{300}; // for a doubted path
+constexpr auto kAnswerPause = std::chrono::milliseconds{10};      // between pings that answer pings
+const IpAddress kRelayMagic = IpAddress::v4(0x7f030328);          // 127.3.3.40
 
 } // namespace
 
@@ -193,10 +195,8 @@ void PathBook::on_pong(TimePoint now, const DiscoKey& from, const DiscoTxId& id,
     entry.last_pong = now;
     entry.round_trip = round_trip;
     bool trusted = trusts(now, known);
-    Duration best_round_trip{};
-    if (known.best && known.candidates.contains(*known.best))
-        best_round_trip = known.candidates[*known.best].round_trip;
-    if (!trusted || known.best == sent.to || is_better_path(sent.to, round_trip, *known.best, best_round_trip)) {
+    auto best = best_round_trip(known); // none: an adopted path, of which only WireGuard has heard
+    if (!trusted || known.best == sent.to || !best || is_better_path(sent.to, round_trip, *known.best, *best)) {
         known.best = sent.to;
         known.trusted_until = now + kTrustFor;
         settle(now, sent.node, known);
@@ -218,16 +218,31 @@ void PathBook::on_call_me_maybe(TimePoint now, const DiscoKey& from, const NodeK
         if (endpoint.address.is_v6() && endpoint.address.is_link_local()) continue;
         candidate(now, known, endpoint).from_call = true;
     }
-    for (const Endpoint& endpoint : before)
-        if (!known.candidates[endpoint].from_call) forget_candidate(known, endpoint);
+    bool best_is_doubted = false;
+    for (const Endpoint& endpoint : before) {
+        if (known.candidates[endpoint].from_call) continue;
+        if (known.best == endpoint && trusts(now, known))
+            best_is_doubted = true;
+        else
+            forget_candidate(known, endpoint);
+    }
     // Everything is tried again at once, for the peer's NAT is open now; but not again and again by many calls.
     bool due = !known.last_called || now - *known.last_called >= kCallPause;
     if (due) {
         known.last_called = now;
         for (auto& [endpoint, entry] : known.candidates) entry.last_ping_sent.reset();
+        if (best_is_doubted) doubt(now, node, known);
     }
     settle(now, node, known);
     round(now, node, known, false); // no call back: that would go on for ever
+}
+
+/// The peer no longer names where it was reached a moment ago: it has moved, or a lying relay says an old call again.
+/// Whether the path works tells the two apart.
+void PathBook::doubt(TimePoint now, const NodeKey& node, Known& known) {
+    Duration answer_time = std::max<Duration>(kLeastAnswerTime, 3 * candidate(now, known, *known.best).round_trip);
+    known.trusted_until = std::min(known.trusted_until, now + answer_time);
+    ping(now, node, known, *known.best, 0);
 }
 
 void PathBook::on_relayed_arrival(TimePoint now, const NodeKey& node) {
@@ -301,6 +316,12 @@ void PathBook::on_kernel_endpoint(TimePoint now, const NodeKey& node, const Endp
         settle(now, node, known);
         return;
     }
+    if (is_path_of_another(now, node, endpoint)) {
+        auto wanted = std::exchange(known.in_force, endpoint);
+        if (wanted) use(node, known, *wanted);
+        settle(now, node, known);
+        return;
+    }
     bool unheard_of = !known.candidates.contains(endpoint);
     Candidate& entry = candidate(now, known, endpoint);
     entry.from_wireguard = entry.from_wireguard || unheard_of;
@@ -312,6 +333,12 @@ void PathBook::on_kernel_endpoint(TimePoint now, const NodeKey& node, const Endp
     }
     bool recent = entry.last_pong && now - *entry.last_pong < kTrustFor;
     bool trusted = trusts(now, known);
+    if (recent && trusted && known.best != endpoint) {
+        // Both work. Where they are much alike the peer's choice is as good as ours, and to follow it ends all dispute;
+        // but one packet that was still under way on the old path shall not undo a better one.
+        auto best = best_round_trip(known);
+        if (best && is_better_path(*known.best, 2 * *best, endpoint, entry.round_trip)) recent = false;
+    }
     bool only_there = can_relay(known) && !is_heard_otherwise(now, known);
     if (recent || (!trusted && (only_there || !can_relay(known)))) {
         // It works, or the peer is heard nowhere else, or nothing better is known.
@@ -430,6 +457,12 @@ void PathBook::forget_candidate(Known& known, const Endpoint& endpoint) {
     if (known.best == endpoint) known.best.reset();
 }
 
+std::optional<Duration> PathBook::best_round_trip(const Known& known) {
+    auto entry = known.best ? known.candidates.find(*known.best) : known.candidates.end();
+    if (entry == known.candidates.end() || !entry->second.last_pong) return std::nullopt;
+    return entry->second.round_trip;
+}
+
 PathBook::Candidate& PathBook::candidate(TimePoint now, Known& known, const Endpoint& endpoint) {
     auto found = known.candidates.find(endpoint);
     if (found != known.candidates.end()) return found->second;
@@ -442,10 +475,13 @@ PathBook::Candidate& PathBook::candidate(TimePoint now, Known& known, const Endp
         std::erase_if(known.candidates, deletable);
         if (known.candidates.size() >= kMaxCandidates) { // still full: the one that was quiet longest makes room
             auto worst = known.candidates.end();
-            auto heard = [](const Candidate& c) { return c.last_pong ? *c.last_pong : TimePoint::min(); };
+            // A ping's source can be forged, and a call be of any length; control names few.
+            auto worth = [](const Candidate& c) {
+                return std::tuple{c.last_pong ? *c.last_pong : TimePoint::min(), c.from_control, c.from_call};
+            };
             for (auto it = known.candidates.begin(); it != known.candidates.end(); ++it) {
                 if (known.in_force == it->first || known.best == it->first) continue;
-                if (worst == known.candidates.end() || heard(it->second) < heard(worst->second)) worst = it;
+                if (worst == known.candidates.end() || worth(it->second) < worth(worst->second)) worst = it;
             }
             if (worst != known.candidates.end()) known.candidates.erase(worst);
         }
@@ -456,6 +492,14 @@ PathBook::Candidate& PathBook::candidate(TimePoint now, Known& known, const Endp
 bool PathBook::is_heard_otherwise(TimePoint now, const Known& known) {
     return (known.last_relayed_arrival && now - *known.last_relayed_arrival < kHeardLately) ||
            (known.last_disco && now - *known.last_disco < kHeartbeat + kHeardLately);
+}
+
+/// Another peer answers there now. A relay that calls one peer's packets another's makes us hand them to WireGuard as
+/// if they came from the other's path, and WireGuard follows. Who has really taken over an address says so by a ping.
+bool PathBook::is_path_of_another(TimePoint now, const NodeKey& node, const Endpoint& endpoint) const {
+    return std::ranges::any_of(peers_, [&](const auto& entry) {
+        return entry.first != node && entry.second.best == endpoint && trusts(now, entry.second);
+    });
 }
 
 bool PathBook::is_active(TimePoint now, const Known& known) {

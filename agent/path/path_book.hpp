@@ -118,7 +118,8 @@ public:
     /// Came over a relay, from this node. Ignored when the disco key is not the node's.
     void on_call_me_maybe(TimePoint now, const DiscoKey& from, const NodeKey& node,
                           const std::vector<Endpoint>& endpoints);
-    /// A WireGuard packet of the peer came over a relay.
+    /// A WireGuard packet of the peer came over a relay, which says so: nobody has opened it. A relay that lies can
+    /// keep a peer whose agent is away from being believed alive, no more (on_data).
     void on_relayed_arrival(TimePoint now, const NodeKey& node);
     /// WireGuard received something between `since` and now from where it sends to, and what it received is authentic.
     /// As good as a pong from a peer that says nothing in disco nor over a relay all that time: its agent is away, and
@@ -217,9 +218,12 @@ private:
     void use(const NodeKey& node, Known& known, const Endpoint& endpoint);
     void forget_candidate(Known& known, const Endpoint& endpoint);
     Candidate& candidate(TimePoint now, Known& known, const Endpoint& endpoint);
+    static std::optional<Duration> best_round_trip(const Known& known); ///< none when no pong came
     std::optional<Endpoint> most_plausible(const Known& known) const;
     std::optional<Endpoint> target(TimePoint now, const Known& known) const;
     void give_up(TimePoint now, const NodeKey& node, Known& known);
+    void doubt(TimePoint now, const NodeKey& node, Known& known);
+    bool is_path_of_another(TimePoint now, const NodeKey& node, const Endpoint& endpoint) const;
     void refuse(TimePoint now, const NodeKey& node, Known& known, Candidate& entry);
     bool refuses(TimePoint now, const Candidate& entry) const { return only_relay_ || now < entry.refused_until; }
     bool is_due(TimePoint now, const Candidate& entry) const;

@@ -75,7 +75,9 @@ TimePoint PathBook::do_what_is_due(TimePoint now, const NodeKey& node, Known& kn
         }
         TimePoint next = std::min(beat, known.trusted_until);
         bool slow = entry.round_trip > kGoodEnough;
-        if (!slow || !known.last_round || now - *known.last_round < kUpgradeEvery) return next;
+        // A path that an earlier agent left, or that the peer found, was never compared with the others.
+        bool compare = !known.last_round || (slow && now - *known.last_round >= kUpgradeEvery);
+        if (!compare) return next;
         known.last_round = now;
         std::vector<Endpoint> others;
         for (const auto& [endpoint, other] : known.candidates)

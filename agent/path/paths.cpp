@@ -1,6 +1,7 @@
 #include "agent/path/paths.hpp"
 #include "agent/path/captive_portal.hpp"
 #include "agent/path/relay_distance.hpp"
+#include "agent/relay/relay_dial.hpp"
 #include "base/log.hpp"
 #include "base/random.hpp"
 
@@ -14,6 +15,7 @@ constexpr std::size_t kInitiationBytes = 148;
 constexpr std::uint16_t kStunPort = 3478;
 constexpr auto kHeardLately = std::chrono::seconds{8};
 constexpr auto kLookCloserEvery = std::chrono::minutes{5};
+constexpr auto kMeasureFullyEvery = std::chrono::minutes{5};
 
 /// Between measurements while there is traffic: keeps NAT mappings younger than 30 s.
 Duration measuring_pause() {
@@ -25,7 +27,7 @@ Duration measuring_pause() {
 Paths::Paths(Reactor& reactor, Options options, Callbacks callbacks)
     : reactor_(reactor), options_(std::move(options)), callbacks_(std::move(callbacks)),
       relays_(reactor, options_.mark,
-              {[this](int region, const NodeKey& from, BytesView packet) { from_relay(region, from, packet); },
+              {[this](int region, const NodeKey& from, BytesView packet) { return from_relay(region, from, packet); },
                [this](int region, bool connected) { on_relay_changed(region, connected); }}),
       mapper_(reactor, {options_.wireguard_port, options_.mark, options_.mapping_nonce},
               [this] { on_mapping_changed(); }),
@@ -103,7 +105,7 @@ void Paths::set_derp_map(const wire::DerpMap& map) {
     relay_failed_ = false;
     relays_.set_map(map_);
     update_relaying();
-    look_closer_ = true;
+    look_closer_ = measure_fully_ = true;
     want_measurement();
 }
 
@@ -157,7 +159,8 @@ void Paths::on_network_change() {
     relays_.on_network_change(own);
     mapper_.on_network_change();
     measured_.reset();
-    look_closer_ = true;
+    seen_.clear(); // from where we were
+    look_closer_ = measure_fully_ = true;
     want_measurement();
 }
 
@@ -183,6 +186,10 @@ void Paths::from_kernel(const NodeKey& to, const Bytes& datagram) {
     }
     book().on_relayed_packet(reactor_.now(), to);
     auto path = book().state(reactor_.now(), to);
+    // Reference clients send twice while a path is doubtful, to its address and over the relay. We do not: a kernel at
+    // the other end follows what arrives, so one copy by a path that is dead the other way would take the peer's
+    // answers off the relay that works, until its agent looks again. What the second copy is good for is done
+    // otherwise: handshakes go both ways (above), and a peer that only WireGuard hears keeps its path (on_data).
     // WireGuard has not heard yet of the direct path that there is.
     bool sent = path.trusted && disco_->send_raw(*path.endpoint, datagram);
     if (!sent) relays_.send(home, to, datagram);
@@ -190,11 +197,11 @@ void Paths::from_kernel(const NodeKey& to, const Bytes& datagram) {
     carry_out();
 }
 
-void Paths::from_relay(int region, const NodeKey& from, BytesView packet) {
-    if (!home_of_.contains(from)) return; // a stranger
+bool Paths::from_relay(int region, const NodeKey& from, BytesView packet) {
+    if (!home_of_.contains(from)) return false; // a stranger
     if (looks_like_disco(packet)) {
         disco_->on_relayed(region, from, packet);
-        return;
+        return true;
     }
     book().on_relayed_arrival(reactor_.now(), from);
     auto state = book().state(reactor_.now(), from);
@@ -206,6 +213,7 @@ void Paths::from_relay(int region, const NodeKey& from, BytesView packet) {
         injected = port_->inject(from, packet);
     }
     if (!injected) log::debug("a relayed packet was lost", {{"error", injected.error()}});
+    return true;
 }
 
 void Paths::call(const NodeKey& to, const DiscoKey& disco) {
@@ -254,24 +262,20 @@ Task<std::vector<NetCheck::Server>> Paths::servers() {
         for (const wire::DerpNode& node : region->nodes) {
             if (node.stun_port < 0) continue;
             auto port = static_cast<std::uint16_t>(node.stun_port == 0 ? kStunPort : node.stun_port);
-            std::vector<std::string> literals{node.ipv4, node.ipv6};
-            if (!node.stun_test_ip.empty()) literals = {node.stun_test_ip};
-            bool needs_name = true;
-            for (const std::string& literal : literals) {
-                auto address = IpAddress::parse(literal);
-                if (!address || !address->valid()) continue;
-                needs_name = false;
-                out.push_back({number, {*address, port}});
+            bool test = !node.stun_test_ip.empty();
+            auto doors = test ? std::vector<RelayDoor>{{false, true, node.stun_test_ip}} : relay_doors(node);
+            // An address needs no DNS, which may be slow or away when we measure most.
+            bool any_literal = std::ranges::any_of(doors, &RelayDoor::literal);
+            std::string asked;
+            Result<std::vector<IpAddress>> found = std::vector<IpAddress>{};
+            for (const RelayDoor& door : doors) {
+                if (any_literal && !door.literal) continue;
+                if (asked != door.host) found = co_await resolve(reactor_, asked = door.host);
+                if (!found) continue;
+                auto address =
+                    std::ranges::find_if(*found, [&](const IpAddress& one) { return test || one.is_v6() == door.v6; });
+                if (address != found->end()) out.push_back({number, {*address, port}, region->avoid});
             }
-            if (!needs_name) continue;
-            auto found = co_await resolve(reactor_, node.host_name);
-            if (!found) continue;
-            for (bool v6 : {false, true})
-                for (const IpAddress& address : *found)
-                    if (address.is_v6() == v6) {
-                        out.push_back({number, {address, port}});
-                        break;
-                    }
         }
     }
     co_return out;
@@ -283,7 +287,13 @@ Task<void> Paths::measure_now(std::shared_ptr<bool> alive, Paths* self) {
     auto servers = co_await self->servers();
     if (!*alive) co_return;
     TimePoint now = self->reactor_.now();
-    self->check_.emplace(now, std::move(servers));
+    bool portal = !self->report_.udp && self->report_.captive_portal == true;
+    bool full = std::exchange(self->measure_fully_, false) || portal || !self->measured_fully_ ||
+                now - *self->measured_fully_ >= kMeasureFullyEvery;
+    if (full) self->measured_fully_ = now;
+    auto plan = full ? NetCheck::full_plan(std::move(servers))
+                     : NetCheck::short_plan(std::move(servers), self->report_, self->home_.home());
+    self->check_.emplace(now, std::move(plan));
     while (!self->check_->is_done(now)) {
         for (const NetCheck::Probe& probe : self->check_->due(now)) {
             auto sent = self->disco_->send_raw(probe.to, stun::write_request(probe.id));
@@ -362,6 +372,9 @@ void Paths::take_report(NetReport report) {
         update_relaying();
     }
     auto own = own_;
+    if (!measure_again_) // else it may be of a network that we have left; the mapper knows by itself what is over
+        for (const OwnEndpoint& seen : outside_endpoints(std::nullopt, report_, options_.wireguard_port))
+            seen_.note(now, seen);
     update_own();
     send_waiting_calls();
     carry_out();
@@ -374,12 +387,9 @@ void Paths::update_own() {
         bool known = std::ranges::any_of(own, [&](const OwnEndpoint& one) { return one.endpoint == endpoint; });
         if (!known) own.push_back({endpoint, type});
     };
-    if (auto mapped = mapper_.external()) add(*mapped, 3);
-    if (report_.global_v4) add(*report_.global_v4, 2);
-    if (report_.global_v6) add(*report_.global_v6, 2);
-    for (const Endpoint& endpoint : report_.other_globals) add(endpoint, 2);
-    if (report_.global_v4 && report_.mapping_varies_by_destination == true) // perhaps somebody forwards our port
-        add({report_.global_v4->address, options_.wireguard_port}, 4);
+    for (const OwnEndpoint& seen : outside_endpoints(mapper_.external(), report_, options_.wireguard_port))
+        add(seen.endpoint, seen.type);
+    for (const OwnEndpoint& endpoint : seen_.recent(reactor_.now())) add(endpoint.endpoint, endpoint.type);
     for (const Endpoint& endpoint : local_) add(endpoint, 1);
     if (own == own_) return;
     own_ = std::move(own);
@@ -414,7 +424,7 @@ void Paths::update_punch() {
 
 Task<NetReport> Paths::measure() {
     auto alive = alive_;
-    look_closer_ = true;
+    look_closer_ = measure_fully_ = true;
     auto since = reactor_.now();
     want_measurement();
     co_await mapper_.probe();

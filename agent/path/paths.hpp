@@ -3,6 +3,7 @@
 #pragma once
 #include "agent/path/disco_loop.hpp"
 #include "agent/path/net_report.hpp"
+#include "agent/path/own_endpoints.hpp"
 #include "agent/path/port_mapper.hpp"
 #include "agent/path/punch_loop.hpp"
 #include "agent/relay/derp_client.hpp"
@@ -18,14 +19,6 @@
 #include <vector>
 
 namespace tailrace {
-
-/// An address that others may try, and how we know it (control-protocol.md 6, EndpointType: 1 local, 2 STUN, 3 a port
-/// that the gateway forwards, 4 a STUN address with our own port).
-struct OwnEndpoint {
-    Endpoint endpoint;
-    int type = 1;
-    bool operator==(const OwnEndpoint&) const = default;
-};
 
 class Paths {
 public:
@@ -110,7 +103,7 @@ private:
     void on_mapping_changed();
     void update_punch();
     void from_kernel(const NodeKey& to, const Bytes& datagram);
-    void from_relay(int region, const NodeKey& from, BytesView packet);
+    bool from_relay(int region, const NodeKey& from, BytesView packet);
     void call(const NodeKey& to, const DiscoKey& disco);
 
     Reactor& reactor_;
@@ -138,6 +131,7 @@ private:
 
     std::vector<Endpoint> local_;
     std::vector<OwnEndpoint> own_;
+    EndpointMemory seen_;
     NetReport report_;
     HomeChooser home_;
     std::optional<NetCheck> check_;
@@ -145,6 +139,8 @@ private:
     bool measuring_ = false, measure_again_ = false;
     bool look_closer_ = true; ///< with the next measurement, for something changed or somebody asks
     std::optional<TimePoint> looked_closer_;
+    bool measure_fully_ = true; ///< every region, not only those near
+    std::optional<TimePoint> measured_fully_;
     bool relay_failed_ = false; ///< the home relay cannot be reached; else we believe that it can
     Event measured_event_, measure_wanted_;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

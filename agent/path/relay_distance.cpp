@@ -47,9 +47,8 @@ struct HttpsAnswer {
 };
 
 /// The time of one small request on a connection that stands: dialling and TLS take longer for other reasons.
-Task<Result<HttpsAnswer>> ask_node(Reactor& reactor, wire::DerpNode node, std::string host, std::uint32_t mark,
-                                   TimePoint deadline) {
-    auto stream = co_await dial_relay_node(reactor, node, std::move(host), mark);
+Task<Result<HttpsAnswer>> ask_node(Reactor& reactor, wire::DerpNode node, std::uint32_t mark, TimePoint deadline) {
+    auto stream = co_await dial_relay_node(reactor, node, mark);
     if (!stream) co_return stream.error();
     HttpsAnswer answer;
     answer.v6 = (*stream)->peer().address.unmapped().is_v6();
@@ -70,17 +69,14 @@ Task<Result<HttpsAnswer>> ask_node(Reactor& reactor, wire::DerpNode node, std::s
 Task<void> ask_by_https(Reactor& reactor, std::shared_ptr<Round> round, wire::DerpRegion region, int number,
                         std::uint32_t mark) {
     TimePoint deadline = reactor.now() + kHttpsTime;
-    bool answered = false;
     for (const wire::DerpNode& node : region.nodes) {
         if (node.stun_only) continue;
-        for (const std::string& host : relay_hosts(node)) {
-            if (answered || reactor.now() >= deadline) break;
-            auto answer = co_await ask_node(reactor, node, host, mark, deadline);
-            if (!answer) continue; // another node of the region
-            answered = true;
-            round->note(reactor.now(), number, answer->latency);
-            (answer->v6 ? round->report.ipv6 : round->report.ipv4) = true;
-        }
+        if (reactor.now() >= deadline) break;
+        auto answer = co_await ask_node(reactor, node, mark, deadline);
+        if (!answer) continue; // another node of the region
+        round->note(reactor.now(), number, answer->latency);
+        (answer->v6 ? round->report.ipv6 : round->report.ipv4) = true;
+        break;
     }
     round->ended();
 }

@@ -3,32 +3,54 @@
 #include "base/log.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace tailrace {
 namespace {
 
 constexpr std::size_t kWaiting = 32;
-constexpr auto kLookForIdle = std::chrono::seconds{15};
-constexpr Duration kLongestPause = std::chrono::seconds{5}; // between tries; n^2 * 10 ms before
+
+bool has_other_node(const wire::DerpRegion& region, const std::string& than) {
+    return std::ranges::any_of(region.nodes,
+                               [&](const wire::DerpNode& node) { return !node.stun_only && node.name != than; });
+}
 
 } // namespace
 
-DerpClient::DerpClient(Reactor& reactor, std::uint32_t mark, Callbacks callbacks)
-    : reactor_(reactor), mark_(mark), callbacks_(std::move(callbacks)) {}
+/// One dial, which may outlive the wish for it.
+struct DerpClient::Attempt {
+    std::optional<Result<DerpLogin>> outcome;
+};
+
+DerpClient::DerpClient(Reactor& reactor, std::uint32_t mark, Callbacks callbacks, const Pace& pace)
+    : reactor_(reactor), mark_(mark), callbacks_(std::move(callbacks)), pace_(pace) {}
 
 DerpClient::~DerpClient() {
     *alive_ = false;
-    for (auto& [number, region] : regions_) drop_connection(region);
+    for (auto& [number, region] : regions_) {
+        drop_connection(region);
+        region.news.notify();
+    }
 }
 
 void DerpClient::drop_connection(Region& region) {
     if (region.link) region.link->close();
 }
 
+/// Whatever is under way was meant for something else.
+void DerpClient::begin_anew(Region& region) {
+    ++region.version;
+    region.hurry = true;
+    region.ready.reset();
+    region.leaving.reset();
+    drop_connection(region);
+    region.news.notify();
+}
+
 void DerpClient::set_identity(const NodePrivateKey& identity) {
     if (identity == identity_) return;
     identity_ = identity;
-    for (auto& [number, region] : regions_) drop_connection(region);
+    for (auto& [number, region] : regions_) begin_anew(region);
     if (home_ != 0) open(home_);
 }
 
@@ -41,10 +63,10 @@ void DerpClient::set_map(const wire::DerpMap& map) {
         auto now = defined.find(number);
         if (now != defined.end() && now->second == region.definition) continue;
         region.definition = now == defined.end() ? wire::DerpRegion{} : now->second;
-        drop_connection(region); // its keeper goes on with the new definition, or ends
+        begin_anew(region); // its keeper goes on with the new definition, or ends
     }
     for (auto& [number, definition] : defined)
-        if (!regions_.contains(number)) regions_[number].definition = definition;
+        if (!regions_.contains(number)) region(number).definition = definition;
     if (home_ != 0) open(home_);
 }
 
@@ -63,7 +85,11 @@ void DerpClient::set_home(int region) {
 
 void DerpClient::on_network_change(const std::vector<IpAddress>& own) {
     for (auto& [number, region] : regions_) {
-        if (!region.link) continue;
+        if (!region.link) { // what failed before may work now
+            region.hurry = true;
+            region.news.notify();
+            continue;
+        }
         IpAddress local = region.link->local_address();
         bool gone = local.valid() && !local.is_loopback() && !local.is_link_local() && !own.empty() &&
                     std::ranges::find(own, local) == own.end();
@@ -118,75 +144,143 @@ bool DerpClient::may_leave(int number, TimePoint now) const {
     const Region& region = regions_.at(number);
     if (region.definition.nodes.empty()) return true; // no longer in the map
     if (number == home_) return false;
-    return region.link ? now - region.link->last_packet_sent() >= kInactive : region.waiting.empty();
+    return region.link ? now - region.link->last_packet_sent() >= pace_.inactive : region.waiting.empty();
+}
+
+Task<void> DerpClient::dial(std::shared_ptr<bool> alive, DerpClient* self, int number, std::string avoid,
+                            std::shared_ptr<Attempt> attempt) {
+    attempt->outcome = co_await dial_derp(self->reactor_, self->region(number).definition, self->identity_, self->mark_,
+                                          std::move(avoid));
+    if (*alive) self->region(number).news.notify();
+}
+
+/// Less when something happens that makes waiting pointless.
+Task<void> DerpClient::pause(std::shared_ptr<bool> alive, DerpClient* self, int number, Duration duration) {
+    Region& region = self->region(number);
+    TimePoint until = self->reactor_.now() + duration;
+    while (*alive && !region.hurry && !region.ready && self->reactor_.now() < until)
+        (void)co_await region.news.wait_for(until - self->reactor_.now()); // news may be about something else
 }
 
 /// Connects and connects again for as long as the region is wanted.
 Task<void> DerpClient::keep(std::shared_ptr<bool> alive, DerpClient* self, int number) {
-    Backoff backoff;
+    Backoff backoff{kLongestPause};
+    Region& region = self->region(number); // which stays as long as we do
     while (*alive && !self->may_leave(number, self->reactor_.now())) {
-        auto login =
-            co_await dial_derp(self->reactor_, self->regions_[number].definition, self->identity_, self->mark_);
-        if (!*alive) co_return;
-        Region& region = self->regions_[number];
-        if (!login) {
-            std::string trouble = login.error().message();
+        if (std::exchange(region.hurry, false)) backoff.reset();
+        std::string avoid;
+        if (region.leaving && self->reactor_.now() >= region.leaving->until) region.leaving.reset();
+        if (region.leaving && !region.ready) {
+            avoid = region.leaving->node;
+            if (!has_other_node(region.definition, avoid)) {
+                co_await pause(alive, self, number, region.leaving->until - self->reactor_.now());
+                continue;
+            }
+        }
+        std::uint64_t version = region.version;
+        auto attempt = std::make_shared<Attempt>();
+        if (!region.ready) spawn(self->reactor_, "relay dial", dial(alive, self, number, avoid, attempt));
+        while (!attempt->outcome && !region.ready && version == region.version) {
+            co_await region.news.wait();
+            if (!*alive) co_return;
+        }
+        if (version != region.version) continue;
+        if (region.ready) {
+            attempt->outcome = std::move(*region.ready);
+            region.ready.reset();
+        }
+        if (!*attempt->outcome) {
+            std::string trouble = attempt->outcome->error().message();
             if (trouble != region.trouble)
                 log::warn("no connection to a relay", {{"region", number}, {"error", trouble}});
             region.trouble = std::move(trouble);
             if (number != self->home_) region.waiting.clear();
             self->callbacks_.changed(number, false);
-            co_await self->reactor_.sleep(std::min(kLongestPause, backoff.next()));
+            co_await pause(alive, self, number, backoff.next());
             continue;
         }
-        backoff.reset();
-        region.trouble.clear();
-        log::info(
-            "connected to a relay",
-            {{"region", number}, {"code", region.definition.region_code}, {"fast_start", login->fast ? "yes" : "no"}});
-        DerpLink::Callbacks callbacks;
-        callbacks.packet = [alive, self, number](const NodeKey& from, BytesView packet) {
-            if (!*alive) return;
-            self->heard_on_[from] = number;
-            self->callbacks_.packet(number, from, packet);
-        };
-        callbacks.gone = [alive, self, number](const derp::PeerGone& gone) {
-            if (!*alive) return;
-            auto heard = self->heard_on_.find(gone.key);
-            if (heard != self->heard_on_.end() && heard->second == number) self->heard_on_.erase(heard);
-        };
-        callbacks.health = [alive, self, number](std::string trouble) {
-            if (*alive) self->regions_[number].health = std::move(trouble);
-        };
-        auto link = std::make_shared<DerpLink>(std::move(login->stream), std::move(callbacks));
-        region.link = link;
-        if (number == self->home_) link->send(derp::FrameType::NotePreferred, derp::write_note_preferred(true));
-        for (auto& [to, packet] : region.waiting) link->send_packet(to, packet);
-        region.waiting.clear();
-        self->callbacks_.changed(number, true);
-
-        auto leave_when_idle = [](std::shared_ptr<bool> living, DerpClient* client, int of,
-                                  std::weak_ptr<DerpLink> weak) -> Task<void> {
-            for (;;) {
-                co_await client->reactor_.sleep(kLookForIdle);
-                auto open = weak.lock();
-                if (!*living || !open) co_return;
-                if (client->may_leave(of, client->reactor_.now())) open->close();
-            }
-        };
-        spawn(self->reactor_, "relay idle", leave_when_idle(alive, self, number, link));
-        Error why = co_await link->run();
+        TimePoint since = self->reactor_.now();
+        co_await carry(alive, self, number, std::move(**attempt->outcome));
         if (!*alive) co_return;
-        Region& left = self->regions_[number];
-        left.link.reset();
-        left.health.clear();
-        std::erase_if(self->heard_on_, [&](const auto& entry) { return entry.second == number; });
-        bool orderly = self->may_leave(number, self->reactor_.now());
-        if (!orderly) log::info("the connection to a relay ended", {{"region", number}, {"error", why}});
-        self->callbacks_.changed(number, false);
-        if (!orderly) co_await self->reactor_.sleep(std::min(kLongestPause, backoff.next()));
+        TimePoint now = self->reactor_.now();
+        if (now - since >= kLongestPause) backoff.reset(); // one that lets us in and throws us out again is no success
+        if (!self->may_leave(number, now)) co_await pause(alive, self, number, backoff.next());
     }
-    if (*alive) self->regions_[number].wanted = false;
+    if (*alive) region.wanted = false;
+}
+
+/// One connection, from its login to its end.
+Task<void> DerpClient::carry(std::shared_ptr<bool> alive, DerpClient* self, int number, DerpLogin login) {
+    Region& region = self->region(number);
+    region.trouble.clear();
+    log::info("connected to a relay", {{"region", number},
+                                       {"code", region.definition.region_code},
+                                       {"fast_start", login.fast ? "yes" : "no"},
+                                       {"node", login.node}});
+    DerpLink::Callbacks callbacks;
+    callbacks.packet = [alive, self, number](const NodeKey& from, BytesView packet) {
+        if (*alive && self->callbacks_.packet(number, from, packet)) self->heard_on_[from] = number;
+    };
+    callbacks.gone = [alive, self, number](const derp::PeerGone& gone) {
+        if (!*alive) return;
+        auto heard = self->heard_on_.find(gone.key);
+        if (heard != self->heard_on_.end() && heard->second == number) self->heard_on_.erase(heard);
+    };
+    callbacks.health = [alive, self, number](std::string trouble) {
+        if (*alive) self->region(number).health = std::move(trouble);
+    };
+    callbacks.restarting = [alive, self, number, node = login.node](const derp::Restarting& restarting) {
+        if (*alive) self->on_restarting(number, node, restarting);
+    };
+    region.node = login.node;
+    auto link = std::make_shared<DerpLink>(std::move(login), self->identity_, std::move(callbacks));
+    region.link = link;
+    if (number == self->home_) link->send(derp::FrameType::NotePreferred, derp::write_note_preferred(true));
+    for (auto& [to, packet] : region.waiting) link->send_packet(to, packet);
+    region.waiting.clear();
+    self->callbacks_.changed(number, true);
+
+    spawn(self->reactor_, "relay idle", leave_when_idle(alive, self, number, link));
+    Error why = co_await link->run(self->pace_.silence);
+    if (!*alive) co_return;
+    region.link.reset();
+    region.health.clear();
+    std::erase_if(self->heard_on_, [&](const auto& entry) { return entry.second == number; });
+    if (!self->may_leave(number, self->reactor_.now()))
+        log::info("the connection to a relay ended", {{"region", number}, {"error", why}});
+    self->callbacks_.changed(number, false);
+}
+
+Task<void> DerpClient::leave_when_idle(std::shared_ptr<bool> alive, DerpClient* self, int number,
+                                       std::weak_ptr<DerpLink> link) {
+    for (;;) {
+        co_await self->reactor_.sleep(self->pace_.look_for_idle);
+        auto open = link.lock();
+        if (!*alive || !open) co_return;
+        if (self->may_leave(number, self->reactor_.now())) open->close();
+    }
+}
+
+/// While it drains it still carries: another node of the region is entered first, or else its end awaited.
+void DerpClient::on_restarting(int number, const std::string& node, const derp::Restarting& restarting) {
+    Region& region = this->region(number);
+    Duration away = std::min<Duration>(std::chrono::milliseconds{restarting.reconnect_in_ms}, kLongestRestart);
+    bool moving = region.leaving.has_value();
+    region.leaving = {node, reactor_.now() + away};
+    if (!moving && has_other_node(region.definition, node))
+        spawn(reactor_, "relay dial", move_over(alive_, this, number, node));
+}
+
+Task<void> DerpClient::move_over(std::shared_ptr<bool> alive, DerpClient* self, int number, std::string left) {
+    std::uint64_t version = self->region(number).version;
+    auto login =
+        co_await dial_derp(self->reactor_, self->region(number).definition, self->identity_, self->mark_, left);
+    if (!*alive || !login) co_return; // the keeper tries as ever
+    Region& region = self->region(number);
+    if (version != region.version || (region.link && region.node != left)) co_return;
+    region.ready = std::move(*login);
+    self->drop_connection(region);
+    region.news.notify();
 }
 
 std::vector<std::string> DerpClient::troubles() const {

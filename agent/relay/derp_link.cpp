@@ -4,11 +4,14 @@
 #include "base/random.hpp"
 #include "proto/derp_stream.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <sys/socket.h>
 
 namespace tailrace {
 namespace {
+
+constexpr std::size_t kMostQueued = 2 * DerpLink::kQueued; // with what we say of ourselves
 
 Task<Result<NodeKey>> read_server_key(Stream& stream) {
     std::array<std::byte, derp::kHeaderSize> head{};
@@ -40,7 +43,7 @@ Task<Result<DerpLogin>> log_in_fast(std::unique_ptr<Stream> socket, wire::DerpNo
     Bytes info = client_info(identity, relay);
     flight.insert(flight.end(), info.begin(), info.end());
     if (auto written = co_await socket->write_all(flight); !written) co_return written.error();
-    co_return DerpLogin{std::move(socket), true};
+    co_return DerpLogin{std::move(socket), relay, true, node.name};
 }
 
 /// `ideal`: the first node of the region when this one is another; relays count such clients.
@@ -66,43 +69,45 @@ Task<Result<DerpLogin>> log_in(std::unique_ptr<Stream> socket, wire::DerpNode no
     if (!key) co_return key.error();
     Bytes frame = client_info(identity, *key);
     if (auto written = co_await stream->write_all(frame); !written) co_return written.error();
-    co_return DerpLogin{std::move(stream), false};
+    co_return DerpLogin{std::move(stream), *key, false, node.name};
 }
 
 } // namespace
 
 Task<Result<DerpLogin>> dial_derp(Reactor& reactor, wire::DerpRegion region, NodePrivateKey identity,
-                                  std::uint32_t mark) {
+                                  std::uint32_t mark, std::string avoid) {
     Error last = Error::make("region {} has no relay that may be used", region.region_id);
     TimePoint deadline = reactor.now() + std::chrono::seconds{10};
     for (const wire::DerpNode& node : region.nodes) {
-        if (node.stun_only) continue;
+        if (node.stun_only || (!avoid.empty() && node.name == avoid)) continue;
         std::string ideal = node.name == region.nodes.front().name ? "" : region.nodes.front().name;
-        for (const std::string& host : relay_hosts(node)) {
-            if (reactor.now() >= deadline) co_return last;
-            auto socket = co_await dial_relay_node(reactor, node, host, mark);
-            if (!socket) {
-                last = socket.error().with("relay {}", node.host_name);
-                continue;
-            }
-            Timer timer{reactor};
-            timer.after(deadline - reactor.now(), [stream = socket->get()] { stream->close(); });
-            auto login = co_await log_in(std::move(*socket), node, ideal, identity);
-            if (login) co_return login;
-            last = login.error().with("relay {}", node.host_name);
+        if (reactor.now() >= deadline) co_return last;
+        auto socket = co_await dial_relay_node(reactor, node, mark);
+        if (!socket) {
+            last = socket.error().with("relay {}", node.host_name);
+            continue;
         }
+        Timer timer{reactor};
+        timer.after(deadline - reactor.now(), [stream = socket->get()] { stream->close(); });
+        auto login = co_await log_in(std::move(*socket), node, ideal, identity);
+        if (login) co_return login;
+        last = login.error().with("relay {}", node.host_name);
     }
     co_return last;
 }
 
-DerpLink::DerpLink(std::unique_ptr<Stream> stream, Callbacks callbacks)
-    : stream_(std::move(stream)), callbacks_(std::move(callbacks)), more_(stream_->reactor()),
-      written_(stream_->reactor()), check_(stream_->reactor()), last_packet_sent_(stream_->reactor().now()),
-      last_heard_(last_packet_sent_) {}
+DerpLink::DerpLink(DerpLogin login, NodePrivateKey identity, Callbacks callbacks)
+    : stream_(std::move(login.stream)), relay_(login.relay), identity_(std::move(identity)),
+      callbacks_(std::move(callbacks)), more_(stream_->reactor()), written_(stream_->reactor()),
+      check_(stream_->reactor()), last_packet_sent_(stream_->reactor().now()), last_heard_(last_packet_sent_) {}
 
 void DerpLink::send_packet(const NodeKey& to, BytesView packet) {
     if (packet.size() > derp::kMaxPacket) return;
     Bytes frame(derp::kHeaderSize + NodeKey::kSize + packet.size());
+    if (bucket_ && !bucket_->try_take(stream_->reactor().now(), static_cast<double>(frame.size()))) {
+        ++dropped_;
+        return;
+    }
     derp::write_packet_frame(frame, derp::FrameType::SendPacket, to, packet);
     if (queue_.size() >= kQueued) {
         queue_.pop_front();
@@ -114,6 +119,7 @@ void DerpLink::send_packet(const NodeKey& to, BytesView packet) {
 }
 
 void DerpLink::send(derp::FrameType type, BytesView payload) {
+    if (queue_.size() >= kMostQueued) return; // it asks and asks, and reads no answer
     queue_.push_back(derp::write_frame(type, payload));
     more_.notify();
 }
@@ -188,17 +194,32 @@ Result<void> DerpLink::take(derp::FrameType type, BytesView payload) {
         return {};
     }
     case FrameType::Health:
-        callbacks_.health(std::string{as_chars(payload)});
+        callbacks_.health(std::string{as_chars(payload.first(std::min(payload.size(), kLongestTrouble)))});
         return {};
+    case FrameType::ServerInfo: {
+        auto info = derp::open_server_info(payload, identity_, relay_);
+        if (!info) return info.error();
+        bucket_.reset();
+        if (info->bytes_per_second > 0)
+            bucket_.emplace(static_cast<double>(info->bytes_per_second), static_cast<double>(info->bytes_burst),
+                            last_heard_);
+        return {};
+    }
+    case FrameType::Restarting: {
+        auto restarting = derp::parse_restarting(payload);
+        if (!restarting) return restarting.error();
+        callbacks_.restarting(*restarting);
+        return {};
+    }
     default:
-        return {}; // a late ServerKey, ServerInfo, KeepAlive, and what later versions say
+        return {}; // a late ServerKey, KeepAlive, and what later versions say
     }
 }
 
-Task<Error> DerpLink::run() {
+Task<Error> DerpLink::run(Duration longest_silence) {
     spawn(stream_->reactor(), "relay writer", write());
     Timer silence{stream_->reactor()};
-    auto rearm = [&] { silence.after(kSilence, [this] { stream_->close(); }); };
+    auto rearm = [&] { silence.after(longest_silence, [this] { stream_->close(); }); };
     rearm();
     derp::FrameStream frames;
     auto limit_of = [](derp::FrameType) { return std::optional<std::size_t>{derp::kMaxReceivedFrame}; };

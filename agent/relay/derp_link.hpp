@@ -2,6 +2,7 @@
 // (derp-disco-paths.md 1.1 to 1.5).
 #pragma once
 #include "base/io/stream.hpp"
+#include "base/token_bucket.hpp"
 #include "proto/control/derp_map.hpp"
 #include "proto/derp.hpp"
 
@@ -16,11 +17,13 @@ namespace tailrace {
 /// A connection on which frames follow.
 struct DerpLogin {
     std::unique_ptr<Stream> stream;
-    bool fast = false; ///< its certificates named the relay's key: a round trip less
+    NodeKey relay;     ///< its key, as it says itself
+    bool fast = false; ///< its certificates named the key: a round trip less
+    std::string node;  ///< its name in the DERP map
 };
-/// Tries the region's nodes in their order until one lets us in; 10 s for all of it.
+/// Tries the region's nodes in their order, but not the one named `avoid`, until one lets us in; 10 s for all of it.
 Task<Result<DerpLogin>> dial_derp(Reactor& reactor, wire::DerpRegion region, NodePrivateKey identity,
-                                  std::uint32_t mark);
+                                  std::uint32_t mark, std::string avoid);
 
 /// A connection that has logged in.
 class DerpLink {
@@ -31,19 +34,21 @@ public:
     static constexpr auto kSilence = std::chrono::seconds{120};
     /// It answers check() within this time, or it is given up.
     static constexpr auto kAnswer = std::chrono::seconds{3};
+    static constexpr std::size_t kLongestTrouble = 500; ///< bytes of a relay's word about its health
 
     struct Callbacks {
         std::function<void(const NodeKey& from, BytesView packet)> packet;
         std::function<void(const derp::PeerGone& gone)> gone;
         std::function<void(std::string trouble)> health; ///< empty: healthy again
+        std::function<void(const derp::Restarting& restarting)> restarting;
     };
 
-    DerpLink(std::unique_ptr<Stream> stream, Callbacks callbacks);
+    DerpLink(DerpLogin login, NodePrivateKey identity, Callbacks callbacks);
 
     void send_packet(const NodeKey& to, BytesView packet);
     void send(derp::FrameType type, BytesView payload);
     /// Carries frames until the connection ends, and says why it did. Once only; keep the link alive meanwhile.
-    Task<Error> run();
+    Task<Error> run(Duration silence = kSilence);
     void close();
     /// Our network changed: does the connection still work?
     void check();
@@ -59,7 +64,10 @@ private:
     Result<void> take(derp::FrameType type, BytesView payload);
 
     std::unique_ptr<Stream> stream_;
+    NodeKey relay_;
+    NodePrivateKey identity_;
     Callbacks callbacks_;
+    std::optional<TokenBucket> bucket_; ///< what the relay lets us send; the rest is dropped here
     std::deque<Bytes> queue_;
     Event more_, written_;
     Timer check_;

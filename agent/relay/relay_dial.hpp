@@ -11,12 +11,19 @@
 
 namespace tailrace {
 
-/// Where to dial: literal addresses first, for then no DNS is needed.
-std::vector<std::string> relay_hosts(const wire::DerpNode& node);
+/// Over which family a node may be dialled, and where: a literal address, or a name that DNS knows.
+struct RelayDoor {
+    bool v6 = false;
+    bool literal = false;
+    std::string host;
+    bool operator==(const RelayDoor&) const = default;
+};
+/// IPv4 first. A family is literal where the map has its address, asked of DNS where the map has nothing, and left out
+/// where the map has something else, such as "none". Pure.
+std::vector<RelayDoor> relay_doors(const wire::DerpNode& node);
 
-/// `host`: one of relay_hosts(). `mark`: SO_MARK, but not towards ourselves.
-Task<Result<std::unique_ptr<Stream>>> dial_relay_node(Reactor& reactor, wire::DerpNode node, std::string host,
-                                                      std::uint32_t mark);
+/// The families race. `mark`: SO_MARK, but not towards ourselves.
+Task<Result<std::unique_ptr<Stream>>> dial_relay_node(Reactor& reactor, wire::DerpNode node, std::uint32_t mark);
 
 /// The key that a relay names in its meta-certificate, when we may rely on it: we need not wait for it then
 /// (derp-disco-paths.md 1.2, fast start). Pure.

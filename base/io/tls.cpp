@@ -143,7 +143,7 @@ Result<std::string> pem_of(auto&& write) {
 
 } // namespace
 
-Result<TlsIdentity> make_self_signed(const std::vector<std::string>& names) {
+Result<TlsIdentity> make_self_signed(const std::vector<std::string>& names, std::chrono::seconds valid_for) {
     OwnedKey key{EVP_EC_gen("P-256")};
     OwnedCertificate certificate{X509_new()};
     if (!key || !certificate) return tls_error("make a TLS key");
@@ -152,8 +152,10 @@ Result<TlsIdentity> make_self_signed(const std::vector<std::string>& names) {
     fill_random(std::as_writable_bytes(std::span{serial}));
     serial[0] = static_cast<unsigned char>((serial[0] & 0x3f) | 0x40); // positive, and never with needless zeros
     ASN1_STRING_set(X509_get_serialNumber(certificate.get()), serial, sizeof serial);
-    X509_gmtime_adj(X509_getm_notBefore(certificate.get()), -3600);
-    X509_time_adj_ex(X509_getm_notAfter(certificate.get()), 3650, 0, nullptr);
+    X509_gmtime_adj(X509_getm_notBefore(certificate.get()), -7200);
+    auto days = std::chrono::floor<std::chrono::days>(valid_for);
+    X509_time_adj_ex(X509_getm_notAfter(certificate.get()), static_cast<int>(days.count()),
+                     static_cast<long>((valid_for - days).count()), nullptr);
     X509_set_pubkey(certificate.get(), key.get());
     std::string first = names.empty() ? "tailrace" : names.front();
     auto* subject = X509_get_subject_name(certificate.get());
@@ -264,6 +266,10 @@ int check_pin(X509_STORE_CTX* store, void* pin) {
         return refuse(X509_V_ERR_CERT_REJECTED);
     if (X509_cmp_current_time(X509_get0_notBefore(leaf)) > 0) return refuse(X509_V_ERR_CERT_NOT_YET_VALID);
     if (X509_cmp_current_time(X509_get0_notAfter(leaf)) < 0) return refuse(X509_V_ERR_CERT_HAS_EXPIRED);
+    auto* ssl = static_cast<SSL*>(X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()));
+    const char* name = ssl == nullptr ? nullptr : SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    if (name != nullptr && X509_check_host(leaf, name, 0, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT, nullptr) != 1)
+        return refuse(X509_V_ERR_HOSTNAME_MISMATCH);
     return 1;
 }
 

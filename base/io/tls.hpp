@@ -3,6 +3,7 @@
 #include "base/io/stream.hpp"
 
 #include <array>
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,8 +19,9 @@ struct TlsIdentity {
     std::string certificate;
     std::string key;
 };
-/// ECDSA P-256, ten years, for names and literal addresses.
-Result<TlsIdentity> make_self_signed(const std::vector<std::string>& names);
+/// ECDSA P-256, ten years unless said otherwise, for names and literal addresses.
+Result<TlsIdentity> make_self_signed(const std::vector<std::string>& names,
+                                     std::chrono::seconds valid_for = std::chrono::hours{24 * 3650});
 
 /// "sha256-raw:<hex>" of a certificate: what a DERP map node's CertName says about one that no authority vouches for
 /// (derp-disco-paths.md 1.1). Of PEM text the first certificate.
@@ -33,8 +35,9 @@ public:
     enum class Verify { Strict, None };
     static Result<TlsContext> server(const TlsIdentity& identity);
     static Result<TlsContext> client(Verify verify);
-    /// Takes a server by the SHA-256 of its certificate (DER) and by nothing else, its validity apart. Certificates
-    /// whose common name begins with "derpkey" may come behind it (derp-disco-paths.md 1.1).
+    /// Takes a server by the SHA-256 of its certificate (DER); no authority vouches for it, but it must be valid now
+    /// and, unless the host is an address, have the host's name. Certificates whose common name begins with "derpkey"
+    /// may come behind it (derp-disco-paths.md 1.1).
     static Result<TlsContext> pinned(const std::array<std::byte, 32>& sha256);
 
     ssl_ctx_st* get() const { return context_.get(); }

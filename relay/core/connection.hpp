@@ -1,11 +1,11 @@
 // relay/core/connection.hpp - one connection, from accept() to close().
 #pragma once
+#include "base/token_bucket.hpp"
 #include "proto/derp_stream.hpp"
 #include "relay/core/outbox.hpp"
 #include "relay/http/pages.hpp"
 #include "relay/net/certificate.hpp"
 #include "relay/table/connection_ref.hpp"
-#include "relay/table/token_bucket.hpp"
 
 #include <functional>
 

@@ -44,6 +44,10 @@ class TailraceControl:
         if policy:
             self.set_policy(policy)
 
+    def set_relays(self, relays: dict) -> None:
+        """From its next start on."""
+        (self.folder / "derp.json").write_text(json.dumps(relays))
+
     def start(self) -> None:
         self.program = self.host.start("tailrace-control", [TAILRACE_CONTROL, "serve", "--config", self._config])
         self.wait_until_up()

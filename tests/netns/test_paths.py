@@ -3,8 +3,9 @@ import time
 
 import pytest
 
-from lab.scenarios.paths import CUT, Net
+from lab.scenarios.paths import CUT, Mesh, Net
 from lab.stock import Derper, StockClient
+from lab.tailrace import TailraceRelay
 from lab.traffic import Ping, WebServer, fetch, ping
 from lab.wait import wait_for
 
@@ -22,6 +23,8 @@ def test_who_can_be_direct_is(lab, programs, alice, bob):
     pings.finish() # not one is lost, the very first included
     pong = net.alice.cli("ping", "-c", "3", "bob").stdout
     assert "via 203.0.113." in pong.splitlines()[-1], pong
+    pong = net.alice.cli("ping", "--icmp", "-c", "1", "bob").stdout
+    assert pong.startswith(f"pong from bob ({net.bob.ip()}) via ICMP in "), pong
 
 
 @pytest.mark.parametrize("alice, bob", [("easy", "hard"), ("hard", "hard")]) # with one STUN server nobody knows that his NAT is hard
@@ -96,12 +99,47 @@ def test_a_lost_path_costs_no_more_than_its_trust(lab, programs):
         wait_for(lambda: ping(net.hosts["alice"], bob, timeout=1) and net.alice.direct_to("bob"), 20, "the path is direct again")
 
 
-def test_a_relay_that_starts_over_is_found_again(lab, programs):
+def test_a_relay_that_starts_over_or_moves_is_found_again(lab, programs):
     net = Net(lab, "hard", "hard")
     net.reaches()
+
+    def flows_again(what: str) -> None:
+        answered = pings.answered()
+        wait_for(lambda: pings.answered() > answered, 5.5, what)
+    pings = Ping(net.hosts["alice"], net.bob.ip(), interval=0.1)
+    pings.wait_for_reply()
+    net.relay.program.stop(timeout=15) # in good order: it says that it goes
+    net.relay.start()
+    flows_again("packets flow again")
     net.relay.program.kill()
     net.relay.start()
-    wait_for(lambda: ping(net.hosts["alice"], net.bob.ip(), timeout=1), 5.5, "packets flow again")
+    flows_again("packets flow again after a kill")
+    # Elsewhere. The nodes hear of it from control, which reads its map of relays when it starts.
+    net.relay.program.kill()
+    elsewhere = TailraceRelay(lab.host("elsewhere", address="203.0.113.4"))
+    net.control.set_relays(elsewhere.derp_map)
+    net.control.program.stop()
+    net.control.start()
+    flows_again("packets flow over the new relay")
+    pings.stop()
+
+
+def test_two_relays_of_a_region_are_one(lab, programs):
+    def without_the_first(hosts):
+        hosts["bob"].nft("table ip block { chain out { type filter hook output priority 0; ip daddr 203.0.113.2 reject; }\n}")
+    net = Net(lab, "hard", "hard", relay_is=Mesh, prepare=without_the_first)
+    net.reaches(20)
+    assert net.relayed()
+    for relay in (net.relay, net.relay.second):
+        seen = relay.metrics()
+        assert seen["packets_forwarded_out_total"] > 0 and seen["packets_forwarded_in_total"] > 0
+    pings = Ping(net.hosts["alice"], net.bob.ip(), interval=0.05)
+    pings.wait_for_reply()
+    net.relay.program.stop(timeout=15) # alice is with the other one before it has gone
+    wait_for(lambda: net.relay.second.metrics()["clients"] == 2, 5, "both are at the second relay")
+    answered = pings.answered()
+    wait_for(lambda: pings.answered() > answered, 5, "packets flow")
+    assert pings.lost()["lost"] * pings.interval < 1.5
 
 
 def test_the_agent_killed_costs_relayed_peers_three_seconds(lab, programs):

@@ -78,3 +78,38 @@ def test_nats_that_forget_after_half_a_minute(lab, programs):
         time.sleep(120) # nothing keeps the mappings
         assert ping(net.hosts["alice"], net.bob.ip(), timeout=2), "the first packet arrives, by whatever way"
         wait_for(lambda: ping(net.hosts["alice"], net.bob.ip(), timeout=1) and net.alice.direct_to("bob"), 10, "the path is direct again")
+
+
+# For a host: nothing of its peers comes by the LAN.
+LAN_CUT = """
+table ip lan_cut {
+    chain in { type filter hook prerouting priority -500; iifname "eth1" udp dport 41641 drop; }
+}
+"""
+
+
+@pytest.mark.time_travel
+@pytest.mark.guest(mem="2G", timeout=300)
+@pytest.mark.parametrize("starts_over", [False, True])
+def test_a_better_path_is_taken_when_there_is_one(lab, programs, starts_over):
+    """Alice and bob share a LAN too, which carries nothing at first."""
+    def plug_in(hosts):
+        lan = lab.lan(lab.host("switch"), "192.168.77.0/24")
+        for host in hosts.values():
+            host.plug_into(lan, "eth1")
+            host.set_netem("eth0", "delay 10ms")
+            host.nft(LAN_CUT)
+    net = Net(lab, "public", "public", prepare=plug_in)
+    net.reaches()
+    wait_for(lambda: net.alice.direct_to("bob").startswith("203.0.113."), 10, "the path is direct")
+    pings = Ping(net.hosts["alice"], net.bob.ip(), interval=0.2)
+    pings.wait_for_reply()
+    if starts_over: # and knows only what WireGuard knows
+        net.alice.program.kill()
+    for host in net.hosts.values():
+        host.run("nft delete table ip lan_cut")
+    if starts_over:
+        net.alice.start()
+    # Path rounds of a slow path come each minute, and an agent that has just started makes one at once.
+    wait_for(lambda: net.alice.direct_to("bob").startswith("192.168.77."), 15 if starts_over else 70, "the path is the LAN")
+    pings.finish() # none is lost by the change

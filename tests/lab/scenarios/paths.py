@@ -24,6 +24,24 @@ table ip cut {
 """
 
 
+class Mesh(TailraceRelay):
+    """Two relays, 203.0.113.2 and .3, that are one region."""
+
+    def __init__(self, host):
+        key = host.directory / "mesh.key"
+        key.write_text("00112233445566778899aabbccddeeff" * 2 + "\n")
+        key.chmod(0o600)
+        super().__init__(host, "--mesh-key", key)
+        self.second = TailraceRelay(host.lab.host("relay-2", address="203.0.113.3"), "--mesh-key", key)
+        both = (self, self.second)
+        self._links = ["--mesh-with", *(f"https://{relay.host.address}#{relay.cert_name}" for relay in both)]
+        for relay in both: # each finds that one of the two is itself
+            relay.program.kill()
+            relay.start(*self._links)
+        node = self.second.derp_map["Regions"]["900"]["Nodes"][0]
+        self.derp_map["Regions"]["900"]["Nodes"].append({**node, "Name": "900b"})
+
+
 class Net:
     """`prepare` is called with the hosts before their agents start."""
 

@@ -58,7 +58,10 @@ struct Pair {
         callbacks.packet = [](const NodeKey&, BytesView) {};
         callbacks.gone = [](const derp::PeerGone&) {};
         callbacks.health = [](std::string) {};
-        link = std::make_shared<DerpLink>(std::make_unique<SocketStream>(reactor, Fd{ends[0]}), std::move(callbacks));
+        callbacks.restarting = [](const derp::Restarting&) {};
+        DerpLogin login;
+        login.stream = std::make_unique<SocketStream>(reactor, Fd{ends[0]});
+        link = std::make_shared<DerpLink>(std::move(login), NodePrivateKey::generate(), std::move(callbacks));
         relay = std::make_unique<SocketStream>(reactor, Fd{ends[1]});
     }
     std::shared_ptr<DerpLink> link;

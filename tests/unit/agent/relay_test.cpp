@@ -1,4 +1,5 @@
 #include "agent/path/net_report.hpp"
+#include "agent/path/own_endpoints.hpp"
 #include "agent/path/path_book.hpp"
 #include "agent/relay/relay_addresses.hpp"
 
@@ -253,6 +254,239 @@ TEST_F(RelayedPath, ParkingLeavesEveryPeerWhereItLastAnswered) {
     EXPECT_EQ(in_force_, kPublic);
 }
 
+TEST_F(RelayedPath, AnAdoptedPathIsComparedWithTheOthersOnce) {
+    book_.set_peers(at(0s), {{kAlice, kAliceDisco, {kPublic, kOther}, 900, kRelayed}});
+    book_.on_kernel_endpoint(at(0s), kAlice, kPublic); // an earlier agent left it there
+    take();
+    pong_all(1ms);
+    ASSERT_EQ(book_.state(at(2ms), kAlice).endpoint, kPublic);
+    book_.on_traffic(at(10ms), kAlice);
+    take();
+    EXPECT_THAT(pinged(), ElementsAre(kOther));
+    EXPECT_EQ(calls_, 1);
+    for (Duration now = 1s; now < 58s; now += 1s) {
+        book_.on_traffic(at(now), kAlice);
+        tick(now);
+        EXPECT_THAT(pinged(), testing::Not(testing::Contains(kOther))) << now.count();
+        pong_all(now + 1ms);
+    }
+}
+
+TEST_F(RelayedPath, WhatAnswersIsBetterThanAnAdoptedPathThatDoesNot) {
+    book_.set_peers(at(0s), {{kAlice, kAliceDisco, {kPublic, kOther}, 900, kRelayed}});
+    book_.on_kernel_endpoint(at(0s), kAlice, kPublic);
+    book_.on_traffic(at(10ms), kAlice);
+    take();
+    ASSERT_THAT(pinged(), testing::UnorderedElementsAre(kPublic, kOther));
+    for (const SendPing& ping : std::vector{pings_})
+        if (ping.to == kOther) book_.on_pong(at(30ms), kAliceDisco, ping.id, ping.to);
+    take();
+    EXPECT_EQ(in_force_, kOther);
+}
+
+TEST_F(RelayedPath, ALatePacketOfAMuchWorsePathDoesNotUndoTheBetterOne) {
+    for (Duration other : {2ms, 40ms}) {
+        Duration start = other == 2ms ? 0s : 300s;
+        book_.set_peers(at(start), {{kAlice, kAliceDisco, {kPublic, kOther}, 900, kRelayed}});
+        book_.on_relayed_packet(at(start), kAlice);
+        take();
+        ASSERT_EQ(pings_.size(), 2U);
+        for (const SendPing& ping : std::vector{pings_})
+            book_.on_pong(at(start + (ping.to == kPublic ? 2ms : other)), kAliceDisco, ping.id, ping.to);
+        take();
+        Endpoint best = *in_force_;
+        Endpoint second = best == kPublic ? kOther : kPublic;
+        book_.on_kernel_endpoint(at(start + 1s), kAlice, second);
+        take();
+        EXPECT_EQ(book_.endpoint(kAlice), other == 2ms ? second : best) << "much alike: as the peer likes";
+        tick(start + 100s);
+    }
+}
+
+struct Upgrade {
+    Duration round_trip;
+    std::vector<int> seconds; ///< when another address is tried
+};
+class UpgradeOf : public RelayedPath, public testing::WithParamInterface<Upgrade> {};
+INSTANTIATE_TEST_SUITE_P(RoundTrips, UpgradeOf, // 55
+                         testing::Values(Upgrade{4ms, {}}, Upgrade{5ms, {}}, Upgrade{6ms, {60, 120}}));
+
+TEST_P(UpgradeOf, ASlowPathIsComparedEachMinute) {
+    book_.set_peers(at(0s), {{kAlice, kAliceDisco, {kPublic, kOther}, 900, kRelayed}});
+    book_.on_relayed_packet(at(0s), kAlice);
+    take(); // both are tried; one answers
+    std::vector<int> seconds;
+    for (Duration now = 0s; now < 150s; now += 1s) {
+        book_.on_traffic(at(now), kAlice);
+        if (now > 0s) tick(now);
+        if (now > 0s && testing::Value(pinged(), testing::Contains(kOther))) {
+            seconds.push_back(static_cast<int>(now / 1s));
+            EXPECT_EQ(calls_, 1) << "and the peer is asked to do the same";
+        }
+        for (const SendPing& ping : std::vector{pings_})
+            if (ping.to == kPublic) book_.on_pong(at(now + GetParam().round_trip), kAliceDisco, ping.id, ping.to);
+        take();
+    }
+    EXPECT_EQ(seconds, GetParam().seconds);
+    EXPECT_EQ(in_force_, kPublic);
+}
+
+TEST_F(RelayedPath, APongThatComesTooLateCountsForNothing) { // 46
+    for (Duration late : {5000ms, 5001ms}) {
+        TimePoint start = at(late == 5000ms ? 100s : 200s);
+        book_.on_relayed_packet(start, kAlice);
+        take();
+        ASSERT_FALSE(pings_.empty());
+        book_.on_pong(start + late, kAliceDisco, pings_[0].id, kPublic);
+        EXPECT_EQ(book_.state(start + late, kAlice).trusted, late == 5000ms);
+        book_.on_timer(start + 60s);
+        take();
+    }
+}
+
+// -- A relay that lies. It sees what is sealed for others, and may say that it came from anybody, twice, or later.
+
+const NodeKey kBob = key(2);
+const DiscoKey kBobDisco{std::array<std::byte, 32>{std::byte{3}}};
+const Endpoint kBobRelayed = *Endpoint::parse("127.64.0.10:50000");
+
+class LyingRelay : public RelayedPath {
+protected:
+    /// Alice is direct at kPublic; bob is relayed, and said nothing lately.
+    LyingRelay() {
+        book_.set_peers(at(0s),
+                        {{kAlice, kAliceDisco, {kPublic}, 900, kRelayed}, {kBob, kBobDisco, {}, 900, kBobRelayed}});
+        take();
+        go_direct();
+        EXPECT_EQ(book_.endpoint(kBob), kBobRelayed);
+    }
+};
+
+TEST_F(LyingRelay, BobsPacketsInAlicesNameDoNotTakeHimToHerAddress) {
+    book_.on_traffic(at(1s), kBob);
+    for (Duration now = 1s; now < 20s; now += 1s) { // WireGuard follows each
+        book_.on_traffic(at(now), kAlice);
+        tick(now);
+        pong_all(now + 10ms);
+        book_.on_kernel_endpoint(at(now), kBob, kPublic);
+        auto actions = book_.take_actions();
+        EXPECT_THAT(actions, testing::Contains(testing::VariantWith<UseEndpoint>(
+                                 testing::AllOf(testing::Field(&UseEndpoint::peer, kBob),
+                                                testing::Field(&UseEndpoint::endpoint, kBobRelayed)))));
+        book_.on_data(at(now - 1s), at(now), kBob, kPublic);
+        EXPECT_FALSE(book_.state(at(now), kBob).trusted);
+        EXPECT_EQ(book_.endpoint(kBob), kBobRelayed);
+    }
+    EXPECT_EQ(book_.endpoint(kAlice), kPublic);
+}
+
+TEST_F(LyingRelay, BobTakesOverAlicesAddressWhenHeAnswersThere) {
+    book_.on_traffic(at(1s), kBob);
+    take();
+    book_.on_ping(at(1s), kBobDisco, kBob, DiscoTxId{std::byte{9}}, kPublic);
+    take();
+    ASSERT_THAT(pinged(), ElementsAre(kPublic));
+    book_.on_pong(at(1010ms), kBobDisco, pings_[0].id, kPublic);
+    book_.on_kernel_endpoint(at(2s), kBob, kPublic);
+    EXPECT_EQ(book_.endpoint(kBob), kPublic);
+    EXPECT_TRUE(book_.state(at(2s), kBob).trusted);
+}
+
+TEST_F(LyingRelay, AnotherSendersMessagesAreNotHis) {
+    book_.on_ping(at(1s), kBobDisco, kAlice, DiscoTxId{std::byte{9}}, relay_endpoint(900));
+    book_.on_call_me_maybe(at(1s), kBobDisco, kAlice, {kOther});
+    take();
+    EXPECT_THAT(pinged(), IsEmpty());
+    book_.on_traffic(at(3s), kAlice);
+    take();
+    ASSERT_THAT(pinged(), ElementsAre(kPublic));
+    book_.on_pong(at(3100ms), kBobDisco, pings_[0].id, kPublic);
+    EXPECT_FALSE(book_.state(at(7s), kAlice).trusted) << "6.5 s after her own pong";
+}
+
+TEST_F(LyingRelay, AnOldCallCostsALivingPathNothing) {
+    for (Duration now = 1s; now < 60s; now += 500ms) {
+        book_.on_traffic(at(now), kAlice);
+        tick(now);
+        // Two recorded ones in turn: the one that names her address, and the one from before she had it.
+        book_.on_call_me_maybe(at(now), kAliceDisco, kAlice,
+                               now % 1s == 0s ? std::vector{kPublic} : std::vector{kOther});
+        take();
+        std::size_t asked = pings_.size();
+        EXPECT_LE(asked, 3U);
+        for (const SendPing& ping : std::vector{pings_})
+            if (ping.to == kPublic) book_.on_pong(at(now + 20ms), kAliceDisco, ping.id, ping.to);
+        take();
+        tick(now + 400ms);
+        for (const SendPing& ping : std::vector{pings_})
+            if (ping.to == kPublic) book_.on_pong(at(now + 420ms), kAliceDisco, ping.id, ping.to);
+        ASSERT_EQ(in_force_, kPublic) << now.count();
+    }
+}
+
+TEST_F(LyingRelay, ACallOfAPeerThatHasMovedEndsTheOldPathSoon) {
+    book_.on_traffic(at(1s), kAlice);
+    book_.on_call_me_maybe(at(1s), kAliceDisco, kAlice, {kPublic});
+    take();
+    pong_all(1010ms);
+    book_.on_call_me_maybe(at(6s), kAliceDisco, kAlice, {kOther});
+    take();
+    EXPECT_THAT(pinged(), testing::UnorderedElementsAre(kPublic, kOther));
+    EXPECT_EQ(in_force_, kPublic);
+    tick(6300ms);
+    EXPECT_EQ(in_force_, kRelayed) << "no answer to the question whether it still works";
+}
+
+TEST_F(LyingRelay, ForgedSourcesDoNotPushOutWhatControlNames) {
+    book_.set_peers(at(1s), {{kAlice, kAliceDisco, {kPublic, kOther}, 900, kRelayed}});
+    for (std::uint16_t port = 1; port < 500; ++port) // one ping of hers, said again from everywhere
+        book_.on_ping(at(1s), kAliceDisco, kAlice, DiscoTxId{std::byte{9}}, Endpoint{kOther.address, port});
+    auto candidates = book_.candidates(at(1s), kAlice);
+    EXPECT_LE(candidates.size(), PathBook::kMaxCandidates);
+    EXPECT_EQ(std::ranges::count_if(candidates, [](const auto& one) { return one.from_control; }), 2);
+}
+
+TEST(OutsideEndpoints, ABetOnAForwardedPortOnlyBehindAHardNat) { // 57
+    NetReport report;
+    report.global_v4 = *Endpoint::parse("203.0.113.9:5000");
+    report.global_v6 = *Endpoint::parse("[2001:db8::9]:41641");
+    report.other_globals = {kOther};
+    const OwnEndpoint seen4{*report.global_v4, 2}, seen6{*report.global_v6, 2}, other{kOther, 2}, bet{kPublic, 4};
+    const OwnEndpoint forwarded{*Endpoint::parse("203.0.113.9:7"), 3};
+    EXPECT_THAT(outside_endpoints(std::nullopt, report, 41641), ElementsAre(seen4, seen6, other)) << "not known";
+    report.mapping_varies_by_destination = false;
+    EXPECT_THAT(outside_endpoints(std::nullopt, report, 41641), ElementsAre(seen4, seen6, other));
+    report.mapping_varies_by_destination = true;
+    EXPECT_THAT(outside_endpoints(forwarded.endpoint, report, 41641), ElementsAre(forwarded, seen4, seen6, other, bet));
+    EXPECT_THAT(outside_endpoints(std::nullopt, report, 0), ElementsAre(seen4, seen6, other)) << "no port of our own";
+    report.global_v4.reset();
+    EXPECT_THAT(outside_endpoints(std::nullopt, report, 41641), ElementsAre(seen6, other));
+}
+
+TEST(EndpointMemoryTest, KeepsForFiveMinutesWhatWasSeen) {
+    EndpointMemory memory;
+    const OwnEndpoint first{kPublic, 2}, second{kOther, 2};
+    memory.note(at(0s), first);
+    memory.note(at(10s), second);
+    EXPECT_THAT(memory.recent(at(310s)), ElementsAre(second, first));
+    EXPECT_THAT(memory.recent(at(311s)), ElementsAre(second));
+    memory.note(at(311s), first); // again
+    EXPECT_THAT(memory.recent(at(312s)), ElementsAre(first, second));
+    EXPECT_THAT(memory.recent(at(1000s)), IsEmpty());
+}
+
+TEST(EndpointMemoryTest, KeepsSixPortsOfAnAddress) {
+    EndpointMemory memory;
+    memory.note(at(0s), {kOther, 2});
+    for (std::uint16_t port = 1; port <= 100; ++port) memory.note(at(1s), {{kPublic.address, port}, 2});
+    auto recent = memory.recent(at(2s));
+    ASSERT_EQ(recent.size(), EndpointMemory::kMostPerAddress + 1);
+    EXPECT_EQ(recent.front().endpoint.port, 100);
+    EXPECT_EQ(recent.back().endpoint, kOther);
+    memory.clear();
+    EXPECT_THAT(memory.recent(at(2s)), IsEmpty());
+}
+
 TEST(RelayAddressesTest, AreTheSameEachTimeAndNeverShared) {
     RelayAddresses first, second;
     std::set<IpAddress> seen;
@@ -282,7 +516,7 @@ NetCheck::Server server(int region, const char* address) {
 }
 
 TEST(NetCheckTest, AsksEveryRegionUntilItAnswers) {
-    NetCheck check{at(0s), {server(1, "192.0.2.1:3478"), server(2, "192.0.2.2:3478")}};
+    NetCheck check{at(0s), NetCheck::full_plan({server(1, "192.0.2.1:3478"), server(2, "192.0.2.2:3478")})};
     auto probes = check.due(at(0s));
     ASSERT_EQ(probes.size(), 2u);
     for (const auto& probe : probes) check.on_sent(probe, true);
@@ -302,12 +536,127 @@ TEST(NetCheckTest, AsksEveryRegionUntilItAnswers) {
 }
 
 TEST(NetCheckTest, EndsAfterItsWindowWhenNobodyAnswers) {
-    NetCheck check{at(0s), {server(1, "192.0.2.1:3478")}};
+    NetCheck check{at(0s), NetCheck::full_plan({server(1, "192.0.2.1:3478")})};
     check.due(at(0s));
     EXPECT_FALSE(check.is_done(at(2s)));
     EXPECT_TRUE(check.is_done(at(3s)));
     EXPECT_FALSE(check.report().udp);
     EXPECT_TRUE(NetCheck(at(0s), {}).is_done(at(0s)));
+}
+
+TEST(NetCheckTest, TakesAnswersToItsQuestionsOnly) {
+    NetCheck check{at(0s), NetCheck::full_plan({server(1, "192.0.2.1:3478"), server(2, "192.0.2.2:3478")})};
+    auto probes = check.due(at(0s));
+    EXPECT_FALSE(check.on_answer(at(10ms), {stun::TxId{}, kPublic})) << "to a question of somebody else";
+    for (const char* nonsense : {"0.0.0.0:41641", "[::]:41641", "224.0.0.1:41641", "203.0.113.9:0"})
+        EXPECT_FALSE(check.on_answer(at(10ms), {probes[0].id, *Endpoint::parse(nonsense)})) << nonsense;
+    EXPECT_FALSE(check.report().udp);
+    EXPECT_TRUE(check.on_answer(at(20ms), {probes[0].id, kPublic}));
+    EXPECT_FALSE(check.on_answer(at(20ms), {probes[0].id, kOther})) << "a second answer, in the name of another";
+    EXPECT_THAT(check.report().seen_v4, ElementsAre(std::pair(kPublic, 1)));
+    EXPECT_EQ(check.report().region_latency.size(), 1U);
+}
+
+/// (region, family, milliseconds) of each probe, by region, then family, then time.
+std::vector<std::tuple<int, int, long>> probes_of(const NetCheck::Plan& plan) {
+    std::vector<std::tuple<int, int, long>> out;
+    for (const auto& one : plan.probes)
+        out.emplace_back(one.server.region, one.server.address.address.is_v6() ? 6 : 4, one.delay / 1ms);
+    std::ranges::sort(out);
+    return out;
+}
+
+using Probes = std::vector<std::tuple<int, int, long>>;
+
+std::vector<NetCheck::Server> five_regions() {
+    std::vector<NetCheck::Server> out;
+    for (int region = 1; region <= 5; ++region) {
+        out.push_back({region, {IpAddress::v4(0xc0000200U + static_cast<std::uint32_t>(region)), 3478}});
+        out.push_back({region, *Endpoint::parse(fmt::format("[2001:db8::{}]:3478", region))});
+    }
+    return out;
+}
+
+NetReport lately(std::map<int, Duration> latencies, bool v6 = true) {
+    NetReport report;
+    report.udp = report.ipv4 = true;
+    report.ipv6 = v6;
+    report.region_latency = std::move(latencies);
+    return report;
+}
+
+TEST(NetCheckPlan, AFullOneAsksEverybodyThreeTimes) {
+    auto plan = NetCheck::full_plan(five_regions());
+    EXPECT_TRUE(plan.full);
+    EXPECT_EQ(plan.probes.size(), 5U * 2 * 3);
+    auto two_nodes = NetCheck::full_plan({server(1, "192.0.2.1:3478"), server(1, "192.0.2.2:3478")});
+    std::vector<std::pair<long, Endpoint>> asked;
+    for (const auto& one : two_nodes.probes) asked.emplace_back(one.delay / 1ms, one.server.address);
+    const Endpoint first = *Endpoint::parse("192.0.2.1:3478"), second = *Endpoint::parse("192.0.2.2:3478");
+    EXPECT_THAT(asked, ElementsAre(std::pair(0L, first), std::pair(100L, second), std::pair(200L, first)));
+    EXPECT_TRUE(NetCheck::short_plan(five_regions(), lately({}), 1).full) << "nothing to go by";
+}
+
+TEST(NetCheckPlan, AShortOneAsksTheNearestAndHome) {                   // 59
+    auto last = lately({{1, 100ms}, {2, 50ms}, {3, 10ms}, {4, 20ms}}); // of the fifth nothing is known
+    auto plan = NetCheck::short_plan(five_regions(), last, 1);
+    EXPECT_FALSE(plan.full);
+    EXPECT_EQ(probes_of(plan), (Probes{
+                                   // home, the fourth: one family, four times, 120 ms and then 50 more apart
+                                   {1, 6, 0},
+                                   {1, 6, 120},
+                                   {1, 6, 340},
+                                   {1, 6, 510},
+                                   {2, 4, 0}, // the third
+                                   {3, 4, 0},
+                                   {3, 4, 12},
+                                   {3, 6, 0},
+                                   {3, 6, 12},
+                                   {4, 4, 0},
+                                   {4, 4, 24},
+                                   {4, 6, 0},
+                                   {4, 6, 24},
+                               }));
+}
+
+TEST(NetCheckPlan, IPv6ThatDoesNotWorkIsAskedForOnce) {
+    auto last = lately({{1, 100ms}, {2, 50ms}, {3, 10ms}, {4, 20ms}}, false);
+    EXPECT_EQ(probes_of(NetCheck::short_plan(five_regions(), last, 3)), (Probes{
+                                                                            {2, 4, 0},
+                                                                            {3, 4, 0},
+                                                                            {3, 4, 12},
+                                                                            {3, 4, 124},
+                                                                            {3, 4, 186},
+                                                                            {3, 6, 0},
+                                                                            {4, 4, 0},
+                                                                            {4, 4, 24},
+                                                                            {4, 6, 0},
+                                                                        }));
+}
+
+TEST(NetCheckPlan, RegionsToAvoidAreAskedOnlyWhenHome) {
+    auto servers = five_regions();
+    for (auto& one : servers) one.avoid = one.region == 3;
+    auto last = lately({{1, 30ms}, {3, 10ms}, {4, 20ms}});
+    auto asks_third = [&](int home) {
+        auto probes = NetCheck::short_plan(servers, last, home).probes;
+        return std::ranges::any_of(probes, [](const auto& one) { return one.server.region == 3; });
+    };
+    EXPECT_FALSE(asks_third(1));
+    EXPECT_TRUE(asks_third(3));
+}
+
+TEST(NetCheckTest, WhatAShortPlanKnowsIsNotAskedAgain) {
+    auto last = lately({{1, 100ms}, {2, 50ms}, {3, 10ms}, {4, 20ms}});
+    NetCheck check{at(0s), NetCheck::short_plan(five_regions(), last, 1)};
+    for (const auto& probe : check.due(at(0s))) {
+        check.on_sent(probe, true);
+        auto seen = probe.to.address.is_v6() ? *Endpoint::parse("[2001:db8::9]:41641") : kPublic;
+        EXPECT_TRUE(check.on_answer(at(5ms), {probe.id, seen}));
+    }
+    EXPECT_TRUE(check.is_done(at(5ms)));
+    EXPECT_THAT(check.due(at(1s)), IsEmpty());
+    EXPECT_EQ(check.report().region_latency.size(), 4U);
 }
 
 wire::DerpMap regions(std::initializer_list<int> numbers) {

@@ -1,10 +1,11 @@
 #include "base/io/sealed_stream.hpp"
 #include "base/io/socket.hpp"
 #include "base/io/tls.hpp"
+#include "base/text.hpp"
 #include "tests/fakes/run_task.hpp"
 #include "tests/unit/io/stream_pair.hpp"
 
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
 #include <sys/socket.h>
 
 namespace tailrace {
@@ -191,6 +192,47 @@ TEST(Tls, TalksAndChecksCertificatesOnlyWhenStrict) {
         if (!untrusted)
             EXPECT_EQ(untrusted.error().message(), "TLS: the certificate is not good: self-signed certificate");
     });
+}
+
+/// What happens when a server shows `chain` and the client wants `pin` and calls it `host`.
+std::string pinned_outcome(const TlsIdentity& chain, const std::string& pin, const std::string& host) {
+    std::string outcome;
+    run_task([&](Reactor& reactor) -> Task<void> {
+        auto server = TlsContext::server(chain);
+        EXPECT_TRUE(server);
+        std::array<std::byte, 32> digest{};
+        auto raw = hex_decode(std::string_view{pin}.substr(std::string_view{"sha256-raw:"}.size()));
+        std::copy(raw->begin(), raw->end(), digest.begin());
+        auto client = TlsContext::pinned(digest);
+        auto pair = stream_pair(reactor);
+        auto accept = [](TlsContext context, std::unique_ptr<Stream> socket) -> Task<void> {
+            (void)co_await tls_accept(context, std::move(socket), 5s); // the client says how it went
+        };
+        spawn(reactor, "server", accept(*server, std::move(pair.first)));
+        auto stream = co_await tls_connect(*client, std::move(pair.second), host, 5s);
+        outcome = stream ? "taken" : stream.error().message();
+    });
+    return outcome;
+}
+
+TEST(TlsPin, TakesItsCertificateAndNoOther) { // derp-disco-paths.md 8, 36
+    auto named = make_self_signed({"relay.example", "127.0.0.1"});
+    auto other = make_self_signed({"relay.example"});
+    auto derp_key = make_self_signed({"derpkey" + std::string(50, '0')});
+    auto expired = make_self_signed({"relay.example"}, std::chrono::hours{-1});
+    ASSERT_TRUE(named && other && derp_key && expired);
+    std::string pin = *certificate_pin(named->certificate);
+    using testing::HasSubstr;
+    EXPECT_EQ(pinned_outcome(*named, pin, "relay.example"), "taken");
+    EXPECT_EQ(pinned_outcome(*named, pin, "192.0.2.1"), "taken") << "an address sends no name, and none is checked";
+    EXPECT_THAT(pinned_outcome(*named, pin, "other.example"), HasSubstr("hostname mismatch"));
+    EXPECT_THAT(pinned_outcome(*other, pin, "relay.example"), HasSubstr("rejected"));
+    EXPECT_THAT(pinned_outcome(*expired, *certificate_pin(expired->certificate), "relay.example"),
+                HasSubstr("certificate has expired"));
+    TlsIdentity with_key{named->certificate + derp_key->certificate, named->key};
+    EXPECT_EQ(pinned_outcome(with_key, pin, "relay.example"), "taken") << "a meta-certificate comes behind";
+    TlsIdentity two{named->certificate + other->certificate, named->key};
+    EXPECT_THAT(pinned_outcome(two, pin, "relay.example"), HasSubstr("chain too long"));
 }
 
 TEST(Listen, ReadsAddresses) {

@@ -354,6 +354,23 @@ TEST_P(CoreTest, EchoesPingsAndMindsTheirLength) { // 20
     EXPECT_TRUE(bob.is_closed_by_relay());
 }
 
+TEST_P(CoreTest, SaysThatItLivesToWhoHearsNothing) { // 19
+    EXPECT_EQ(CoreSettings{}.keep_alive, 60s);
+    EXPECT_LE(CoreSettings{}.keep_alive_jitter + TimerWheel::kTick, 5s);
+    shared.settings.keep_alive = 150ms;
+    shared.settings.keep_alive_jitter = 0ms;
+    TestClient alice = connect();
+    ASSERT_TRUE(alice.log_in(shared.settings.public_key));
+    auto since = std::chrono::steady_clock::now();
+    for (int i = 0; i < 3; ++i) {
+        auto frame = alice.next();
+        ASSERT_TRUE(frame);
+        EXPECT_EQ(frame->type, FrameType::KeepAlive);
+        EXPECT_TRUE(frame->payload.empty());
+    }
+    EXPECT_GE(std::chrono::steady_clock::now() - since, 400ms) << "and not more often";
+}
+
 TEST_P(CoreTest, SkipsUnknownFramesAndRefusesWrongLengths) { // 21, 22
     TestClient alice = logged_in();
     alice.frame(static_cast<FrameType>(0x77), Bytes(1 << 20));

@@ -1,11 +1,11 @@
 // Queue, bucket, wheel, buffers, lists: the small pure parts.
+#include "base/token_bucket.hpp"
 #include "relay/core/buffer.hpp"
 #include "relay/core/timer_wheel.hpp"
 #include "relay/net/certificate.hpp"
 #include "relay/server/metrics.hpp"
 #include "relay/server/state_files.hpp"
 #include "relay/table/packet_queue.hpp"
-#include "relay/table/token_bucket.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,10 +1,10 @@
-// relay/table/token_bucket.hpp - a rate with a burst.
+// base/token_bucket.hpp - a rate with a burst.
 #pragma once
 #include "base/time.hpp"
 
 #include <algorithm>
 
-namespace tailrace::relay {
+namespace tailrace {
 
 /// Holds at most `burst` tokens and gains `per_second`. Pure: it is told the time. The zero value never has any.
 class TokenBucket {
@@ -39,4 +39,4 @@ private:
     TimePoint at_{};
 };
 
-} // namespace tailrace::relay
+} // namespace tailrace
