@@ -18,8 +18,9 @@ constexpr auto kPatienceOfUp = std::chrono::seconds{5}; // before `up` is told t
 
 Backend::Backend(Reactor& reactor, BackendOptions options, StateFile state)
     : reactor_(reactor), options_(options), store_(std::move(state)), machine_info_(read_hostinfo()),
-      engine_(reactor, options.engine),
-      peer_api_(reactor, [this](const IpAddress& from) { return peer_api_caller(from); }),
+      engine_(reactor, options.engine), peer_api_(
+                                            reactor, [this](const IpAddress& from) { return peer_api_caller(from); },
+                                            [this](const IpAddress& from) { return may_ask_names(from); }),
       flow_watch_(reactor, flow_surroundings()), engine_wake_(reactor), engine_went_down_(reactor) {}
 
 Backend::~Backend() {
@@ -190,6 +191,8 @@ SelfReport Backend::report() {
     report.hostinfo = hostinfo_for(machine_info_, prefs_);
     if (peer_api_.port4() != 0) report.hostinfo.services.push_back({"peerapi4", peer_api_.port4(), ""});
     if (peer_api_.port6() != 0) report.hostinfo.services.push_back({"peerapi6", peer_api_.port6(), ""});
+    if (prefs_.advertises_exit_node() && !report.hostinfo.services.empty())
+        report.hostinfo.services.push_back({"peerapi-dns-proxy", 1, ""}); // the version of what it speaks
     wire::NetInfo net;
     net.os_has_ipv6 = true;
     net.firewall_mode = "nft-forced";

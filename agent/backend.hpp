@@ -58,6 +58,8 @@ public:
     /// Reads the state; a damaged file is kept aside and is an error.
     static Result<std::unique_ptr<Backend>> create(Reactor& reactor, BackendOptions options);
     ~Backend() override;
+    /// The first thing that start() does. Alone it is for the boot.
+    Result<void> close_before_start() { return close_past_tunnel(prefs_); }
     /// Takes up what the preferences ask for.
     void start();
     /// Before an orderly end, by a router: control leaves its routes with it for a moment.
@@ -169,6 +171,8 @@ private:
     std::map<NodeKey, Endpoint> found_paths() const; ///< by an earlier agent, past hard NATs
     void shake_hands(const NodeKey& peer);
     std::optional<PeerApiCaller> peer_api_caller(const IpAddress& from);
+    /// We are an exit node, and the policy lets this peer ask a resolver in the internet.
+    bool may_ask_names(const IpAddress& from);
     Task<PingResult> ping_peer_api(PingResult result, NodeKey peer, Duration timeout);
     void tell_captures(const DiscoFrame& frame);
     void watch_disco_if_wanted();

@@ -196,7 +196,18 @@ std::optional<PeerApiCaller> Backend::peer_api_caller(const IpAddress& from) {
     const wire::Node* node = netmap_.has_self() ? netmap_.owner_of(from) : nullptr;
     if (node == nullptr || node->id == netmap_.self().id) return std::nullopt;
     const wire::UserProfile* user = netmap_.user(node->user);
-    return PeerApiCaller{node->name, user == nullptr ? std::string{} : user->display_name};
+    return PeerApiCaller{node->name, user == nullptr ? std::string{} : user->display_name, from};
+}
+
+bool Backend::may_ask_names(const IpAddress& from) {
+    if (!prefs_.advertises_exit_node() || engine_.filter() == nullptr) return false;
+    // These stand for the whole internet. Source: tailscale ipn/ipnlocal/peerapi.go.
+    PacketQuestion question;
+    question.source = from;
+    question.destination = *IpAddress::parse(from.is_v6() ? "2000::" : "0.0.0.0");
+    question.port = 53;
+    auto answer = engine_.filter()->ask(question);
+    return answer && answer->passes;
 }
 
 Task<PingResult> Backend::ping_peer_api(PingResult result, NodeKey peer, Duration timeout) {

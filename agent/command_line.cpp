@@ -69,6 +69,10 @@ void declare(CLI::App& app, CommandLine& line) {
     parsed(app, "--log-level", daemon.log_level, log::parse_level, "debug, info, warning or error");
     app.add_flag("--cleanup", line.cleanup,
                  "take back everything that tailraced has put into the kernel, and end; no tailraced may be running");
+    app.add_flag(
+        "--close", line.close,
+        "put what keeps traffic from leaving past the chosen exit node into the kernel, and end; for the boot, "
+        "before there is a network");
     // For tests only, and so not in the help: the same program as its own predecessor or successor in an upgrade of the
     // packet programs; the way of older kernels to attach them.
     app.add_option("--schema", line.schema)->group("");

@@ -12,6 +12,7 @@ struct CommandLine {
     AgentConfig config;      ///< of the file, with the flags above it
     bool version = false;
     bool cleanup = false;
+    bool close = false;
     std::optional<unsigned> schema; ///< of the packet programs; only in tests
     bool clsact = false;            ///< attach them as for kernels before 6.6; only in tests
 };

@@ -101,6 +101,16 @@ int clean_up(const DaemonOptions& daemon, const EngineOptions& options) {
     return outcome ? 0 : fail(outcome.error().with("--cleanup"));
 }
 
+/// At boot, from what the state says, so that no service sends past an exit node before the agent is there
+/// (debian/tailrace.tailraced-close.service). What an agent that runs has made stays as it is.
+int close_way(BackendOptions options) {
+    Reactor reactor;
+    auto backend = Backend::create(reactor, std::move(options));
+    if (!backend) return fail(backend.error().with("--close"));
+    auto closed = (*backend)->close_before_start();
+    return closed ? 0 : fail(closed.error().with("--close"));
+}
+
 /// From the service manager, which keeps it over restarts, or one of our own.
 Result<Listener> listen(Reactor& reactor, const std::string& socket) {
     if (auto inherited = take_inherited_sockets(); !inherited.empty())
@@ -142,6 +152,7 @@ int main(int argc, char** argv) {
 
     if (auto allowed = check_privileges(); !allowed) return fail(allowed.error());
     if (line.cleanup) return clean_up(daemon, options.engine);
+    if (line.close) return close_way(options);
     if (auto newest = refuse_newer_schema(kBpffs, options.engine.device, options.engine.schema); !newest) {
         int status = fail(newest.error());
         return newest.error().code() == 0 ? kExitStartAnother : status; // else it is worth another try

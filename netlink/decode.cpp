@@ -76,6 +76,9 @@ std::optional<RouteMessage> decode_route(const nlmsghdr& message) {
     case RTN_BLACKHOLE:
         decoded.route.type = RouteType::Blackhole;
         break;
+    case RTN_PROHIBIT:
+        decoded.route.type = RouteType::Prohibit;
+        break;
     default:
         return std::nullopt;
     }

@@ -52,6 +52,9 @@ NetlinkMessage route_message(std::uint16_t type, std::uint16_t flags, const Rout
     case RouteType::Blackhole:
         header.rtm_type = RTN_BLACKHOLE;
         break;
+    case RouteType::Prohibit:
+        header.rtm_type = RTN_PROHIBIT;
+        break;
     }
     if (type == RTM_NEWROUTE) {
         header.rtm_protocol = RTPROT_STATIC;

@@ -25,6 +25,7 @@ enum class RouteType {
     Throw,       ///< "not in this table": the look-up goes on with the later rules
     Unreachable, ///< refused, with an ICMP error
     Blackhole,   ///< refused in silence
+    Prohibit,    ///< refused, as forbidden; never ours
 };
 std::string_view text(RouteType type);
 

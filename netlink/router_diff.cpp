@@ -97,6 +97,8 @@ std::string_view text(RouteType type) {
         return "throw";
     case RouteType::Unreachable:
         return "unreachable";
+    case RouteType::Prohibit:
+        return "prohibit";
     case RouteType::Blackhole:
         return "blackhole";
     }

@@ -4,19 +4,24 @@
 #include "agent/doctor/examine.hpp"
 #include "agent/doctor/gather.hpp"
 #include "agent/local/pretty_json.hpp"
+#include "agent/router/via6.hpp"
 
 namespace tailrace::cli {
 
 Task<std::vector<Finding>> doctor_findings(LocalClient& client) {
     DaemonOptions daemon;
     if (auto config = load_agent_config(kAgentConfigFile)) daemon = config->daemon;
-    DoctorFacts facts = gather_facts(daemon.device, kAgentConfigFile);
+    DoctorFacts facts = gather_facts(daemon.device, daemon.port, kAgentConfigFile);
     auto status = co_await client.status();
     facts.agent_answers = status ? Answer::Yes : Answer::No;
     if (status) {
         facts.agent_state = status->backend_state;
         if (status->health) facts.health = *status->health;
-        if (auto prefs = co_await client.prefs()) facts.advertises_routes = !prefs->routes().empty();
+        if (auto prefs = co_await client.prefs()) {
+            facts.advertises.emplace();
+            for (const IpPrefix& route : prefs->routes())
+                (route.address().is_v4() || from_via(route) ? facts.advertises->v4 : facts.advertises->v6) = true;
+        }
     }
     co_return examine(facts);
 }

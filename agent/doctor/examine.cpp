@@ -114,28 +114,41 @@ private:
         if (facts_.policy_routing == Answer::No)
             error("routing", "this kernel has no policy routing", "routes of the tailnet are kept in table 52",
                   "use a kernel with CONFIG_IP_MULTIPLE_TABLES, as Debian's");
-        bool routes = facts_.advertises_routes.value_or(false);
-        auto forwarding = [&](const std::optional<int>& value, const char* name) {
-            if (!value || *value != 0) return;
-            if (routes)
-                error("routing", fmt::format("{} is 0", name),
-                      "this node advertises routes, and the kernel drops what it should forward",
-                      fmt::format("sudo sysctl -w {}=1, and the same in /etc/sysctl.d/", name));
+        auto routes = facts_.advertises.value_or(DoctorFacts::Routes{});
+        auto forwarding = [&](bool matters, const std::optional<int>& value, const char* name) {
+            if (!matters || !value || *value != 0) return;
+            error("routing", fmt::format("{} is 0", name),
+                  "this node advertises routes, and the kernel drops what it should forward",
+                  fmt::format("sudo sysctl -w {}=1, and the same in /etc/sysctl.d/", name));
         };
-        forwarding(facts_.ip_forward, "net.ipv4.ip_forward");
-        forwarding(facts_.ipv6_forward, "net.ipv6.conf.all.forwarding");
-        if (facts_.rp_filter == 1 && facts_.src_valid_mark == 0)
-            warn("routing", "net.ipv4.conf.all.rp_filter is 1 (strict) and src_valid_mark is 0",
+        forwarding(routes.v4, facts_.ip_forward, "net.ipv4.ip_forward");
+        forwarding(routes.v6, facts_.ipv6_forward, "net.ipv6.conf.all.forwarding");
+        reverse_paths();
+    }
+
+    /// The kernel goes by the greater of an interface's and of "all"; of src_valid_mark one is enough. Source:
+    /// Documentation/networking/ip-sysctl.rst.
+    void reverse_paths() {
+        if (facts_.src_valid_mark.value_or(1) != 0) return;
+        std::vector<std::string> strict;
+        if (facts_.rp_filter == 1) strict.emplace_back("all");
+        for (const DoctorFacts::Interface& one : facts_.interfaces)
+            if (one.is_uplink && one.rp_filter == 1 && one.src_valid_mark.value_or(0) == 0 &&
+                facts_.rp_filter.value_or(0) == 0)
+                strict.push_back(one.name);
+        for (const std::string& where : strict)
+            warn("routing", fmt::format("net.ipv4.conf.{}.rp_filter is 1 (strict) and src_valid_mark is 0", where),
                  "with an exit node the kernel drops replies of WireGuard, whose way back it looks up without our mark",
-                 "sudo sysctl -w net.ipv4.conf.all.src_valid_mark=1, or rp_filter=2");
+                 fmt::format("sudo sysctl -w net.ipv4.conf.all.src_valid_mark=1, or net.ipv4.conf.{}.rp_filter=2",
+                             where));
     }
 
     void firewall() {
-        bool routes = facts_.advertises_routes.value_or(false);
+        bool routes = advertises();
         std::string manager;
         for (const DoctorFacts::Chain& chain : facts_.base_chains) {
             if (chain.table == "firewalld") manager = "firewalld";
-            if (chain.drops && chain.hook == "forward" && routes)
+            if (chain.drops && chain.hook == "forward" && routes && !chain.takes_device)
                 warn("firewall",
                      fmt::format("chain {} of table {} {} drops what is forwarded and no rule allows", chain.name,
                                  chain.family, chain.table),
@@ -144,15 +157,14 @@ private:
                                  "route allow in on {0}; firewalld: firewall-cmd --permanent --zone=trusted "
                                  "--add-interface={0}",
                                  facts_.device));
-            if (chain.drops && chain.hook == "input")
+            if (chain.drops && chain.hook == "input" && !(chain.takes_device && chain.takes_port))
                 warn(
                     "firewall",
                     fmt::format("chain {} of table {} {} drops what comes in and no rule allows", chain.name,
                                 chain.family, chain.table),
                     "where it has no rule for the UDP port of WireGuard, peers find only the way through a relay until "
                     "we send first; services on this host need a rule of their own as well",
-                    fmt::format("allow UDP to our port (41641 if not set otherwise), and what shall come in from {}",
-                                facts_.device));
+                    fmt::format("allow UDP to port {}, and what shall come in from {}", facts_.port, facts_.device));
         }
         for (const std::string& where : facts_.masquerades_all)
             warn("firewall", fmt::format("{} masquerades whatever leaves, by any interface", where),
@@ -173,7 +185,7 @@ private:
                      "a full packet of the tunnel (1280 bytes and 80 around it) is sent in fragments, which many "
                      "networks drop",
                      fmt::format("sudo ip link set {} mtu 1360 or more, where the network carries it", one.name));
-            if (one.udp_gro_forwarding == Answer::No && facts_.advertises_routes.value_or(false))
+            if (one.udp_gro_forwarding == Answer::No && advertises())
                 warn("offloads", fmt::format("UDP GRO forwarding is off on {}", one.name),
                      "this node forwards, and UDP is forwarded packet by packet",
                      fmt::format("sudo ethtool -K {} rx-udp-gro-forwarding on rx-gro-list off", one.name));
@@ -204,6 +216,8 @@ private:
         else
             ok("dns", "names are asked of " + join(*facts_.nameservers, ", "));
     }
+
+    bool advertises() const { return facts_.advertises && facts_.advertises->any(); }
 
     const DoctorFacts& facts_;
     std::vector<Finding> out_;

@@ -29,11 +29,19 @@ struct DoctorFacts {
     Answer policy_routing = Answer::Unknown;
 
     std::optional<int> ip_forward, ipv6_forward, rp_filter, src_valid_mark;
-    std::optional<bool> advertises_routes; ///< what the agent has been told; empty: the agent does not answer
+    struct Routes {
+        bool v4 = false, v6 = false; ///< by what the kernel forwards: 4via6 is IPv4 behind the filter
+        bool any() const { return v4 || v6; }
+    };
+    std::optional<Routes> advertises; ///< what the agent has been told; empty: the agent does not answer
+    std::uint16_t port = 41641;       ///< of WireGuard
 
     struct Chain {
         std::string family, table, name, hook;
-        bool drops = false; ///< its policy
+        bool drops = false;        ///< its policy
+        bool takes_device = false; ///< a rule accepts whatever comes from the tunnel
+        bool takes_port = false;   ///< and one our UDP port
+        bool refuses_rest = false; ///< a rule without a condition drops: what stands behind it counts for nothing
     };
     std::vector<Chain> base_chains;           ///< of other people
     std::vector<std::string> masquerades_all; ///< chains that masquerade whatever leaves
@@ -46,6 +54,7 @@ struct DoctorFacts {
         Answer threaded_napi = Answer::Unknown;
         Answer udp_gro_forwarding = Answer::Unknown;
         Answer gro_list = Answer::Unknown;
+        std::optional<int> rp_filter{}, src_valid_mark{}; ///< of its own; those of "all" count as well
     };
     std::vector<Interface> interfaces; ///< no loopback
 

@@ -4,6 +4,7 @@
 #include "agent/config/config.hpp"
 #include "agent/doctor/ethtool.hpp"
 #include "agent/doctor/ruleset.hpp"
+#include "agent/peerapi/dns_proxy.hpp"
 #include "base/file.hpp"
 #include "base/text.hpp"
 #include "netlink/link.hpp"
@@ -118,6 +119,8 @@ void ask_for_interfaces(DoctorFacts& facts) {
         one.is_uplink = link.index == uplink;
         if (auto threaded = number_in("/sys/class/net/" + link.name + "/threaded"))
             one.threaded_napi = answer(*threaded != 0);
+        one.rp_filter = number_in("/proc/sys/net/ipv4/conf/" + link.name + "/rp_filter");
+        one.src_valid_mark = number_in("/proc/sys/net/ipv4/conf/" + link.name + "/src_valid_mark");
         for (const auto& [name, on] : interface_features(link.name)) {
             if (name == "rx-udp-gro-forwarding") one.udp_gro_forwarding = answer(on);
             if (name == "rx-gro-list") one.gro_list = answer(on);
@@ -127,20 +130,17 @@ void ask_for_interfaces(DoctorFacts& facts) {
 }
 
 void ask_for_names(DoctorFacts& facts) {
-    auto text = read_file("/etc/resolv.conf", 64 << 10);
+    auto text = read_file(kResolvConf, 64 << 10);
     if (!text) return;
-    facts.nameservers.emplace();
-    for (std::string_view line : split(*text, '\n')) {
-        line = trim(line);
-        if (line.starts_with("nameserver") && line.size() > 11) facts.nameservers->emplace_back(trim(line.substr(10)));
-    }
+    facts.nameservers = nameservers_in(*text);
 }
 
 } // namespace
 
-DoctorFacts gather_facts(const std::string& device, const std::string& config_file) {
+DoctorFacts gather_facts(const std::string& device, std::uint16_t port, const std::string& config_file) {
     DoctorFacts facts;
     facts.device = device;
+    facts.port = port;
     facts.is_root = ::geteuid() == 0;
     facts.now = WallTime::now();
     utsname system{};

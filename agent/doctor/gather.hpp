@@ -5,6 +5,6 @@
 namespace tailrace {
 
 /// Everything but what only the agent knows.
-DoctorFacts gather_facts(const std::string& device, const std::string& config_file);
+DoctorFacts gather_facts(const std::string& device, std::uint16_t port, const std::string& config_file);
 
 } // namespace tailrace

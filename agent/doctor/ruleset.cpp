@@ -2,6 +2,8 @@
 
 #include "base/json/json.hpp"
 
+#include <algorithm>
+
 namespace tailrace {
 namespace {
 
@@ -35,6 +37,69 @@ bool masquerades_all(const Object& rule) {
     return masquerades;
 }
 
+bool is_or_has(const boost::json::value& right, const boost::json::value& wanted) {
+    if (right == wanted) return true;
+    const auto* set = right.is_object() ? right.get_object().if_contains("set") : nullptr;
+    return set != nullptr && set->is_array() && std::ranges::count(set->get_array(), wanted) != 0;
+}
+
+/// What a rule does, as far as it matters here.
+struct Rule {
+    bool accepts = false, refuses = false;
+    bool is_of_device = false; ///< of all that comes by it
+    bool is_of_port = false;   ///< of all that is for our UDP port
+    int conditions = 0;
+};
+
+Rule rule_of(const Object& object, const DoctorFacts& facts) {
+    Rule rule;
+    const auto* statements = object.if_contains("expr");
+    if (statements == nullptr || !statements->is_array()) return rule;
+    for (const auto& statement : statements->get_array()) {
+        if (!statement.is_object()) continue;
+        const Object& one = statement.get_object();
+        if (one.if_contains("accept") != nullptr) rule.accepts = true;
+        if (one.if_contains("drop") != nullptr || one.if_contains("reject") != nullptr) rule.refuses = true;
+        if (one.if_contains("xt") != nullptr || one.if_contains("limit") != nullptr) ++rule.conditions;
+        const Object* match = object_in(statement, "match");
+        if (match == nullptr) continue;
+        const auto* left = match->if_contains("left");
+        const auto* right = match->if_contains("right");
+        const Object* meta = left != nullptr ? object_in(*left, "meta") : nullptr;
+        const Object* payload = left != nullptr ? object_in(*left, "payload") : nullptr;
+        bool is_equal = text_of(*match, "op") == "==" || text_of(*match, "op") == "in";
+        if (right == nullptr || !is_equal) {
+            ++rule.conditions;
+        } else if (meta != nullptr && text_of(*meta, "key") == "l4proto" && is_or_has(*right, "udp")) {
+            continue; // goes with the port
+        } else if (meta != nullptr && text_of(*meta, "key") == "iifname" && is_or_has(*right, facts.device.c_str())) {
+            rule.is_of_device = true;
+        } else if (payload != nullptr && text_of(*payload, "field") == "dport" &&
+                   (text_of(*payload, "protocol") == "udp" || text_of(*payload, "protocol") == "th") &&
+                   is_or_has(*right, facts.port)) {
+            rule.is_of_port = true;
+        } else {
+            ++rule.conditions;
+        }
+    }
+    return rule;
+}
+
+/// Rules come in the order in which they are judged, after the chains.
+void note_rule(const Object& object, DoctorFacts& facts) {
+    for (DoctorFacts::Chain& chain : facts.base_chains) {
+        if (chain.refuses_rest || chain.family != text_of(object, "family") ||
+            chain.table != text_of(object, "table") || chain.name != text_of(object, "chain"))
+            continue;
+        Rule rule = rule_of(object, facts);
+        if (rule.accepts && rule.conditions == 0) {
+            chain.takes_device = chain.takes_device || !rule.is_of_port;
+            chain.takes_port = chain.takes_port || !rule.is_of_device;
+        }
+        if (rule.refuses && rule.conditions == 0 && !rule.is_of_device && !rule.is_of_port) chain.refuses_rest = true;
+    }
+}
+
 } // namespace
 
 Result<void> read_ruleset(std::string_view json, DoctorFacts& facts) {
@@ -50,6 +115,7 @@ Result<void> read_ruleset(std::string_view json, DoctorFacts& facts) {
         if (chain != nullptr && !text_of(*chain, "hook").empty())
             facts.base_chains.push_back({text_of(*chain, "family"), text_of(*chain, "table"), text_of(*chain, "name"),
                                          text_of(*chain, "hook"), text_of(*chain, "policy") == "drop"});
+        if (rule != nullptr) note_rule(*rule, facts);
         if (rule != nullptr && masquerades_all(*rule))
             facts.masquerades_all.push_back(fmt::format("chain {} of table {} {}", text_of(*rule, "chain"),
                                                         text_of(*rule, "family"), text_of(*rule, "table")));

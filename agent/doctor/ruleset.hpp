@@ -7,7 +7,8 @@
 
 namespace tailrace {
 
-/// Fills base_chains and masquerades_all; tables of ours (tailrace-*) are left out.
+/// Fills base_chains and masquerades_all, by device and port, which are known before; tables of ours (tailrace-*) are
+/// left out.
 Result<void> read_ruleset(std::string_view json, DoctorFacts& facts);
 
 } // namespace tailrace

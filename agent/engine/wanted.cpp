@@ -229,7 +229,8 @@ Wanted compute_wanted(const wire::Node& self, const std::vector<const wire::Node
         }
         out.peers.push_back(std::move(wanted));
     }
-    if (single_v4.size() > kMostSingleRoutes)
+    // On Linux only where control says so (linux-router.md 4); "one-cgnat?v=false" is what we do anyway.
+    if (single_v4.size() > (self.has_cap("one-cgnat?v=true") ? std::size_t{1} : kMostSingleRoutes))
         routes.insert(cgnat_prefix());
     else
         routes.insert(single_v4.begin(), single_v4.end());

@@ -1,4 +1,5 @@
 #include "agent/peerapi/peer_api.hpp"
+#include "agent/peerapi/dns_proxy.hpp"
 #include "base/io/html.hpp"
 #include "base/log.hpp"
 
@@ -46,7 +47,8 @@ HttpResponse answer_peer(const HttpRequest& request, const PeerApiCaller& caller
     return response;
 }
 
-PeerApi::PeerApi(Reactor& reactor, Who who) : reactor_(reactor), who_(std::move(who)) {}
+PeerApi::PeerApi(Reactor& reactor, Who who, MayAskNames may_ask_names)
+    : reactor_(reactor), who_(std::move(who)), may_ask_names_(std::move(may_ask_names)) {}
 
 PeerApi::~PeerApi() {
     *alive_ = false;
@@ -105,7 +107,10 @@ Task<void> PeerApi::serve(std::shared_ptr<bool> alive, PeerApi* self, std::uniqu
                           PeerApiCaller caller) {
     HttpHandler handler = [alive, self, caller](HttpRequest request) -> Task<HttpResponse> {
         if (!*alive) co_return HttpResponse::text(503, "stopping\n");
-        co_return answer_peer(request, caller, self->own_);
+        if (is_foreign(request, self->own_) || !is_dns_request(request))
+            co_return answer_peer(request, caller, self->own_);
+        if (!self->may_ask_names_(caller.address)) co_return HttpResponse::text(403, "DNS access denied\n");
+        co_return co_await answer_dns_request(self->reactor_, std::move(request), kResolvConf);
     };
     Http1ServerOptions options;
     options.body_limit_bytes = kMostBody;

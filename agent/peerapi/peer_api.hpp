@@ -1,5 +1,6 @@
 // agent/peerapi/peer_api.hpp - the small HTTP server that peers may ask, one listener for each of our tailnet addresses
-// (ssh-serve-peerapi.md 3). It says hello, which is what `ping --peerapi` wants to hear.
+// (ssh-serve-peerapi.md 3). It says hello, which is what `ping --peerapi` wants to hear, and asks our resolvers for
+// those whose exit node we are (dns_proxy.hpp).
 #pragma once
 #include "base/io/http1.hpp"
 #include "base/io/socket.hpp"
@@ -16,12 +17,14 @@ namespace tailrace {
 /// Who asks.
 struct PeerApiCaller {
     std::string name, user;
+    IpAddress address{};
 };
 
 /// The port that others expect at an address if it is free; `attempt` counts from 0. Source: tailscale
 /// ipn/ipnlocal/peerapi.go.
 std::uint16_t peer_api_port(const IpAddress& address, int attempt);
 /// The whole of an answer. Pure. `own`: our addresses.
+/// Without questions about names.
 HttpResponse answer_peer(const HttpRequest& request, const PeerApiCaller& caller, const std::vector<IpAddress>& own);
 
 class PeerApi {
@@ -29,8 +32,10 @@ public:
     static constexpr int kMostConnections = 64;
     /// Empty for an address that is no peer's: nothing is said to it.
     using Who = std::function<std::optional<PeerApiCaller>(const IpAddress&)>;
+    /// Whether this peer may have our resolvers asked, now.
+    using MayAskNames = std::function<bool(const IpAddress&)>;
 
-    PeerApi(Reactor& reactor, Who who);
+    PeerApi(Reactor& reactor, Who who, MayAskNames may_ask_names);
     ~PeerApi();
 
     /// Listens on these and on no others. True when a port changed. An address that cannot be listened on has no port;
@@ -49,6 +54,7 @@ private:
 
     Reactor& reactor_;
     Who who_;
+    MayAskNames may_ask_names_;
     std::vector<IpAddress> own_;
     std::map<IpAddress, std::shared_ptr<Listener>> listeners_;
     int connections_ = 0;

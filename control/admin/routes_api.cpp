@@ -28,6 +28,8 @@ std::string health_of(const AdminBackend& backend, const Node& node) {
         return "reached by peers";
     case State::Restarting:
         return "restarting";
+    case State::Unreached:
+        return "not reached by peers";
     case State::Gone:
         return "gone";
     }

@@ -37,8 +37,14 @@ void RouteHealth::watch(TimePoint now, const std::map<NodeId, Start>& routers) {
     }
     for (const auto& [id, start] : routers) {
         auto [at, fresh] = routers_.try_emplace(id);
-        if (!fresh) continue;
         Router& router = at->second;
+        if (fresh || router.carries != start.carries) forget_path(now, router);
+        router.carries = start.carries;
+        router.rivals = start.rivals;
+        if (!fresh) {
+            hasten(now, router);
+            continue;
+        }
         router.has_stream = start.has_stream;
         router.hold_until = start.hold_until;
         router.heard = start.has_stream ? now : now - kProbeEvery;
@@ -64,7 +70,7 @@ void RouteHealth::hasten(TimePoint now, const Router& router) {
 void RouteHealth::heard(TimePoint now, NodeId id, Router& router) {
     router.heard = now;
     router.witnessed = false;
-    if (!router.gone) return;
+    if (!router.gone || router.unreached) return;
     router.gone = false;
     router.returned = now;
     router.falls = std::max(router.falls, 1);
@@ -78,6 +84,8 @@ void RouteHealth::on_stream_begin(TimePoint now, NodeId id) {
     if (at == routers_.end()) return;
     at->second.has_stream = true;
     at->second.hold_until.reset();
+    at->second.unreached = false;
+    forget_path(now, at->second);
     heard(now, id, at->second);
     hasten(now, at->second);
 }
@@ -97,17 +105,89 @@ void RouteHealth::on_word(TimePoint now, NodeId id) {
     hasten(now, at->second);
 }
 
-void RouteHealth::on_witness(TimePoint now, NodeId id) {
+void RouteHealth::on_witness(TimePoint now, NodeId id, Proof proof) {
     auto at = routers_.find(id);
-    if (at == routers_.end() || at->second.gone || now - at->second.heard < kProbeEvery) return;
-    at->second.heard = now - kProbeEvery; // the next question to its peers is due at once when this one has faded
-    at->second.witnessed = true;
+    if (at == routers_.end()) return;
+    Router& router = at->second;
+    router.reached = now;
+    router.missed_since.reset();
+    router.in_vain = 0;
+    if (proof == Proof::Yes) router.proven = now;
+    if (std::exchange(router.unreached, false)) {
+        heard(now, id, router); // its stream speaks for it all the time
+        hasten(now, router);
+    }
+    if (proof == Proof::No || router.gone || now - router.heard < kProbeEvery) return;
+    router.heard = now - kProbeEvery; // the next question to its peers is due at once when this one has faded
+    router.witnessed = true;
 }
 
 void RouteHealth::on_restart_announced(TimePoint now, NodeId id) {
     auto at = routers_.find(id);
     if (at == routers_.end() || at->second.gone) return;
     at->second.hold_until = now + kRestartHold;
+}
+
+void RouteHealth::lose(NodeId id, Router& router) {
+    router.gone = true;
+    router.witnessed = false;
+    router.steady_at.reset();
+    router.missed_since.reset();
+    ++router.falls;
+    turns_.push_back({id, true, router.falls});
+    changed_ = true;
+}
+
+void RouteHealth::forget_path(TimePoint now, Router& router) {
+    router.path_asked = router.reached = now;
+    router.missed_since.reset();
+}
+
+/// Without a stream, and when it is silent, its peers are asked anyway.
+bool RouteHealth::asks_for_path(const Router& router) {
+    return router.has_stream && (router.gone ? router.unreached : router.carries);
+}
+
+Duration RouteHealth::path_pause(const Router& router) {
+    return router.gone ? Duration{kPathEvery} : Duration{kPathEvery} * (1 << std::min(router.in_vain, 4));
+}
+
+void RouteHealth::look_at_path(TimePoint now, NodeId id, Router& router) {
+    if (!asks_for_path(router)) return;
+    if (router.missed_since) return compare(now, id, router);
+    bool is_missed = router.reached < router.path_asked && now - router.path_asked >= kProbeEvery;
+    if (is_missed && !router.gone) {
+        router.missed_since = router.path_asked;
+        router.rounds = router.worse = 0;
+        router.compared = 0;
+        return compare(now, id, router);
+    }
+    if (now - router.path_asked < path_pause(router)) return;
+    router.path_asked = now;
+    actions_.push_back({Action::Kind::AskPath, id});
+}
+
+/// Ends a round of questions about it and a rival, and begins the next.
+void RouteHealth::compare(TimePoint now, NodeId id, Router& router) {
+    if (now - router.path_asked < kProbeEvery) return;
+    auto rival = routers_.find(router.compared);
+    if (router.compared != 0 && rival != routers_.end() && rival->second.proven >= router.path_asked) ++router.worse;
+    bool is_over = now - *router.missed_since >= kUnreachedAfter;
+    if (is_over && router.worse >= kWorseRounds) {
+        lose(id, router);
+        router.unreached = true;
+        router.path_asked = now;
+        return;
+    }
+    std::vector<NodeId> there;
+    for (NodeId other : router.rivals)
+        if (auto at = routers_.find(other); at != routers_.end() && !at->second.gone && at->second.has_stream)
+            there.push_back(other);
+    router.path_asked = now;
+    if (is_over) ++router.in_vain;
+    if (is_over || there.empty()) return forget_path(now, router); // it is not worse than others, as far as one knows
+    router.compared = there[static_cast<std::size_t>(router.rounds++) % there.size()];
+    actions_.push_back({Action::Kind::AskPath, id, router.compared});
 }
 
 void RouteHealth::look_at(TimePoint now, NodeId id, Router& router) {
@@ -120,16 +200,13 @@ void RouteHealth::look_at(TimePoint now, NodeId id, Router& router) {
         router.asked = now;
         actions_.push_back({Action::Kind::AskRouter, id});
     }
-    if (router.gone) return;
     auto silence = now - router.heard;
+    if (router.unreached && silence >= kGoneAfter) router.unreached = false; // now nobody hears it
+    look_at_path(now, id, router);
+    if (router.gone) return;
     bool held = router.hold_until && now < *router.hold_until;
     if (silence >= kGoneAfter && !held) {
-        router.gone = true;
-        router.witnessed = false;
-        router.steady_at.reset();
-        ++router.falls;
-        turns_.push_back({id, true, router.falls});
-        changed_ = true;
+        lose(id, router);
         if (router.has_stream) actions_.push_back({Action::Kind::EndStream, id});
         return;
     }
@@ -143,7 +220,10 @@ void RouteHealth::look_at(TimePoint now, NodeId id, Router& router) {
 void RouteHealth::on_timer(TimePoint now) {
     if (due_ && now - *due_ > kLate) { // a stopped or overloaded server must not take everybody for dead
         auto late = now - *due_;
-        for (auto& [id, router] : routers_) router.heard = std::min(now, router.heard + late);
+        for (auto& [id, router] : routers_) {
+            router.heard = std::min(now, router.heard + late);
+            forget_path(now, router);
+        }
     }
     due_.reset();
     for (auto& [id, router] : routers_) {
@@ -158,6 +238,11 @@ TimePoint RouteHealth::next_of(const Router& router) const {
     auto consider = [&](TimePoint when) { next = std::min(next, when); };
     if (router.has_stream) consider(router.asked + kProbeEvery);
     if (router.steady_at) consider(*router.steady_at);
+    if (asks_for_path(router)) {
+        bool is_waiting = router.missed_since || (router.reached < router.path_asked && !router.gone);
+        consider(router.path_asked + (is_waiting ? Duration{kProbeEvery} : path_pause(router)));
+    }
+    if (router.unreached) consider(router.heard + kGoneAfter);
     if (router.gone) return next;
     auto doubt = router.has_stream ? Duration{kDoubtAfter} : Duration{kProbeEvery};
     consider(std::max(router.heard + doubt, router.asked_peers + kProbeEvery));
@@ -183,7 +268,7 @@ std::optional<RouteHealth::State> RouteHealth::state(TimePoint now, NodeId id) c
     auto at = routers_.find(id);
     if (at == routers_.end()) return std::nullopt;
     const Router& router = at->second;
-    if (router.gone) return State::Gone;
+    if (router.gone) return router.unreached ? State::Unreached : State::Gone;
     auto silence = now - router.heard;
     bool silent = !router.has_stream || silence >= kDoubtAfter;
     if (silent && router.hold_until && now < *router.hold_until) return State::Restarting;

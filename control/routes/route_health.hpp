@@ -7,9 +7,20 @@
 // peer has heard of it by a relay or over the internet counts like its own word. Silence on both ways for kGoneAfter
 // means that it is gone. Only its own word brings it back.
 //
+// That we hear a router does not mean that its clients reach it: its UDP and its relay may be cut off while we are not.
+// So of a router that carries routes, a peer is asked every kPathEvery even so. When that peer does not reach it, some
+// are asked every kProbeEvery, each about it and about a rival. One that reaches it settles the matter. When nobody did
+// for kUnreachedAfter, and at least kWorseRounds times somebody reached the rival by a way that proves something, it
+// counts as gone, until a peer reaches it again or its stream begins anew. kUnreachedAfter is longer than a client goes
+// on trusting a direct path that has died (6.5 s): a peer that is about to take the relay instead moves nothing.
+// Where nobody reached either of the two, which says nothing, the next question waits twice as long each time, up to
+// 16 times: peers that do not answer are left in peace.
+//
 //   power cut, partition     no answer to 3 questions, no peer hears it     gone after kGoneAfter at most
 //   killed                   its stream ends, no peer hears it              gone kEndedGrace after that
 //   cut off from us only     no answer, but peers hear it                   stays as long as they do
+//   cut off from all but us  answers, no peer reaches it but a rival        gone kPathEvery + kUnreachedAfter after
+//                                                                           that, and a kProbeEvery at most
 //   orderly restart          it says so before its stream ends              stays for kRestartHold
 //
 // The primary of a route stays it for as long as it is there; nobody who comes back takes over. Who comes back is on
@@ -32,6 +43,9 @@ public:
     static constexpr auto kDoubtAfter = 2 * kProbeEvery;
     static constexpr auto kGoneAfter = 3 * kProbeEvery;
     static constexpr auto kEndedGrace = kGoneAfter - kProbeEvery;
+    static constexpr auto kPathEvery = std::chrono::seconds{3};
+    static constexpr auto kUnreachedAfter = std::chrono::seconds{9};
+    static constexpr int kWorseRounds = 3;
     static constexpr auto kRestartHold = std::chrono::seconds{10};
     static constexpr auto kProbation = std::chrono::seconds{10};
     static constexpr auto kMostProbation = std::chrono::minutes{5};
@@ -43,15 +57,18 @@ public:
         Doubted,    ///< says nothing at the moment; keeps what it has
         Witnessed,  ///< says nothing to us, but peers hear it
         Restarting, ///< said that it would be away for a moment, or we were
+        Unreached,  ///< speaks to us, but peers do not reach it: gone
         Gone,
     };
     struct Standing {
         bool there = false, steady = false;
     };
     struct Action {
-        enum class Kind { AskRouter, AskPeers, EndStream };
+        /// AskPeers: whether they hear it. AskPath: whether one reaches it; with a rival: some, about both.
+        enum class Kind { AskRouter, AskPeers, AskPath, EndStream };
         Kind kind;
         NodeId router = 0;
+        NodeId rival = 0;
         auto operator<=>(const Action&) const = default;
     };
     /// What is known of a router when it begins to be watched.
@@ -62,6 +79,8 @@ public:
         bool gone = false;                   ///< it had gone when it was watched last; then `falls` and
         int falls = 0;                       ///< `returned` are of the time before. 0: it never went
         TimePoint returned{};                ///< when it came back last, if it ever went
+        bool carries = false;                ///< some of its routes, at the moment
+        std::vector<NodeId> rivals{};        ///< who could have them instead
     };
     /// It went, or came back. `falls`: how often it went in short order.
     struct Turn {
@@ -78,8 +97,9 @@ public:
     void on_stream_end(TimePoint now, NodeId id);
     /// An answer, or any other request of it.
     void on_word(TimePoint now, NodeId id);
-    /// A peer reached it just now.
-    void on_witness(TimePoint now, NodeId id);
+    enum class Proof { No, Yes };
+    /// A peer reached it just now. Proof: by a way that shows that others do, too.
+    void on_witness(TimePoint now, NodeId id, Proof proof);
     /// It ends, and will be back within kRestartHold.
     void on_restart_announced(TimePoint now, NodeId id);
     void on_timer(TimePoint now);
@@ -105,10 +125,25 @@ private:
         std::optional<TimePoint> steady_at; ///< the end of a probation that runs
         TimePoint returned;
         int falls = 0; ///< that are remembered
+        bool carries = false;
+        std::vector<NodeId> rivals;
+        // What is known of the way of its clients.
+        bool unreached = false;                ///< and gone for that reason
+        TimePoint path_asked, reached, proven; ///< a peer reached it last; by a way that proves something
+        std::optional<TimePoint> missed_since; ///< when the first question was asked that no peer answered well
+        NodeId compared = 0;                   ///< the rival of the round that runs
+        int rounds = 0, worse = 0;             ///< since then; those in which only the rival was reached
+        int in_vain = 0;                       ///< comparisons in a row that said nothing
     };
     TimePoint next_of(const Router& router) const;
     void hasten(TimePoint now, const Router& router);
     void look_at(TimePoint now, NodeId id, Router& router);
+    void look_at_path(TimePoint now, NodeId id, Router& router);
+    void compare(TimePoint now, NodeId id, Router& router);
+    static void forget_path(TimePoint now, Router& router);
+    static bool asks_for_path(const Router& router);
+    static Duration path_pause(const Router& router);
+    void lose(NodeId id, Router& router);
     void heard(TimePoint now, NodeId id, Router& router);
 
     std::map<NodeId, Router> routers_;

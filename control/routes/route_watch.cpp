@@ -63,8 +63,9 @@ void RouteWatch::on_answer(NodeId from, const std::string& token, const std::str
     }
     if (body.size() > kMostAnswer) return;
     auto answer = wire::parse_ping_response(body);
-    if (!answer || !is_proof(*answer)) return;
-    tell([&question](RouteHealth& health, TimePoint now) { health.on_witness(now, question.router); });
+    if (!answer || !answer->err.empty()) return;
+    auto proof = is_proof(*answer) ? RouteHealth::Proof::Yes : RouteHealth::Proof::No;
+    tell([&](RouteHealth& health, TimePoint now) { health.on_witness(now, question.router, proof); });
 }
 
 void RouteWatch::follow() {
@@ -76,6 +77,12 @@ void RouteWatch::follow() {
             break;
         case RouteHealth::Action::Kind::AskPeers:
             for (NodeId peer : server_.peers_of(action.router, kWitnesses)) ask(peer, action.router);
+            break;
+        case RouteHealth::Action::Kind::AskPath:
+            for (NodeId peer : server_.peers_of(action.router, action.rival == 0 ? 1 : kWitnesses)) {
+                ask(peer, action.router);
+                if (action.rival != 0) ask(peer, action.rival);
+            }
             break;
         case RouteHealth::Action::Kind::EndStream:
             server_.end_stream(action.router);

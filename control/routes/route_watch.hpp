@@ -21,7 +21,8 @@ public:
         std::string authority; ///< host and port that clients know us by
         /// Into the node's map stream; without one the question is lost.
         std::function<void(NodeId to, const wire::PingRequest& question)> ask;
-        /// Up to that many nodes with a stream that see the router and are no routers of its routes, by chance.
+        /// Up to that many nodes with a stream that see the router and are no routers of its routes, by chance; phones
+        /// only where there are no others: a question wakes them.
         std::function<std::vector<NodeId>(NodeId router, std::size_t most)> peers_of;
         std::function<IpAddress(NodeId)> address_of;
         std::function<void(NodeId)> end_stream;

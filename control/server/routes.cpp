@@ -12,6 +12,7 @@ namespace tailrace {
 namespace {
 
 constexpr std::size_t kMostQuestions = 16; // that wait for one slow stream
+constexpr std::size_t kMostRivals = 8;     // that a router is compared with
 
 } // namespace
 
@@ -64,13 +65,23 @@ std::vector<NodeId> Coordinator::witnesses_of(NodeId router, std::size_t most) c
                                return !route.is_default() && contains_route(node->record.approved_routes, route);
                            });
     };
+    auto is_phone = [&](NodeId id) {
+        const NodePtr& node = tailnet_.node(id);
+        auto os = node->report.posture.find("node:os");
+        const auto* name = os == node->report.posture.end() ? nullptr : std::get_if<std::string>(&os->second);
+        return name != nullptr && (*name == "ios" || *name == "android");
+    };
+    std::vector<NodeId> phones;
     auto count = static_cast<std::uint32_t>(view->size());
     std::uint32_t start = random_below(count);
     for (std::uint32_t i = 0; i < std::min<std::uint32_t>(count, 64) && found.size() < most; ++i) {
         NodeId id = (*view)[(start + i) % count];
         auto at = streams_.find(id);
-        if (id != router && at != streams_.end() && at->second->viewer.started && !is_rival(id)) found.push_back(id);
+        if (id == router || at == streams_.end() || !at->second->viewer.started || is_rival(id)) continue;
+        (is_phone(id) ? phones : found).push_back(id);
     }
+    for (NodeId id : phones)
+        if (found.size() < most) found.push_back(id);
     return found;
 }
 
@@ -82,6 +93,7 @@ RouteHealth::Start Coordinator::start_of(const Node& node) const {
     if (start.was_online && !start.has_stream) start.hold_until = started_ + TailnetState::kRestartGrace;
     start.gone = node.record.router_gone;
     start.falls = node.record.router_falls;
+    start.carries = !node.record.primary_routes.empty() || !node.record.regional_routes.empty();
     if (start.falls > 0) start.returned = reactor_.now() - WallTime::now().minus(node.record.router_since);
     return start;
 }
@@ -117,8 +129,13 @@ void Coordinator::settle_routes() {
         if (ids.size() < 2) continue;
         for (NodeId id : ids) {
             const NodePtr& node = tailnet_.node(id);
-            if (!node || rivals.contains(id)) continue;
-            rivals[id] = start_of(*node);
+            if (!node) continue;
+            auto [at, fresh] = rivals.try_emplace(id);
+            if (fresh) at->second = start_of(*node);
+            for (NodeId other : ids)
+                if (other != id && at->second.rivals.size() < kMostRivals &&
+                    !std::ranges::count(at->second.rivals, other))
+                    at->second.rivals.push_back(other);
         }
     }
     has_rivals_ = !rivals.empty();

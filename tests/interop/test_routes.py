@@ -1,20 +1,35 @@
 """Stock clients use our routers and exit nodes, and ours use theirs. Pictures: lab/scenarios/subnet_router.py, exit_node.py"""
 import pytest
 
-from lab.scenarios.exit_node import ExitNet
-from lab.scenarios.subnet_router import SERVER, SERVER6, RoutedNet
-from lab.stock import StockClient
-from lab.tailrace import Agent
+from lab.scenarios.exit_node import PRINTER, ExitNet
+from lab.scenarios.subnet_router import LAN, POLICY, SERVER, SERVER6, RoutedNet, two_sites
+from lab.stock import Headscale, StockClient
+from lab.tailrace import Agent, TailraceControl
 from lab.traffic import tcp_opens
 from lab.wait import wait_for
 
+# A resolver that says the address of a name that nobody else knows, and REFUSED to all else.
+RESOLVER = """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("127.0.0.1", 53))
+print("ready", flush=True)
+while True:
+    asked, who = s.recvfrom(2000)
+    end = asked.index(0, 12) + 5
+    known = asked[12:end].lower() == b"\\6secret\\4site\\0" + bytes([0, 1, 0, 1])
+    print("asked for", asked[12:end - 5], flush=True)
+    head = asked[:2] + (b"\\x81\\x80" if known else b"\\x81\\x85") + bytes([0, 1, 0, int(known), 0, 0, 0, 0])
+    s.sendto(head + asked[12:end] + (bytes([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 198, 51, 100, 77]) if known else b""), who)
+"""
 BOTH = pytest.mark.parametrize("ours", ["router", "client"])
 
 
 @BOTH
+@pytest.mark.parametrize("control_is", [TailraceControl, pytest.param(Headscale, marks=pytest.mark.needs("headscale"))])
 @pytest.mark.needs("tailscaled", "tailscale")
-def test_a_network_behind_a_router(lab, programs, ours):
-    net = RoutedNet(lab, *((Agent, StockClient) if ours == "router" else (StockClient, Agent)))
+def test_a_network_behind_a_router(lab, programs, ours, control_is):
+    net = RoutedNet(lab, *((Agent, StockClient) if ours == "router" else (StockClient, Agent)), control_is=control_is)
     net.forward()
     net.join()
     for address in (SERVER, SERVER6):
@@ -31,5 +46,50 @@ def test_an_exit_node(lab, programs, ours):
     for name in ("exit-a", "exit-b"):
         net.client.cli("set", f"--exit-node={name}")
         net.goes_by(name)
+    assert not net.fetches(PRINTER)
+    net.client.cli("set", "--exit-node-allow-lan-access")
+    wait_for(lambda: net.fetches(PRINTER), 15, "the network at home is reached when that is asked for")
+    net.goes_by("exit-b")
+    net.client.cli("set", "--exit-node-allow-lan-access=false")
+    wait_for(lambda: not net.fetches(PRINTER), 15, "and not any more")
     net.client.cli("set", "--exit-node=")
     wait_for(lambda: net.fetches() and net.seen_by_site() == net.home.box.address, 15, "the client is itself again")
+
+
+@pytest.mark.needs("tailscaled", "tailscale")
+def test_two_networks_one_behind_a_stock_router(lab, programs):
+    two_sites(lab, other_is=StockClient)
+
+
+@pytest.mark.needs("tailscaled", "tailscale", "headscale")
+def test_a_route_that_headscale_approves_by_hand(lab, programs):
+    net = RoutedNet(lab, Agent, StockClient, control_is=Headscale)
+    net.forward()
+    net.control.set_policy(POLICY.replace('"192.168.0.0/16": ["tag:router"], "fd00::/8": ["tag:router"]', ""))
+    net.join()
+    wait_for(lambda: net.client.peer("router"), 20, "the client knows the router")
+    assert not net.fetches(), "nobody has approved the route"
+    number = next(str(node["id"]) for node in net.control.nodes() if node["name"] == "router" or node.get("given_name") == "router")
+    net.control.command("nodes", "approve-routes", "--identifier", number, "--routes", LAN)
+    wait_for(net.fetches, 30, "an approved route is a way")
+
+
+@pytest.mark.needs("tailscaled", "tailscale")
+def test_a_stock_client_asks_for_names_by_our_exit_node(lab, programs):
+    net = ExitNet(lab, client_is=StockClient)
+    net.join()
+    resolver = net.exits["exit-a"].host.start("resolver", ["/usr/bin/python3", "-c", RESOLVER])
+    resolver.wait_for_output("ready")
+    net.client.cli("set", "--accept-dns", "--exit-node=exit-a")
+    asks = lambda: net.client.cli("dns", "query", "secret.site", "a", check=False).stdout # noqa: E731
+    said = wait_for(lambda: (text := asks()) and "198.51.100.77" in text and text, 30, "the exit node's resolver answers")
+    assert "198.51.100.77" in said and r"\x06secret\x04site" in resolver.output()
+
+    exit_node = net.client.peer("exit-a")
+    url = exit_node["PeerAPIURL"][0]
+    curl = ["curl", "-s", "--noproxy", "*", "--max-time", "8", "-o", "/dev/null", "-w", "%{http_code}"]
+    question = f"{url}/dns-query?dns=AAABAAABAAAAAAAABnNlY3JldARzaXRlAAABAAE"
+    assert net.client_host.run([*curl, question]).stdout == "200"
+    assert net.client_host.run([*curl, f"{url}/dns-query?dns=AAAB"]).stdout == "400"
+    net.control.set_policy(POLICY.replace(', "autogroup:internet:*"', ""))
+    wait_for(lambda: net.client_host.run([*curl, question], check=False).stdout == "403", 15, "who may not use the exit node may not ask it")

@@ -4,7 +4,7 @@ import re
 import signal
 
 from .program import CommandFailed, Program
-from .wait import wait_for
+from .wait import NotInTime, wait_for
 
 
 IN_FLIGHT_SECONDS = 0.2
@@ -132,6 +132,47 @@ class Transfer:
             raise CommandFailed(f"iperf3 failed: {report.get('error')}")
         return {"bits_per_second": report["end"]["sum_received"]["bits_per_second"],
                 "each_second": [round(i["sum"]["bits_per_second"]) for i in report["intervals"] if i["sum"]["seconds"] > 0.5]}
+
+
+_STREAM = """
+import socket, sys, time
+if sys.argv[1] == "serve":
+    listener = socket.create_server(("", int(sys.argv[2])))
+    print("serving", flush=True)
+    peer, _ = listener.accept()
+    while True:
+        peer.sendall(peer.recv(100) or sys.exit(0))
+connection = socket.create_connection((sys.argv[1], int(sys.argv[2])), 20)
+connection.settimeout(60)
+for i in range(1 << 30):
+    connection.sendall(b"%08d" % i)
+    received = b""
+    while len(received) < 8:
+        received += connection.recv(8 - len(received)) or sys.exit("ended")
+    if int(received) != i:
+        sys.exit("something else arrived")
+    print(i, flush=True)
+    time.sleep(0.05)
+"""
+
+
+class SlowStream:
+    """One TCP connection, on which a number goes to the other side and back, one after the other."""
+
+    def __init__(self, client, server, address: str, port: int):
+        python = "/usr/bin/python3"
+        server.start(f"stream-{port}", [python, "-c", _STREAM, "serve", port]).wait_for_output("serving")
+        self._client = client.start(f"stream-{port}", [python, "-c", _STREAM, address, port])
+
+    def goes_on(self, timeout: float) -> bool:
+        """Whether ten more numbers are back within the time."""
+        count = lambda: self._client.output().count("\n") # noqa: E731
+        begin = count()
+        try:
+            wait_for(lambda: count() >= begin + 10 or not self._client.alive(), timeout, "the stream goes on")
+        except NotInTime:
+            pass
+        return count() >= begin + 10
 
 
 _COUNT_DATAGRAMS = """

@@ -10,3 +10,4 @@ def test_a_router_that_flaps_and_one_that_only_the_client_does_not_reach(lab, pr
     net = routers.Routers(lab)
     routers.flapping(net)
     routers.cut_from_the_client(net)
+    routers.a_flow_over_a_fail_over(net)

@@ -78,14 +78,15 @@ def test_install_upgrade_remove_and_purge(machine, tmp_path):
     assert "tailrace-control" in printed and "tailrace-relay" in printed, "own users"
     for path in ("usr/bin/tailrace", "usr/sbin/tailraced", "usr/bin/tailrace-control", "usr/bin/tailrace-relay", "etc/default/tailraced",
                  "etc/tailrace/tailraced.yaml", "etc/tailrace/control.yaml", "etc/tailrace/relay.yaml",
-                 "lib/systemd/system/tailraced.service", "lib/systemd/system/tailraced.socket", "lib/systemd/system/sys-fs-bpf.mount",
+                 "lib/systemd/system/tailraced.service", "lib/systemd/system/tailraced-close.service", "lib/systemd/system/tailraced.socket", "lib/systemd/system/sys-fs-bpf.mount",
                  "lib/systemd/system/tailrace-control.service", "lib/systemd/system/tailrace-relay.service",
                  "usr/lib/systemd/network/50-tailrace.network", "usr/lib/systemd/networkd.conf.d/50-tailrace.conf",
                  "usr/lib/NetworkManager/conf.d/50-tailrace.conf", "usr/share/bash-completion/completions/tailrace",
                  "usr/share/zsh/vendor-completions/_tailrace-control", "usr/share/fish/vendor_completions.d/tailrace-relay.fish",
                  "usr/share/man/man8/tailraced.8.gz", "usr/share/man/man1/tailrace.1.gz", "usr/share/man/man5/control.yaml.5.gz"):
         assert path in files or "usr/" + path in files, path
-    assert any("multi-user.target.wants/tailraced.service" in path for path in files), "the agent is enabled"
+    for unit in ("tailraced", "tailraced-close"):
+        assert any(f"multi-user.target.wants/{unit}.service" in path for path in files), f"{unit} is enabled"
     assert not any("wants/tailrace-control" in path or "wants/tailrace-relay" in path for path in files), \
         "servers wait until they are configured"
 

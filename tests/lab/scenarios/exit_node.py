@@ -27,6 +27,11 @@ SITE, SITE6, PRINTER, RESOLVER = "198.51.100.50", "2001:db8:f::50", "192.168.1.2
 EXITS = {"exit-a": ("203.0.113.20", 0x20), "exit-b": ("203.0.113.21", 0x21)}
 CONTROL, RELAY = "203.0.113.1", "203.0.113.2"
 PAYLOAD_BYTES = 50_000
+FORGET = """ip link delete tailrace0
+for family in -4 -6; do
+    ip $family route flush table 52
+    for pref in 5210 5230 5250 5270; do ip $family rule delete pref $pref; done
+done"""
 
 
 class ExitNet:
@@ -143,6 +148,27 @@ def run(lab: Lab) -> ExitNet:
     host.ip("link delete tailrace0")
     net.goes_by("exit-b")
     closed.check("somebody deleted the device")
+
+    host.sysctl("net.ipv6.conf.tailrace0.disable_ipv6", 1)
+    wait_for(net.fetches, 15, "IPv4 goes on")
+    assert not net.fetches(SITE6)
+    closed.check("the device lost IPv6")
+    host.sysctl("net.ipv6.conf.tailrace0.disable_ipv6", 0)
+    host.ip("link set tailrace0 down") # the kernel tells nobody of the setting, but of this
+    net.goes_by("exit-b")
+    closed.check("it has IPv6 again")
+
+    client.program.kill()
+    host.run(["sh", "-c", FORGET], check=False)
+    assert net.fetches(), "as after a boot everything is open"
+    host.run([*client.program_words(), "--close"])
+    closed = NothingLeaks(watch)
+    time.sleep(1)
+    assert not net.fetches() and not net.fetches(SITE6)
+    closed.check("a boot, before the agent starts")
+    client.start()
+    net.goes_by("exit-b")
+    closed.check("the agent starts after a boot")
 
     client.program.kill()
     host.ip("link delete tailrace0")

@@ -1,4 +1,5 @@
 """Flows through a router skip the host's rules once these have accepted them. Picture: subnet_router.py"""
+import json
 import time
 
 from ..traffic import Transfer
@@ -7,6 +8,14 @@ from .subnet_router import LAN, POLICY, SERVER, RoutedNet
 
 PORT = 5201
 OPEN_POLICY = POLICY.replace('"192.168.7.0/24:80"', f'"192.168.7.0/24:80,{PORT}"')
+ECHO = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", int(sys.argv[1])))
+print("ready", flush=True)
+while True:
+    s.sendto(*s.recvfrom(65535))
+"""
 # The firewall of the host's owner, which counts what it sees.
 FIREWALL = """
 table inet site {
@@ -84,10 +93,15 @@ def run(lab) -> None:
     wait_for(fast.has_table, 15, "the agent is back, and with it the fast path")
     assert transfer.finish()["bits_per_second"] > 15e6
 
+    slow_packets(fast)
+
     # Of a rule for one direction the other's packets that are under way know nothing: more than once.
+    # What answers a packet of ours goes on passing, fast or not: so all is revoked, and the client is nobody's peer.
+    revoked = ("a policy that revokes", lambda: fast.net.control.set_policy(POLICY.split('"acls"')[0] + '"acls": [] }'), lambda: fast.net.control.set_policy(OPEN_POLICY))
+    route = ("a route", lambda: fast.router.ip(f"route add prohibit {SERVER}/32"), lambda: fast.router.ip(f"route delete prohibit {SERVER}/32"))
     rule = ("a rule", lambda: fast.router.run("nft insert rule inet site pass tcp dport 5201 drop"),
             lambda: fast.router.nft("delete table inet site\n" + FIREWALL))
-    for what, close, reopen in (rule, rule, rule, ("a lost filter", fast.lose_filter, fast.go_on)):
+    for what, close, reopen in (rule, rule, rule, revoked, route, ("a lost filter", fast.lose_filter, fast.go_on)):
         transfer = fast.transfer(30)
         time.sleep(1)
         close()
@@ -99,14 +113,100 @@ def run(lab) -> None:
         wait_for(fast.net.fetches, 20, f"after {what}, all is as before")
 
 
+# A UDP flow to the echo of the server, fast after some datagrams, and what of it is out of the ordinary: with options, in
+# fragments, with an answer that is larger than the tunnel (the server is told, and the next one is in fragments), with TTL 1
+# (an ICMP error is the right answer), for a neighbour that the router does not know any more.
+_FLOW = """
+import errno, os, socket, sys, time
+server, port = sys.argv[1], int(sys.argv[2])
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.connect((server, port))
+s.settimeout(2)
+def echoed(data):
+    for _ in range(3):
+        try:
+            s.send(data)
+            while True:
+                got = s.recv(65535)
+                if got == data:
+                    return True
+        except (TimeoutError, OSError):
+            pass
+    return False
+def plain(what):
+    for i in range(40):
+        if not echoed(b"%s %d" % (what.encode(), i)):
+            sys.exit("lost: " + what)
+plain("first")
+s.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, bytes([7, 7, 4, 0, 0, 0, 0, 0])) # record route
+print("options", echoed(b"with options"), flush=True)
+s.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, b"")
+plain("after options")
+IP_MTU_DISCOVER, IP_PMTUDISC_DONT, IP_RECVERR = 10, 0, 11
+s.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT)
+print("large", echoed(b"l" * 1400), flush=True)
+print("fragments", echoed(b"f" * 3000), flush=True)
+plain("after fragments")
+s.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 2)
+print("near", echoed(b"TTL 2"), flush=True)
+s.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+s.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
+s.send(b"TTL 1")
+try:
+    s.recv(100)
+    print("expired no", flush=True)
+except OSError as error: # told by the router
+    print("expired", error.errno == errno.EHOSTUNREACH, flush=True)
+s.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 0)
+s.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 64)
+plain("after TTL 1")
+print("go", flush=True)
+while not os.path.exists(sys.argv[3]):
+    time.sleep(0.05)
+print("neighbour", echoed(b"whom nobody knows at the moment"), flush=True)
+"""
+
+
+def slow_packets(fast: FastNet) -> None:
+    """What the fast path does not take goes the long way in the midst of a fast flow; and the tailnet's counters are the same."""
+    python, net = "/usr/bin/python3", fast.net
+    net.control.set_policy(OPEN_POLICY.replace(f"80,{PORT}", f"80,{PORT},7"))
+    net.server.start("echo-7", [python, "-c", ECHO, 7]).wait_for_output("ready")
+    net.client_host.run("ping -c 1 -W 5 " + net.router.ip())
+    rules = lambda: sum(one["Packets"] for one in json.loads(net.router.cli("debug", "drops", "--json").stdout)["Rules"]) # noqa: E731
+    counted = {}
+    for is_fast in (True, False):
+        if not is_fast:
+            net.router.program.kill()
+            net.router.more = ("--no-fast-path",)
+            net.router.start()
+            wait_for(lambda: net.fetches() and not fast.has_table(), 20, "without a fast path")
+        before = rules()
+        sign = net.client_host.directory / f"flushed-{is_fast}"
+        flow = net.client_host.start(f"flow-{is_fast}", [python, "-c", _FLOW, SERVER, 7, sign])
+        flow.wait_for_output("go", 40)
+        fast.router.run("ip neigh flush dev lan0")
+        sign.touch()
+        flow.wait_for_output("neighbour (True|False)", 20)
+        counted[is_fast] = rules() - before
+        said = flow.output().split()
+        assert said == "options True large True fragments True near True expired True go neighbour True".split(), said
+    print("packets that the rules of the policy counted, fast and not:", counted)
+    assert abs(counted[True] - counted[False]) <= 6, counted # a datagram may have been repeated
+    net.router.program.kill()
+    net.router.more = ()
+    net.router.start()
+    net.control.set_policy(OPEN_POLICY)
+    wait_for(lambda: net.fetches() and fast.has_table(), 20, "all is as before")
+
+
 def one_way(lab) -> None:
     """A firewall that lets requests out and no replies in: nothing becomes fast."""
     fast = FastNet(lab)
     fast.router.nft("table inet oneway { \n chain replies { \n type filter hook forward priority 1; \n iifname lan0 udp sport 9 drop \n } \n }")
     python = "/usr/bin/python3"
     fast.net.control.set_policy(POLICY.replace('"192.168.7.0/24:80"', '"192.168.7.0/24:80,9"'))
-    echo = fast.net.server.start("echo", [python, "-c", "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.bind(('', 9))\nprint('ready', flush=True)\nwhile True:\n    d, a = s.recvfrom(2000)\n    s.sendto(d, a)"])
-    echo.wait_for_output("ready")
+    fast.net.server.start("echo", [python, "-c", ECHO, 9]).wait_for_output("ready")
     heard = fast.net.client_host.start("ask", [python, "-c", f"import socket, time\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.settimeout(0.01)\nn = 0\nfor i in range(300):\n    s.sendto(b'?', ('{SERVER}', 9))\n    try:\n        s.recv(100)\n        n += 1\n    except OSError:\n        pass\nprint('heard', n, flush=True)"])
     heard.wait_for_output(r"heard (\d+)", 30)
     assert heard.output().split()[-1] == "0", heard.output()

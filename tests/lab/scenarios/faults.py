@@ -10,14 +10,15 @@ import time
 
 from ..faults import FaultyAgent
 from ..lab import Lab
-from ..traffic import Knocking, tcp_opens
+from ..traffic import Knocking, LeakWatch, Probes, tcp_opens
 from ..wait import NotInTime, wait_for
+from .exit_node import CONTROL, RELAY, SITE, NothingLeaks
 from .subnet_router import LAN, LAN6, POLICY, SERVER, RoutedNet, is_clean
 
 ASKED = os.environ.get("TAILRACE_FAULTS", "")
 PATIENCE, LOSS_LASTS = 30, 6 # seconds
 OPEN, SHUT = 4001, 4002 # ports of datagrams: the one that the policy opens, the one that it does not
-FAULTS_POLICY = POLICY.replace('"tag:router:*"', f'"tag:router:{OPEN}"').replace("192.168.7.0/24:80", f"192.168.7.0/24:80,{OPEN}")
+FAULTS_POLICY = POLICY.replace('"acls": [', '"acls": [ { "action": "accept", "src": ["tag:router"], "dst": ["autogroup:internet:*"] },').replace('"tag:router:*"', f'"tag:router:{OPEN}"').replace("192.168.7.0/24:80", f"192.168.7.0/24:80,{OPEN}")
 OTHER_POLICY = FAULTS_POLICY.replace(f"192.168.7.0/24:80,{OPEN}", "192.168.7.0/24:80")
 # What the agent makes of the machine, in one go: rules, routes, addresses, peers; the numbers of packets left out.
 PICTURE = """
@@ -27,19 +28,19 @@ ip -br address show dev tailrace0 | busybox sed 's, fe80::[^ ]*,,'; wg show tail
 
 
 def some(count: int, samples: int) -> list:
-    """Positions from 1 to count: that many, spread over it, or those that were asked for."""
+    """Positions from 1 to count: the middles of that many equal parts, or those that were asked for."""
     if "-" in ASKED:
         first, last = map(int, ASKED.split("-"))
         return list(range(first, min(last, count) + 1))
     samples = int(ASKED) if ASKED.isdigit() else samples
     if ASKED == "all" or samples >= count:
         return list(range(1, count + 1))
-    return sorted({1 + count * i // samples for i in range(samples)})
+    return sorted({1 + count * (2 * i + 1) // (2 * samples) for i in range(samples)})
 
 
 class Story:
     def __init__(self, lab):
-        self.net = RoutedNet(lab, router_is=lambda host: FaultyAgent(host, more=("--on-stop", "down")))
+        self.net = RoutedNet(lab, router_is=lambda host: FaultyAgent(host, more=("--on-stop", "down", "--no-port-mapping")))
         self.host, self.agent, self.control = self.net.router_host, self.net.router, self.net.control
         self.net.forward()
         self.control.set_policy(FAULTS_POLICY)
@@ -51,7 +52,7 @@ class Story:
         self.open = [Knocking(self.net.client_host, host, [address], OPEN) for host, address in ways]
         self.shut = [Knocking(self.net.client_host, host, [address], SHUT) for host, address in ways]
         self.right = self.picture()
-        self.tried = self.ended = self.said = 0
+        self.tried = self.fired = self.ended = self.said = 0
         self.failures = []
 
     def count(self, change) -> int:
@@ -63,6 +64,16 @@ class Story:
         differences = self.differences(self.right)
         assert not differences, differences
         return count
+
+    def count_settled(self, change) -> int:
+        """Calls of a change during which none fails and after which all stays as it is: what a look every few seconds makes
+        is left out."""
+        self.agent.fail_at(0)
+        change()
+        counted = []
+        wait_for(lambda: counted.append(self.agent.calls()) or len(counted) > 3 and len(set(counted[-3:])) == 1, PATIENCE, "all calls are made", interval=0.2)
+        assert counted[-1] > 0, "a change makes no call to the kernel"
+        return counted[-1]
 
     def picture(self) -> tuple:
         seen = self.host.run(["sh", "-c", PICTURE], check=False).stdout
@@ -105,6 +116,7 @@ class Story:
         began = time.monotonic()
         change()
         differences = self.differences(wanted)
+        self.fired += bool(self.agent.failed_call())
         told = f"{what}: call {position}, {self.agent.failed_call() or 'none'}: {'right' if not differences else differences} after {time.monotonic() - began:.1f} s"
         print(told)
         if differences:
@@ -131,7 +143,9 @@ class Story:
             self.agent.start()
 
     def verdict(self) -> None:
-        print(f"{self.tried} positions, {self.ended} ended the agent, at {self.said} it said what is wrong, {len(self.failures)} were not mended")
+        print(f"{self.tried} positions, of which {self.fired} were reached, {self.ended} ended the agent, at {self.said} it said what is wrong, {len(self.failures)} were not mended")
+        # What an agent asks for depends on when it looks; mostly a change makes as many calls as it did before.
+        assert self.fired >= self.tried * 3 // 4, f"only {self.fired} of {self.tried} positions were reached"
         passed = [knocking.finish() for knocking in self.shut]
         assert passed == [0, 0], f"something forbidden passed, to the router and to the network: {passed}"
         assert not self.failures, "\n".join(self.failures)
@@ -166,15 +180,44 @@ def adopting_start(lab: Lab, samples: int = 5) -> None:
     story.verdict()
 
 
+class ExitNodeToAndFro:
+    """The client is the router's exit node, and the router sends all the time to somebody in the internet."""
+
+    def __init__(self, story: Story):
+        self.cli, client = story.agent.cli, story.net.client
+        for setting in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
+            client.host.sysctl(setting, 1)
+        client.cli("set", "--advertise-exit-node")
+        wait_for(lambda: story.control.cli("nodes", "routes", "approve", "client", "0.0.0.0/0", check=False).returncode == 0, 15, "the client is an exit node")
+        wait_for(lambda: story.agent.peer("client").get("ExitNodeOption"), 15, "the router knows it")
+        Probes(story.host, [(SITE, 9)])
+        begin = time.time()
+        self.watch = LeakWatch(story.host, (CONTROL, RELAY))
+        wait_for(lambda: len(self.watch.seen_since(begin)) > 20, 10, "the watch sees what leaves")
+        self.closed = None
+
+    def on(self) -> None:
+        """A refused wish is repeated, as people do; when it is granted nothing leaves."""
+        wait_for(lambda: self.cli("set", "--exit-node=client", check=False).returncode == 0, PATIENCE, "the exit node is chosen")
+        self.closed = NothingLeaks(self.watch)
+
+    def off(self) -> None:
+        self.closed.check("an exit node, although a call failed")
+        self.cli("set", "--exit-node=")
+
+
 def changes(lab: Lab) -> None:
-    """Of policy, routes and NAT, to and fro, in one life of an agent."""
+    """Of policy, routes, NAT and exit node, to and fro, in one life of an agent."""
     story = Story(lab)
     cli, set_policy = story.agent.cli, story.control.set_policy
+    exit_node = ExitNodeToAndFro(story)
+    story.right = story.picture()
     to_and_fro = {
         "port closed": (lambda: set_policy(OTHER_POLICY), lambda: set_policy(FAULTS_POLICY)),
         "without NAT": (lambda: cli("set", "--snat-subnet-routes=false"), lambda: cli("set", "--snat-subnet-routes=true")),
         "stateful": (lambda: cli("set", "--stateful-filtering"), lambda: cli("set", "--stateful-filtering=false")),
         "no routes": (lambda: cli("set", "--advertise-routes="), lambda: cli("set", f"--advertise-routes={LAN},{LAN6}")),
+        "exit node": (exit_node.on, exit_node.off),
     }
     for what, (there, back) in to_and_fro.items():
         story.agent.fail_at(0)
@@ -182,12 +225,14 @@ def changes(lab: Lab) -> None:
         wait_for(lambda: story.picture() != story.right, PATIENCE, f"{what}: something changes")
         pictures = []
         wait_for(lambda: pictures.append(story.picture()) or len(pictures) > 5 and len(set(map(str, pictures[-5:]))) == 1, PATIENCE, "and no more")
-        changed, count = pictures[-1], 300
+        changed = pictures[-1]
         back()
         assert not story.differences(story.right), what
-        for position in some(count, 3):
-            story.tries(what, position, there, changed)
-            story.tries(f"back from: {what}", position, back, story.right)
+        counts = story.count_settled(there), story.count_settled(back)
+        print(f"{what}: {counts[0]} calls, {counts[1]} back")
+        for go, come in zip(some(counts[0], 2), some(counts[1], 2)):
+            story.tries(what, go, there, changed)
+            story.tries(f"back from: {what}", come, back, story.right)
     story.verdict()
 
 
@@ -208,6 +253,7 @@ def down_and_up(lab: Lab) -> None:
         story.tried += 1
         story.agent.fail_at(position)
         down()
+        story.fired += bool(story.agent.failed_call())
         print(f"down: call {position}, {story.agent.failed_call()}: nothing is left")
         story.tries("up again", position, up, story.right)
     story.verdict()

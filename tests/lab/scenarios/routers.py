@@ -11,7 +11,7 @@ import time
 
 from ..lab import Lab
 from ..tailrace import Agent, TailraceControl, TailraceRelay
-from ..traffic import ping
+from ..traffic import SlowStream, ping
 from ..wait import wait_for
 
 ROUTE, OTHER = "10.7.0.0/24", "10.8.0.0/16"
@@ -39,6 +39,12 @@ APART = """table inet apart {
   chain out { type filter hook output priority -500; ip daddr ROUTER drop; }
 }
 """
+ALL_BUT_CONTROL = """table inet deaf {
+  chain in { type filter hook prerouting priority -500; ip saddr 203.0.113.1 accept; iifname "eth0" drop; }
+  chain out { type filter hook output priority -500; ip daddr 203.0.113.1 accept; oifname "eth0" drop; }
+}
+"""
+UNREACHED_SECONDS = 3 + 9 + 1.2 # a client trusts a dead direct path for 6.5 s before it takes the relay
 GONE_SECONDS = 5.0 # what we promise; other programs on the machine are given some more below
 NOISE_SECONDS = 5.0
 
@@ -81,10 +87,10 @@ class Routers:
         wait_for(lambda: self.carriers() == [name], timeout, f"alice uses {name}: {why}")
         assert self.primary() == [name]
 
-    def fails_over(self, how: str, to: str, cut) -> None:
+    def fails_over(self, how: str, to: str, cut, within: float = GONE_SECONDS) -> None:
         start = time.monotonic()
         cut()
-        wait_for(lambda: self.carriers() == [to], GONE_SECONDS + NOISE_SECONDS, f"alice uses {to} after {how}", interval=0.05)
+        wait_for(lambda: self.carriers() == [to], within + NOISE_SECONDS, f"alice uses {to} after {how}", interval=0.05)
         self.moved[how] = time.monotonic() - start
 
     def stays_for(self, seconds: float, name: str, why: str) -> None:
@@ -177,6 +183,67 @@ def failures(net: Routers) -> None:
     wait_for(lambda: net.health("r1") in ("on probation", "healthy"), 60, "r1 is back")
 
 
+class Site:
+    """The network behind both routers, and a machine in it whose gateway is an address that one of them has at a time: what
+    VRRP does for a site, here done by hand.
+
+        r1 10.7.0.1    r2 10.7.0.2    server 10.7.0.10
+             |              |              |
+        -----+------+-------+--------------+-----
+                    | gateway 10.7.0.254
+    """
+    SERVER, GATEWAY = "10.7.0.10", "10.7.0.254"
+
+    def __init__(self, net: Routers):
+        self.net = net
+        r1, r2 = (net.routers[name].host for name in ("r1", "r2"))
+        self.lan = net.lab.lan(r1, ROUTE)
+        self.devices = {"r1": "lan0", "r2": "site0"}
+        r2.plug_into(self.lan, "site0", "10.7.0.2")
+        for host in (r1, r2):
+            host.sysctl("net.ipv4.ip_forward", 1)
+        self.server = net.lab.host("server", self.lan, self.SERVER)
+        self.server.ip(f"route replace default via {self.GATEWAY}")
+
+    def gateway_is(self, name: str) -> None:
+        for router, device in self.devices.items():
+            host = self.net.routers[router].host
+            host.run(["ip", "address", "add" if router == name else "del", f"{self.GATEWAY}/24", "dev", device], check=False)
+        self.server.run("ip neigh flush dev eth0") # as a gratuitous ARP of the new one does
+
+
+def a_flow_over_a_fail_over(net: Routers) -> None:
+    """An established TCP flow goes on by the other router where it has no NAT, and does not where it has."""
+    site = Site(net)
+    for name in ("r1", "r2"):
+        net.control.cli("nodes", "routes", "approve", name, ROUTE)
+    net.alice.cli("set", "--accept-routes")
+    for nat in (False, True):
+        for router in net.routers.values():
+            router.cli("set", f"--snat-subnet-routes={str(nat).lower()}")
+        first = wait_for(net.carriers, 15, "somebody carries the route")[0]
+        second = "r2" if first == "r1" else "r1"
+        site.gateway_is(first)
+        wait_for(lambda: ping(net.alice.host, site.SERVER, timeout=1), 20, "alice reaches the network")
+        wait_for(lambda: ping(net.alice.host, net.routers[second].ip(), timeout=1), 20, "and the other router")
+        stream = SlowStream(net.alice.host, site.server, site.SERVER, 7000 + nat)
+        assert stream.goes_on(20), "it goes by the first router"
+
+        def cut():
+            net.routers[first].program.kill()
+            net.routers[first].host.run("ip link set tailrace0 down") # a machine that is gone, not an agent
+            site.gateway_is(second)
+        net.fails_over(f"kill -9 {'with' if nat else 'without'} NAT", second, cut)
+        if nat:
+            wait_for(lambda: ping(net.alice.host, site.SERVER, timeout=1), 20, "the network is reached by the second router")
+            assert not stream.goes_on(10), "with NAT the flow belongs to the router that is gone"
+            assert SlowStream(net.alice.host, site.server, site.SERVER, 7002).goes_on(20), "a new one does"
+        else:
+            assert stream.goes_on(30), "the flow lives on"
+        net.routers[first].start()
+        wait_for(lambda: net.health(first) in ("on probation", "healthy"), 60, f"{first} is back")
+
+
 def moves(net: Routers) -> int:
     """How often the route has gone to another router, by control's own log."""
     return sum("a route has another primary router" in line and f"route={ROUTE}" in line for line in net.control.program.output().splitlines())
@@ -216,6 +283,21 @@ def cut_from_the_client(net: Routers) -> None:
     net.alice.host.run("nft delete table inet apart")
     wait_for(lambda: ping(net.alice.host, router.ip(), timeout=1) and net.alice.direct_to(carrier), 60, "alice reaches it directly again")
     assert moves(net) == before
+
+
+def heard_by_control_alone(net: Routers) -> None:
+    """The carrier's UDP and its relay are cut off, its stream from control is not: its clients are asked, and it goes."""
+    for name in ("r1", "r2"):
+        net.control.cli("nodes", "routes", "approve", name, ROUTE)
+    carrier = wait_for(net.carriers, 15, "somebody carries the route")[0]
+    other = "r2" if carrier == "r1" else "r1"
+    router = net.routers[carrier]
+    wait_for(lambda: ping(net.alice.host, router.ip(), timeout=1), 20, "alice reaches the carrier")
+    net.fails_over("all is cut off but control", other, lambda: router.host.nft(ALL_BUT_CONTROL), UNREACHED_SECONDS)
+    assert net.health(carrier) == "not reached by peers", net.routes()
+    router.host.run("nft delete table inet deaf")
+    wait_for(lambda: net.health(carrier) in ("on probation", "healthy"), 60, "peers reach it again")
+    net.stays_for(2, other, "nobody who comes back takes over")
 
 
 def power_cut(net: Routers, hours: float) -> None:

@@ -21,7 +21,7 @@ DoctorFacts healthy() {
     facts.ipv6_forward = 1;
     facts.rp_filter = 2;
     facts.src_valid_mark = 1;
-    facts.advertises_routes = true;
+    facts.advertises = DoctorFacts::Routes{true, true};
     facts.interfaces = {{"tailrace0", 1280, false, Answer::No, Answer::Unknown, Answer::Unknown},
                         {"eth0", 1500, true, Answer::No, Answer::Yes, Answer::No}};
     facts.clock_is_synchronised = Answer::Yes;
@@ -64,8 +64,22 @@ TEST(Doctor, ForwardingMattersToWhoAdvertisesRoutes) {
     DoctorFacts facts = healthy();
     facts.ip_forward = 0;
     EXPECT_THAT(complaints(facts), HasSubstr("error routing: net.ipv4.ip_forward is 0"));
-    facts.advertises_routes = false;
+    facts.advertises = DoctorFacts::Routes{};
     EXPECT_EQ(complaints(facts), "");
+    facts.advertises.reset();
+    EXPECT_EQ(complaints(facts), "");
+}
+
+TEST(Doctor, AFamilyThatIsNotAdvertisedNeedsNoForwarding) {
+    DoctorFacts facts = healthy();
+    facts.ipv6_forward = 0;
+    EXPECT_THAT(complaints(facts), HasSubstr("net.ipv6.conf.all.forwarding is 0"));
+    facts.advertises->v6 = false;
+    EXPECT_EQ(complaints(facts), "");
+    facts.ip_forward = 0;
+    EXPECT_THAT(complaints(facts), HasSubstr("net.ipv4.ip_forward is 0"));
+    facts.advertises = DoctorFacts::Routes{false, true};
+    EXPECT_THAT(complaints(facts), testing::Not(HasSubstr("ip_forward")));
 }
 
 TEST(Doctor, StrictReversePathFilterNeedsTheMark) {
@@ -73,7 +87,69 @@ TEST(Doctor, StrictReversePathFilterNeedsTheMark) {
     facts.rp_filter = 1;
     EXPECT_EQ(complaints(facts), "");
     facts.src_valid_mark = 0;
-    EXPECT_THAT(complaints(facts), HasSubstr("rp_filter is 1 (strict)"));
+    EXPECT_THAT(complaints(facts), HasSubstr("net.ipv4.conf.all.rp_filter is 1 (strict)"));
+}
+
+TEST(Doctor, TheGreaterOfTwoReversePathFiltersCounts) {
+    DoctorFacts facts = healthy();
+    facts.src_valid_mark = 0;
+    facts.rp_filter = 0;
+    EXPECT_EQ(complaints(facts), "");
+    facts.interfaces[1].rp_filter = 1;
+    EXPECT_THAT(complaints(facts), HasSubstr("net.ipv4.conf.eth0.rp_filter is 1 (strict)"));
+    facts.interfaces[1].src_valid_mark = 1;
+    EXPECT_EQ(complaints(facts), "");
+    facts.interfaces[1].src_valid_mark = 0;
+    facts.rp_filter = 2;
+    EXPECT_EQ(complaints(facts), "") << "loose for all is more than strict for one";
+    facts.rp_filter = 0;
+    facts.interfaces[1].is_uplink = false;
+    EXPECT_EQ(complaints(facts), "");
+}
+
+/// As `nft -j list ruleset` shows a chain FORWARD or INPUT that drops, with these rules.
+std::string closed_chain(const std::string& name, const std::string& hook, const std::vector<std::string>& rules) {
+    std::string text = R"({"nftables":[{"chain":{"family":"ip","table":"filter","name":")" + name + R"(","hook":")" +
+                       hook + R"(","prio":0,"policy":"drop"}})";
+    for (const std::string& rule : rules)
+        text += R"(,{"rule":{"family":"ip","table":"filter","chain":")" + name + R"(","expr":[)" + rule + "]}}";
+    return text + "]}";
+}
+std::string told_of(const std::string& ruleset) {
+    DoctorFacts facts = healthy();
+    EXPECT_TRUE(read_ruleset(ruleset, facts));
+    return complaints(facts);
+}
+
+TEST(Doctor, AChainThatLetsTheTunnelThroughIsAllRight) {
+    const std::string device = R"({"match":{"op":"==","left":{"meta":{"key":"iifname"}},"right":"tailrace0"}})";
+    const std::string other = R"({"match":{"op":"==","left":{"meta":{"key":"iifname"}},"right":"docker0"}})";
+    const std::string several =
+        R"({"match":{"op":"==","left":{"meta":{"key":"iifname"}},"right":{"set":["lan0","tailrace0"]}}})";
+    const std::string tcp = R"({"match":{"op":"==","left":{"meta":{"key":"l4proto"}},"right":"tcp"}})";
+    const std::string accept = R"(,{"counter":{"packets":1,"bytes":2}},{"accept":null})";
+    const std::string port =
+        R"({"match":{"op":"==","left":{"meta":{"key":"l4proto"}},"right":"udp"}},)"
+        R"({"match":{"op":"==","left":{"payload":{"protocol":"udp","field":"dport"}},"right":41641}})";
+    auto forward = [](std::vector<std::string> rules) { return told_of(closed_chain("FORWARD", "forward", rules)); };
+    auto input = [](std::vector<std::string> rules) { return told_of(closed_chain("INPUT", "input", rules)); };
+    const std::string jump = R"({"jump":{"target":"DOCKER-USER"}})", drop = R"({"counter":{}},{"drop":null})";
+
+    EXPECT_EQ(forward({device + accept, jump}), "");
+    EXPECT_EQ(forward({tcp + R"(,{"drop":null})", several + accept}), "");
+    EXPECT_EQ(forward({accept.substr(1)}), "") << "everything is accepted";
+    for (const auto& rules : std::vector<std::vector<std::string>>{{},
+                                                                   {jump},
+                                                                   {other + accept},
+                                                                   {device + "," + tcp + accept},
+                                                                   {device + "," + drop},
+                                                                   {drop, device + accept},
+                                                                   {port + accept}})
+        EXPECT_THAT(forward(rules), HasSubstr("chain FORWARD of table ip filter drops"))
+            << testing::PrintToString(rules);
+    EXPECT_EQ(input({device + accept, port + accept}), "");
+    EXPECT_THAT(input({device + accept}), HasSubstr("chain INPUT")) << "our port is shut";
+    EXPECT_THAT(input({port + accept}), HasSubstr("chain INPUT")) << "what comes from the tunnel is shut out";
 }
 
 TEST(Doctor, KnowsOtherPeoplesFirewallsFromNft) {

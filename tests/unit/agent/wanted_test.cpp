@@ -15,8 +15,8 @@ wire::Node node(wire::NodeId id, std::vector<IpPrefix> allowed) {
     wire::Node out;
     out.id = id;
     out.stable_id = std::to_string(id);
-    out.key = NodeKey{std::array<std::byte, 32>{static_cast<std::byte>(id)}};
-    out.disco_key = DiscoKey{std::array<std::byte, 32>{static_cast<std::byte>(id)}};
+    out.key = NodeKey{std::array<std::byte, 32>{static_cast<std::byte>(id), static_cast<std::byte>(id >> 8)}};
+    out.disco_key = DiscoKey{std::array<std::byte, 32>{static_cast<std::byte>(id), static_cast<std::byte>(id >> 8)}};
     out.addresses = {IpPrefix::single(IpAddress::v4(0x64400000u + static_cast<std::uint32_t>(id)))};
     allowed.push_back(out.addresses[0]);
     out.allowed_ips = allowed;
@@ -51,6 +51,35 @@ TEST(Wanted, RoutesNowhereRatherThanPastAMissingExitNode) {
     Prefs prefs;
     prefs.exit_node_id = "gone";
     EXPECT_THAT(wanted({}, prefs).router.routes, Contains(prefix("0.0.0.0/0")));
+}
+
+TEST(Wanted, JoinsTheAddressesOfPeersWhenControlSaysSo) {
+    const auto range = prefix("100.64.0.0/10");
+    auto routes = [](std::initializer_list<const char*> attributes, wire::NodeId peers) {
+        wire::Node self = node(1, {});
+        for (const char* name : attributes) self.cap_map[name];
+        std::vector<wire::Node> nodes;
+        for (wire::NodeId id = 2; id < 2 + peers; ++id) nodes.push_back(node(id, {}));
+        std::vector<const wire::Node*> list;
+        for (const wire::Node& one : nodes) list.push_back(&one);
+        return compute_wanted(self, list, {}, {}, WallTime::now()).router.routes;
+    };
+    EXPECT_THAT(routes({}, 3), Not(Contains(range)));
+    EXPECT_THAT(routes({"one-cgnat?v=false"}, 3), Contains(prefix("100.64.0.3/32")));
+    auto joined = routes({"one-cgnat?v=true"}, 3);
+    EXPECT_THAT(joined, Contains(range));
+    EXPECT_THAT(joined, Not(Contains(prefix("100.64.0.3/32"))));
+    EXPECT_THAT(routes({"one-cgnat?v=true"}, 1), Contains(prefix("100.64.0.2/32"))) << "one is no crowd";
+}
+
+TEST(Wanted, JoinsTheAddressesOfMoreThanTenThousandPeers) {
+    std::vector<wire::Node> peers;
+    for (wire::NodeId id = 2; id < 10002; ++id) peers.push_back(node(id, {}));
+    EXPECT_THAT(wanted(peers, {}).router.routes, Not(Contains(prefix("100.64.0.0/10"))));
+    peers.push_back(node(10002, {}));
+    auto routes = wanted(peers, {}).router.routes;
+    EXPECT_THAT(routes, Contains(prefix("100.64.0.0/10")));
+    EXPECT_LT(routes.size(), 5u);
 }
 
 TEST(Wanted, LeavesOutPeersThatCannotBeReached) {

@@ -21,7 +21,9 @@ struct RouterHealth : testing::Test {
     TimePoint now{1h};
     std::set<NodeId> answering{1, 2}; ///< over their streams
     std::set<NodeId> reached;         ///< by peers
-    std::map<NodeId, int> asked, peers_asked;
+    std::map<NodeId, int> asked, peers_asked, path_asked;
+    std::map<NodeId, std::set<NodeId>> compared;
+    RouteHealth::Proof proof = RouteHealth::Proof::Yes; ///< that goes with what peers reach
     std::vector<NodeId> ended;
 
     void SetUp() override { health.watch(now, {{1, {true, true}}, {2, {true, true}}}); }
@@ -32,7 +34,12 @@ struct RouterHealth : testing::Test {
                 if (answering.contains(action.router)) health.on_word(now, action.router);
             } else if (action.kind == Kind::AskPeers) {
                 ++peers_asked[action.router];
-                if (reached.contains(action.router)) health.on_witness(now, action.router);
+                if (reached.contains(action.router)) health.on_witness(now, action.router, RouteHealth::Proof::Yes);
+            } else if (action.kind == Kind::AskPath) {
+                ++path_asked[action.router];
+                if (action.rival != 0) compared[action.router].insert(action.rival);
+                for (NodeId id : {action.router, action.rival})
+                    if (reached.contains(id)) health.on_witness(now, id, proof);
             } else {
                 ended.push_back(action.router);
             }
@@ -269,6 +276,125 @@ TEST_F(RouterHealth, WhoCameBackWhileNobodyLookedIsOnProbation) {
     health = fresh;
     EXPECT_EQ(state(1), State::Probation);
     EXPECT_THAT(health.take_turns(), ElementsAre(RouteHealth::Turn{1, false, 1}));
+}
+
+/// 1 carries, 2 and 3 stand by; all answer us.
+struct RouterPath : RouterHealth {
+    void SetUp() override { watch(1); }
+    void watch(NodeId carrier) {
+        std::map<NodeId, RouteHealth::Start> all;
+        for (NodeId id : {1, 2, 3}) {
+            all[id] = {true, true};
+            all[id].carries = id == carrier;
+            for (NodeId other : {1, 2, 3})
+                if (other != id) all[id].rivals.push_back(other);
+        }
+        answering = {1, 2, 3};
+        health.watch(now, all);
+    }
+};
+
+TEST_F(RouterPath, OfWhoCarriesOnePeerIsAskedNowAndThen) {
+    reached = {1, 2, 3};
+    pass(5min);
+    EXPECT_THAT(path_asked, testing::SizeIs(1)) << "nobody is asked about those that stand by";
+    EXPECT_NEAR(path_asked[1], 100, 2);
+    EXPECT_THAT(compared, IsEmpty());
+    EXPECT_FALSE(health.take_changed());
+}
+
+TEST_F(RouterPath, WhoAnswersUsButNoPeerIsGone) {
+    reached = {1, 2, 3};
+    pass(60s);
+    reached = {2, 3};
+    TimePoint cut = now;
+    while (state(1) != State::Unreached && now - cut < 1min) pass(50ms);
+    EXPECT_LE(now - cut, RouteHealth::kPathEvery + RouteHealth::kUnreachedAfter + RouteHealth::kProbeEvery + 200ms);
+    EXPECT_GE(now - cut, RouteHealth::kUnreachedAfter) << "a peer may be about to take the relay";
+    EXPECT_FALSE(health.standing(1)->there);
+    EXPECT_THAT(health.take_turns(), ElementsAre(RouteHealth::Turn{1, true, 1}));
+    EXPECT_THAT(compared[1], ElementsAre(2, 3)) << "with each rival in turn";
+    EXPECT_THAT(ended, IsEmpty()) << "its stream is all right";
+    EXPECT_LE(path_asked[1], 20 + 9);
+
+    watch(2);
+    path_asked.clear();
+    pass(60s);
+    EXPECT_EQ(state(1), State::Unreached) << "its own word does not help";
+    EXPECT_NEAR(path_asked[1], 20, 2);
+    reached.insert(1);
+    pass(4s);
+    EXPECT_EQ(state(1), State::Probation);
+    EXPECT_THAT(health.take_turns(), ElementsAre(RouteHealth::Turn{1, false, 1}));
+    pass(11s);
+    EXPECT_EQ(state(1), State::Steady);
+}
+
+TEST_F(RouterPath, APeerThatReachesNobodyProvesNothing) {
+    reached = {1, 2, 3};
+    pass(10s);
+    reached.clear();
+    pass(5min);
+    EXPECT_EQ(state(1), State::Steady);
+    EXPECT_FALSE(health.take_changed());
+    EXPECT_LE(path_asked[1], 80) << "less and less often";
+    reached = {2, 3};
+    proof = RouteHealth::Proof::No; // they are in the network of that peer
+    pass(3min);
+    EXPECT_EQ(state(1), State::Steady);
+    proof = RouteHealth::Proof::Yes;
+    pass(70s);
+    EXPECT_EQ(state(1), State::Unreached);
+}
+
+TEST_F(RouterPath, OneAnswerSettlesIt) {
+    reached = {2, 3};
+    for (int i = 0; i < 20; ++i) { // reached once in eight seconds
+        pass(8s);
+        health.on_witness(now, 1, RouteHealth::Proof::No);
+    }
+    EXPECT_EQ(state(1), State::Steady);
+    EXPECT_FALSE(health.take_changed());
+}
+
+TEST_F(RouterPath, WithoutARivalThatIsThereNothingMoves) {
+    answering = {1};
+    pass(10s);
+    EXPECT_EQ(state(2), State::Gone);
+    (void)health.take_changed();
+    pass(60s);
+    EXPECT_EQ(state(1), State::Steady);
+    EXPECT_FALSE(health.take_changed());
+    EXPECT_THAT(compared, IsEmpty());
+}
+
+TEST_F(RouterPath, ANewStreamIsANewBeginning) {
+    reached = {2, 3};
+    pass(20s);
+    ASSERT_EQ(state(1), State::Unreached);
+    health.on_stream_end(now, 1);
+    health.on_stream_begin(now, 1);
+    EXPECT_EQ(state(1), State::Probation);
+    pass(20s);
+    EXPECT_EQ(state(1), State::Unreached) << "it still carries, as far as we were told";
+    EXPECT_THAT(health.take_turns(), testing::SizeIs(3));
+    answering.erase(1);
+    pass(10s);
+    EXPECT_EQ(state(1), State::Gone) << "now nobody hears it";
+    health.on_word(now, 1);
+    EXPECT_EQ(state(1), State::Probation);
+}
+
+TEST_F(RouterPath, AServerThatStoodStillBlamesNoPath) {
+    reached = {2, 3};
+    pass(9s);
+    now += 30s;
+    health.on_timer(now);
+    carry_out();
+    reached.insert(1);
+    pass(20s);
+    EXPECT_EQ(state(1), State::Steady);
+    EXPECT_FALSE(health.take_changed());
 }
 
 TEST_F(RouterHealth, WhoIsWatchedNoMoreIsAskedNoMore) {

@@ -256,14 +256,16 @@ TEST_F(Kernel, MonitorTellsWhatHappens) {
     EXPECT_THAT(*monitor->read_events(), IsEmpty());
     Link link = device("tr0");
     ASSERT_EQ(run("ip addr add 192.0.2.1/24 dev tr0 && ip rule add pref 5210 lookup main && ip rule del pref 5210 && "
-                  "ip route add 10.0.0.0/8 via 192.0.2.2 && ip addr del 192.0.2.1/24 dev tr0"),
+                  "ip route add prohibit 10.9.0.0/16 && ip route add 10.0.0.0/8 via 192.0.2.2 && ip addr del "
+                  "192.0.2.1/24 dev tr0"),
               0);
     ASSERT_TRUE(ok(links_->remove("tr0")));
     pollfd wait{monitor->fd(), POLLIN, 0};
     ASSERT_EQ(::poll(&wait, 1, 1000), 1);
     auto events = monitor->read_events();
     ASSERT_TRUE(ok(events));
-    bool up = false, gone = false, address_added = false, address_removed = false, rule_removed = false, route = false;
+    bool up = false, gone = false, address_added = false, address_removed = false, rule_removed = false, route = false,
+         refused = false;
     for (const auto& event : *events) {
         if (auto* seen = std::get_if<LinkEvent>(&event); seen && seen->link.index == link.index) {
             up |= seen->link.up && seen->change == Change::Added && seen->link.name == "tr0";
@@ -275,9 +277,11 @@ TEST_F(Kernel, MonitorTellsWhatHappens) {
             rule_removed |= seen->change == Change::Removed;
         if (auto* seen = std::get_if<RouteEvent>(&event); seen && seen->route.destination == prefix("10.0.0.0/8"))
             route |= seen->has_gateway && seen->table == 254;
+        if (auto* seen = std::get_if<RouteEvent>(&event); seen && seen->route.destination == prefix("10.9.0.0/16"))
+            refused |= seen->route.type == RouteType::Prohibit;
     }
-    EXPECT_TRUE(up && gone && address_added && address_removed && rule_removed && route)
-        << up << gone << address_added << address_removed << rule_removed << route;
+    EXPECT_TRUE(up && gone && address_added && address_removed && rule_removed && route && refused)
+        << up << gone << address_added << address_removed << rule_removed << route << refused;
 }
 
 } // namespace
