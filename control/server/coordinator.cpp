@@ -26,6 +26,7 @@ TailnetState::Settings settings_of(const ControlConfig& config) {
     settings.prefix_v4 = config.prefix_v4;
     settings.prefix_v6 = config.prefix_v6;
     settings.ephemeral_timeout = config.ephemeral_timeout;
+    settings.device_approval = config.device_approval;
     return settings;
 }
 
