@@ -247,8 +247,7 @@ Outcome set_policy(const Words& words) {
     auto text = read_policy_words(words.file);
     if (!text) return text.error();
     auto answer = ask_server(words.socket, "PUT", "/v1/policy", *text);
-    if (!answer)
-        return Error::make("{}: {}; correct it there: the policy in force stays", words.file, answer.error().message());
+    if (!answer) return answer.error().with("{}", words.file);
     return words.json ? *answer : "the policy is in force";
 }
 
