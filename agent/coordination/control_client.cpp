@@ -329,7 +329,10 @@ Task<void> ControlClient::Shared::run() {
         log::info("control is away",
                   {{"error", outcome.error()},
                    {"retry_ms", std::chrono::duration_cast<std::chrono::milliseconds>(wait).count()}});
-        (void)co_await wake.wait_for(wait);
+        // An older wake-up may be left over from the login that began this.
+        TimePoint until = reactor.now() + wait;
+        while (!stopped() && mine == generation && reactor.now() < until)
+            (void)co_await wake.wait_for(until - reactor.now());
     }
 }
 
