@@ -42,6 +42,11 @@ def test_administrators_change_nodes_while_they_run(lab, host):
     bob.up(control.url, control.create_key("bob"))
     carol.up(control.url, control.create_key("alice", ephemeral=True))
     wait_for(lambda: bob.peer("alice") and bob.peer("carol"), 15, "bob knows both")
+    fetched = {page: host.run(["curl", "-s", "--noproxy", "*", "--max-time", "5", f"http://127.0.0.1:{page}"]).stdout for page in ("9090/metrics", "9090/health", "8080/health")}
+    assert "\ntailrace_control_nodes_online 3\n" in fetched["9090/metrics"]
+    assert fetched["9090/health"] == "ok\n" and fetched["8080/health"] == '{"status":"pass"}'
+    stranger = bob.host.run(["curl", "-s", "--noproxy", "*", "--max-time", "5", "http://203.0.113.1:9090/metrics"], check=False)
+    assert stranger.returncode == 7, "metrics are where the operator put them, and not where clients come"
 
     # A name that an administrator gave stays, and peers hear of it.
     control.cli("nodes", "rename", "alice", "gateway")
