@@ -160,18 +160,9 @@ std::string Backend::netmap_json() const {
     return wire::write_map_response(whole);
 }
 
-void Backend::connect(ControlClient::Login how, std::string auth_key) {
+Result<ControlClient::Settings> Backend::control_settings() const {
     auto url = Url::parse(prefs_.control_url);
-    if (!url) {
-        login_trouble_ = url.error().message();
-        publish_error(fmt::format("--login-server {}: {}", prefs_.control_url, url.error().message()));
-        return;
-    }
-    login_trouble_.clear();
-    control_trouble_.clear();
-    control_lost_ = reactor_.now();
-    in_map_poll_ = false;
-    netmap_.begin_stream();
+    if (!url) return url.error();
     ControlClient::Settings settings;
     settings.server = *url;
     settings.machine = machine_key_;
@@ -181,8 +172,23 @@ void Backend::connect(ControlClient::Login how, std::string auth_key) {
         if (auto key = NodePrivateKey::parse(prefs_.config->private_node_key)) settings.node_key = *key;
         if (auto key = NodePrivateKey::parse(prefs_.config->old_private_node_key)) settings.old_node_key = *key;
     }
+    return settings;
+}
+
+void Backend::connect(ControlClient::Login how, std::string auth_key) {
+    auto settings = control_settings();
+    if (!settings) {
+        login_trouble_ = settings.error().message();
+        publish_error(fmt::format("--login-server {}: {}", prefs_.control_url, settings.error().message()));
+        return;
+    }
+    login_trouble_.clear();
+    control_trouble_.clear();
+    control_lost_ = reactor_.now();
+    in_map_poll_ = false;
+    netmap_.begin_stream();
     if (control_) control_->stop();
-    control_ = std::make_unique<ControlClient>(reactor_, std::move(settings), *this, report());
+    control_ = std::make_unique<ControlClient>(reactor_, std::move(*settings), *this, report());
     control_->login(how, std::move(auth_key));
 }
 

@@ -93,6 +93,7 @@ public:
     Result<void> edit_prefs(Prefs wanted);
     Result<void> start_with(Prefs wanted, std::string auth_key);
     Result<void> login_interactive();
+    /// We are out in any case; an error says what remains to be done.
     Task<Result<void>> logout();
     Task<PingResult> ping(std::string address, std::string type, Duration timeout);
     /// A new report on our network, as `tailrace netcheck` shows it. JSON.
@@ -131,7 +132,9 @@ private:
     void save_netmap();
     void save_netmap_soon();
     std::string netmap_path() const;
+    Result<ControlClient::Settings> control_settings() const;
     void connect(ControlClient::Login how, std::string auth_key);
+    Task<Result<void>> tell_control_of_logout();
     void set_state(BackendState state);
     void publish(const std::string& notify);
     void publish_error(const std::string& text);

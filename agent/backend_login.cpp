@@ -87,11 +87,27 @@ Result<void> Backend::login_interactive() {
     return {};
 }
 
+/// Over a connection of its own when there is none: after `down`.
+Task<Result<void>> Backend::tell_control_of_logout() {
+    if (!prefs_.config || !prefs_.config->has_node_key()) co_return Result<void>{}; // it does not know us
+    if (control_) co_return co_await control_->logout();
+    auto settings = control_settings();
+    if (!settings) co_return settings.error();
+    ControlClient client{reactor_, std::move(*settings), *this, report()};
+    co_return co_await client.logout();
+}
+
 Task<Result<void>> Backend::logout() {
+    auto alive = alive_;
+    auto told = co_await tell_control_of_logout();
+    if (!*alive) co_return Error::make("the agent ended");
     Result<void> outcome;
-    if (control_ && prefs_.config && prefs_.config->has_node_key()) {
-        outcome = co_await control_->logout();
-        if (!outcome) log::warn("control was not told of the logout", {{"error", outcome.error()}});
+    if (!told) {
+        outcome =
+            Error::make("logged out, but control was not told: {}; run \"tailrace-control nodes expire {}\" "
+                        "there, else it goes on trusting this node's key",
+                        told.error().message(), netmap_.has_self() ? netmap_.self().name : report().hostinfo.hostname);
+        log::warn("control was not told of the logout", {{"error", told.error()}});
     }
     stop();
     Prefs gone;
@@ -99,12 +115,14 @@ Task<Result<void>> Backend::logout() {
     gone.logged_out = true;
     gone.operator_user = prefs_.operator_user;
     if (!profile_id_.empty()) {
-        (void)store_.erase("profile-" + profile_id_); // what remains is overwritten by the next login
-        (void)store_.erase("_profiles");
-        auto erased = store_.erase("_current-profile");
-        if (!erased) outcome = erased;
-        ::unlink(netmap_path().c_str());
-        profile_id_.clear();
+        ::unlink(netmap_path().c_str()); // first: on a full disk it makes room
+        auto erased = store_.erase({"profile-" + profile_id_, "_profiles", "_current-profile"});
+        if (erased)
+            profile_id_.clear();
+        else
+            outcome = Error::make("the login cannot be erased, so that the next start of tailraced would be logged in "
+                                  "again: {}; make room and run \"tailrace logout\" again{}",
+                                  erased.error().message(), told ? "" : "; " + outcome.error().message());
     }
     prefs_ = gone;
     netmap_ = Netmap{};
@@ -116,7 +134,7 @@ Task<Result<void>> Backend::logout() {
     publish("\"Prefs\":" + write_prefs(prefs_.without_secrets()));
     update_state();
     wake_engine();
-    co_return Result<void>{};
+    co_return outcome;
 }
 
 void Backend::on_login_url(const std::string& url) {

@@ -54,7 +54,7 @@ void Backend::ensure_paths() {
         return engine_.move_ports(moves);
     };
     callbacks.keep_found = [this](const std::map<NodeKey, Endpoint>& paths) {
-        auto kept = paths.empty() ? store_.erase(kFoundPaths) : store_.set(kFoundPaths, json::write(paths));
+        auto kept = paths.empty() ? store_.erase({kFoundPaths}) : store_.set(kFoundPaths, json::write(paths));
         if (!kept) log::warn("the next agent will not know which paths were probed for", {{"error", kept.error()}});
     };
     Paths::Options options;

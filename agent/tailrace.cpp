@@ -364,11 +364,14 @@ int main(int argc, char** argv) {
         return unknown_flag ? 2 : 1;
     } catch (const CLI::RequiredError& error) {
         std::string first = arguments.empty() ? "" : arguments.front();
-        for (const std::string& argument : arguments)
-            if (!argument.starts_with('-')) {
-                first = argument;
+        for (std::size_t i = 0; i < arguments.size(); ++i) {
+            if (arguments[i] == "--socket")
+                ++i; // and its value
+            else if (!arguments[i].starts_with('-')) {
+                first = arguments[i];
                 break;
             }
+        }
         bool known = false;
         for (const CLI::App* subcommand : app.get_subcommands([](const CLI::App*) { return true; }))
             known = known || subcommand->get_name() == first;

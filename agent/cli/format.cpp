@@ -153,6 +153,17 @@ std::string status_table(const Status& status, const StatusOptions& options, con
     return out;
 }
 
+std::string version_skew_text(std::string_view ours, std::string_view theirs) {
+    if (theirs.empty() || ours == theirs) return "";
+    return fmt::format("Warning: client version \"{}\" != tailraced server version \"{}\"", ours, harmless(theirs));
+}
+
+std::string how_to_approve(const PeerStatus& self) {
+    std::string name = self.dns_name.empty() ? self.host_name : self.dns_name;
+    if (name.ends_with('.')) name.pop_back();
+    return fmt::format("Have whoever runs the server approve it: tailrace-control nodes approve {}", harmless(name));
+}
+
 std::string not_running_text(const Status& status) {
     if (status.backend_state == "Stopped") return "Tailrace is stopped.\n";
     if (status.backend_state == "NeedsLogin") {
@@ -160,7 +171,9 @@ std::string not_running_text(const Status& status) {
         if (!status.auth_url.empty()) out += "Log in at: " + status.auth_url + "\n";
         return out;
     }
-    if (status.backend_state == "NeedsMachineAuth") return "Machine is not yet approved by tailnet admin.\n";
+    if (status.backend_state == "NeedsMachineAuth")
+        return fmt::format("Machine is not yet approved by tailnet admin.\n{}\n",
+                           how_to_approve(status.self ? *status.self : PeerStatus{}));
     return "unexpected state: " + status.backend_state + "\n";
 }
 

@@ -18,6 +18,10 @@ struct StatusOptions {
 };
 /// The table and what follows it. For Running and Starting only.
 std::string status_table(const Status& status, const StatusOptions& options, const WallTime& now);
+/// The program and the agent should come from one package. "" when they do, or the agent does not say.
+std::string version_skew_text(std::string_view ours, std::string_view theirs);
+/// What to do about a machine that waits for approval.
+std::string how_to_approve(const PeerStatus& self);
 /// The one text for every other state: "Logged out.".
 std::string not_running_text(const Status& status);
 

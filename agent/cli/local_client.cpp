@@ -1,7 +1,9 @@
 #include "agent/cli/local_client.hpp"
+#include "agent/cli/format.hpp"
 #include "agent/version.hpp"
 #include "base/json/json.hpp"
 
+#include <cstdio>
 #include <unistd.h>
 
 namespace tailrace::cli {
@@ -66,12 +68,19 @@ Task<Result<std::unique_ptr<Http1Client>>> LocalClient::connect() {
     co_return std::make_unique<Http1Client>(std::move(*stream));
 }
 
+void LocalClient::look_at_version(const HttpResponse& response) {
+    if (std::exchange(looked_at_version_, true)) return;
+    std::string warning = version_skew_text(kVersion, response.headers.get("Tailscale-Version"));
+    if (!warning.empty()) fmt::print(stderr, "{}\n", warning);
+}
+
 Task<Result<std::string>> LocalClient::request(std::string method, std::string target, std::string body) {
     auto client = co_await connect();
     if (!client) co_return client.error();
     HttpRequest request = local_request(std::move(method), std::move(target), std::move(body));
     auto response = co_await (*client)->request(std::move(request), kAnswerLimit);
     if (!response) co_return response.error().with("talk to tailraced");
+    look_at_version(*response);
     if (response->status / 100 != 2) co_return refusal(*response);
     co_return std::move(response->body);
 }
@@ -86,6 +95,7 @@ Task<Result<std::unique_ptr<Bus>>> LocalClient::stream(std::string target) {
     HttpRequest request = local_request("GET", std::move(target), "");
     auto head = co_await (*client)->start(std::move(request));
     if (!head) co_return head.error().with("watch tailraced");
+    look_at_version(*head);
     if (head->status != 200) {
         auto body = co_await (*client)->read_body_some();
         if (body) head->body = *body;

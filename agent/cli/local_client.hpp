@@ -40,8 +40,11 @@ public:
 
 private:
     Task<Result<std::unique_ptr<Http1Client>>> connect();
+    /// Warns once, on the standard error, when the agent is of another version than we.
+    void look_at_version(const HttpResponse& response);
     Reactor& reactor_;
     std::string socket_;
+    bool looked_at_version_ = false;
 };
 
 } // namespace tailrace::cli

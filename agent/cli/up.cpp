@@ -110,8 +110,9 @@ Task<int> follow_bus(UpRun& run, Bus& bus, std::string known_url) {
         }
         if (notice->state == static_cast<int>(BackendState::NeedsMachineAuth)) {
             run.printed = true;
-            fmt::print(stderr, "\nTo approve your machine, visit (as admin):\n\n\t{}\n\n",
-                       "the tailnet's admin console");
+            auto status = co_await run.client.status();
+            fmt::print(stderr, "\nThis machine needs approval. {}\n\n",
+                       how_to_approve(status && status->self ? *status->self : PeerStatus{}));
         }
         if (notice->state == static_cast<int>(BackendState::Running)) {
             auto status = co_await run.client.status();

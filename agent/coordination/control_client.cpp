@@ -34,7 +34,7 @@ struct ControlClient::Shared : std::enable_shared_from_this<ControlClient::Share
     Event wake, report_changed;
 
     bool registered = false; ///< in this run, with settings.node_key
-    bool refused = false;    ///< nothing more to do until login()
+    bool at_rest = true;     ///< nothing to do until login()
     bool wants_new_key = false, wants_other_tags = false;
     std::string auth_key, followup;
     NodePrivateKey pending_key; ///< the key of an interactive attempt
@@ -129,7 +129,7 @@ Task<Result<OAuthAnswer>> ControlClient::Shared::auth_key_of_client(OAuthClientS
 }
 
 void ControlClient::Shared::refuse(const std::string& why) {
-    refused = true;
+    at_rest = true;
     followup.clear();
     events->on_login_refused(why);
 }
@@ -232,7 +232,7 @@ Task<Result<void>> ControlClient::Shared::poll() {
 
     auto connection = *to;
     Timer watchdog{reactor};
-    auto arm = [&] { watchdog.after(kWatchdog, [connection] { connection->close(); }); };
+    auto arm = [&] { watchdog.after(settings.watchdog, [connection] { connection->close(); }); };
     arm();
     auto answer = co_await connection->request(std::move(message));
     if (stopped()) co_return Result<void>{};
@@ -306,7 +306,7 @@ Task<void> ControlClient::Shared::run() {
     auto self = shared_from_this();
     Backoff backoff;
     while (!stopped()) {
-        if (refused || (settings.node_key.is_zero() && followup.empty() && auth_key.empty() && !wants_new_key)) {
+        if (at_rest || (settings.node_key.is_zero() && followup.empty() && auth_key.empty() && !wants_new_key)) {
             co_await wake.wait();
             continue;
         }
@@ -329,7 +329,10 @@ Task<void> ControlClient::Shared::run() {
         log::info("control is away",
                   {{"error", outcome.error()},
                    {"retry_ms", std::chrono::duration_cast<std::chrono::milliseconds>(wait).count()}});
-        (void)co_await wake.wait_for(wait);
+        // An older wake-up may be left over from the login that began this.
+        TimePoint until = reactor.now() + wait;
+        while (!stopped() && mine == generation && reactor.now() < until)
+            (void)co_await wake.wait_for(until - reactor.now());
     }
 }
 
@@ -394,7 +397,7 @@ void ControlClient::login(Login how, std::string auth_key) {
     Shared& s = *shared_;
     ++s.generation;
     s.registered = false;
-    s.refused = false;
+    s.at_rest = false;
     s.followup.clear();
     s.auth_key = std::move(auth_key);
     s.wants_new_key = how == Login::Interactive;
@@ -427,16 +430,29 @@ Task<void> ControlClient::announce_restart() {
 
 Task<Result<void>> ControlClient::logout() {
     auto shared = shared_;
-    wire::RegisterRequest request;
-    request.version = kCapabilityVersion;
-    request.node_key = shared->settings.node_key.public_key();
-    request.nl_key = shared->settings.lock_key.public_key();
-    request.expiry = WallTime::from_unix(123);
-    request.hostinfo = shared->kept_hostinfo();
-    auto answer = co_await shared->send_register(std::move(request));
-    if (!answer) co_return answer.error();
-    if (!answer->error.empty()) co_return Error::make("{}", answer->error);
-    co_return Result<void>{};
+    struct Telling {
+        explicit Telling(Reactor& reactor) : done(reactor) {}
+        Event done;
+        Result<void> outcome = Error::make("no answer in {} s", kLogoutPatience.count());
+    };
+    auto telling = std::make_shared<Telling>(shared->reactor);
+    auto tell = [](std::shared_ptr<Shared> self, std::shared_ptr<Telling> to) -> Task<void> {
+        wire::RegisterRequest request;
+        request.version = kCapabilityVersion;
+        request.node_key = self->settings.node_key.public_key();
+        request.nl_key = self->settings.lock_key.public_key();
+        request.expiry = WallTime::from_unix(123);
+        request.hostinfo = self->kept_hostinfo();
+        auto answer = co_await self->send_register(std::move(request));
+        if (!answer)
+            to->outcome = answer.error();
+        else
+            to->outcome = answer->error.empty() ? Result<void>{} : Error::make("{}", answer->error);
+        to->done.notify();
+    };
+    spawn(shared->reactor, "logout", tell(shared, telling));
+    (void)co_await telling->done.wait_for(kLogoutPatience);
+    co_return telling->outcome;
 }
 
 void ControlClient::reconnect() {

@@ -45,6 +45,7 @@ class ControlClient {
 public:
     static constexpr auto kWatchdog = std::chrono::seconds{120};
     static constexpr auto kGoodbye = std::chrono::milliseconds{700};
+    static constexpr auto kLogoutPatience = std::chrono::seconds{10};
 
     struct Settings {
         Url server;
@@ -53,8 +54,9 @@ public:
         NodePrivateKey node_key; ///< zero: none yet
         NodePrivateKey old_node_key;
         std::uint32_t mark = 0;
+        Duration watchdog = kWatchdog; ///< of a map stream: after so much silence the connection is taken for dead
     };
-    /// `events` outlives the client.
+    /// Does nothing by itself before login(). `events` outlives the client.
     ControlClient(Reactor& reactor, Settings settings, ControlEvents& events, SelfReport report);
     ~ControlClient(); ///< stops
 
@@ -70,7 +72,7 @@ public:
     /// Tells control that this program ends and will be back, so that it leaves our routes with us for a moment.
     /// Waits at most kGoodbye.
     Task<void> announce_restart();
-    /// Expires the node key at control.
+    /// Expires the node key at control, also before any login(). Waits at most kLogoutPatience.
     Task<Result<void>> logout();
     void stop();
     /// Drops the connection and starts a new one.

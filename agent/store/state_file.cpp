@@ -45,10 +45,10 @@ Result<void> StateFile::set(const std::string& key, std::string value) {
     return {};
 }
 
-Result<void> StateFile::erase(const std::string& key) {
-    if (!values_.contains(key)) return {};
+Result<void> StateFile::erase(const std::vector<std::string>& keys) {
     auto changed = values_;
-    changed.erase(key);
+    for (const std::string& key : keys) changed.erase(key);
+    if (changed.size() == values_.size()) return {};
     if (auto saved = save(changed); !saved) return saved;
     values_ = std::move(changed);
     return {};

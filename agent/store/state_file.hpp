@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace tailrace {
 
@@ -19,7 +20,8 @@ public:
 
     std::optional<std::string> get(std::string_view key) const;
     Result<void> set(const std::string& key, std::string value);
-    Result<void> erase(const std::string& key);
+    /// All of them, or on an error none.
+    Result<void> erase(const std::vector<std::string>& keys);
     const std::string& path() const { return path_; }
 
 private:

@@ -81,6 +81,7 @@ NodeInfo describe(const TailnetState& tailnet, const Node& node) {
     info.online = node.report.online;
     info.expired = node.record.expired(WallTime::now());
     info.ephemeral = node.record.ephemeral;
+    info.approved = node.record.authorized;
     info.last_seen = when_set(node.report.last_seen);
     info.key_expiry = when_set(node.record.key_expiry);
     info.created = node.record.created;
@@ -205,6 +206,7 @@ Task<HttpResponse> keys(AdminBackend& backend, const HttpRequest& request, std::
 
 // What a POST to one node asks for; the change is in the tailnet but not yet committed.
 Result<void> change_node(TailnetState& tailnet, const Node& node, const std::string& verb, const std::string& body) {
+    if (verb == "approve") return tailnet.approve_node(node.id());
     if (verb == "expire") return tailnet.expire_node(WallTime::now(), node.id(), WallTime::now());
     if (verb == "rename") {
         auto wish = json::parse<RenameNode>(body);

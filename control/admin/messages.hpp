@@ -65,6 +65,7 @@ struct NodeInfo {
     std::vector<std::string> tags;
     std::vector<IpAddress> addresses;
     bool online = false, expired = false, ephemeral = false;
+    bool approved = true; ///< false: it waits for `nodes approve`
     std::optional<WallTime> last_seen, key_expiry;
     WallTime created;
     std::string os, client_version, node_key, machine_key, disco_key;
@@ -209,12 +210,12 @@ struct JsonFields<admin::NodeInfo> {
         field("id", &S::id), field("name", &S::name), field("fqdn", &S::fqdn), field("hostname", &S::hostname),
         field("user", &S::user), field("tags", &S::tags), field("addresses", &S::addresses),
         field("online", &S::online), field("expired", &S::expired), field("ephemeral", &S::ephemeral),
-        field("lastSeen", &S::last_seen, Omit::Empty), field("keyExpiry", &S::key_expiry, Omit::Empty),
-        field("created", &S::created), field("os", &S::os), field("clientVersion", &S::client_version),
-        field("nodeKey", &S::node_key), field("machineKey", &S::machine_key), field("discoKey", &S::disco_key),
-        field("endpoints", &S::endpoints), field("homeDerp", &S::home_derp),
-        field("advertisedRoutes", &S::advertised_routes), field("approvedRoutes", &S::approved_routes),
-        field("primaryRoutes", &S::primary_routes));
+        field("approved", &S::approved), field("lastSeen", &S::last_seen, Omit::Empty),
+        field("keyExpiry", &S::key_expiry, Omit::Empty), field("created", &S::created), field("os", &S::os),
+        field("clientVersion", &S::client_version), field("nodeKey", &S::node_key),
+        field("machineKey", &S::machine_key), field("discoKey", &S::disco_key), field("endpoints", &S::endpoints),
+        field("homeDerp", &S::home_derp), field("advertisedRoutes", &S::advertised_routes),
+        field("approvedRoutes", &S::approved_routes), field("primaryRoutes", &S::primary_routes));
 };
 template <>
 struct JsonFields<admin::RegisterNode> {

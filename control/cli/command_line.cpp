@@ -134,10 +134,15 @@ std::string some_routes(const std::vector<IpPrefix>& routes) {
     return fmt::format("{},{} and {} more", shown[0], shown[1], shown.size() - 2);
 }
 
+std::string state_of(const NodeInfo& node) {
+    if (node.expired) return "expired";
+    if (!node.approved) return "needs approval";
+    return node.online ? "online" : "offline";
+}
+
 Outcome list_nodes(const Words& words) {
     return list<NodeInfo>(words, "/v1/nodes", {"ID", "NAME", "ADDRESS", "OWNER", "OS", "STATE", "LAST SEEN", "ROUTES"},
                           [](const NodeInfo& node) {
-                              std::string state = node.expired ? "expired" : node.online ? "online" : "offline";
                               std::vector<IpPrefix> routes; // in force
                               std::set_intersection(node.approved_routes.begin(), node.approved_routes.end(),
                                                     node.advertised_routes.begin(), node.advertised_routes.end(),
@@ -148,7 +153,7 @@ Outcome list_nodes(const Words& words) {
                                   node.addresses.empty() ? "-" : node.addresses.front().text(),
                                   node.tags.empty() ? dash(node.user) : join(node.tags, ","),
                                   dash(node.os),
-                                  state,
+                                  state_of(node),
                                   node.online ? "-" : pretty_time(node.last_seen),
                                   some_routes(routes)};
                           });
@@ -163,14 +168,13 @@ Outcome show_node(const Words& words) {
     if (!answer || words.json) return answer;
     auto node = json::parse<NodeInfo>(*answer);
     if (!node) return node.error();
-    std::string state = node->expired ? "expired" : node->online ? "online" : "offline";
     return render_table({{"Name:", node->fqdn},
                          {"ID:", std::to_string(node->id)},
                          {"Host name:", dash(node->hostname)},
                          {"Owner:", dash(node->user)},
                          {"Tags:", dash(join(node->tags, ", "))},
                          {"Addresses:", join(texts(node->addresses), ", ")},
-                         {"State:", state},
+                         {"State:", state_of(*node)},
                          {"Last seen:", pretty_time(node->last_seen)},
                          {"Created:", pretty_time(node->created)},
                          {"Key expires:", node->key_expiry ? pretty_time(node->key_expiry) : "never"},
@@ -186,6 +190,9 @@ Outcome show_node(const Words& words) {
                          {"Machine key:", node->machine_key}});
 }
 
+Outcome approve_node(const Words& words) {
+    return change(words, "POST", node_path(words) + "/approve", "", fmt::format("approved node {}", words.name));
+}
 Outcome expire_node(const Words& words) {
     return change(words, "POST", node_path(words) + "/expire", "",
                   fmt::format("expired the key of node {}", words.name));
@@ -285,7 +292,7 @@ void declare(CLI::App& app, Words& words, std::function<Outcome(const Words&)>& 
     create->add_option("--user", words.user, "who owns the nodes that join with it")->required();
     create->add_flag("--reusable", words.reusable, "good for any number of nodes");
     create->add_flag("--ephemeral", words.ephemeral, "its nodes are deleted when they have gone");
-    create->add_flag("--preapproved", words.preapproved, "its nodes need no approval");
+    create->add_flag("--preapproved", words.preapproved, "its nodes need no approval where the server asks for it");
     create->add_option("--expiry", words.expiry, "how long it is good: 90s, 24h, 30d; 0 for ever (default 1h)");
     create->add_option("--tags", words.tags, "its nodes carry these tags: tag:a,tag:b");
     command(keys, "list", "list all auth keys", list_keys);
@@ -299,6 +306,9 @@ void declare(CLI::App& app, Words& words, std::function<Outcome(const Words&)>& 
     constexpr const char* kWhich = "an id, a name, an address or a node key";
     command(nodes, "list", "list all nodes", list_nodes);
     command(nodes, "show", "show all about one node", show_node)->add_option("NODE", words.name, kWhich)->required();
+    command(nodes, "approve", "let a node in that waits, where the server asks for device approval", approve_node)
+        ->add_option("NODE", words.name, kWhich)
+        ->required();
     command(nodes, "expire", "make a node log in again", expire_node)
         ->add_option("NODE", words.name, kWhich)
         ->required();

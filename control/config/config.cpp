@@ -83,6 +83,7 @@ yaml::Handlers handlers(ControlConfig& config) {
             {"derp_map_file", text_into(config.derp_map_file)},
             {"policy_file", text_into(config.policy_file)},
             {"ephemeral_timeout", parsed_into(config.ephemeral_timeout, parse_duration)},
+            {"device_approval", parsed_into(config.device_approval, parse_bool)},
             {"route_choice", parsed_into(config.route_choice, check_route_choice)},
             {"log", log_into(config.log_level, config.log_format)}};
 }

@@ -45,6 +45,8 @@ struct ControlConfig {
     int relay_stun_port = 3478; ///< of the embedded relay; -1: no STUN
     std::string policy_file;    ///< empty: the policy lives in the store
     Duration ephemeral_timeout{};
+    bool device_approval =
+        false; ///< a new node waits until an administrator lets it in, unless its key is pre-approved
     RouteChoice route_choice = RouteChoice::Primary;
     log::Level log_level = log::Level::Info;
     log::Format log_format = log::Format::Text;

@@ -125,6 +125,11 @@ bool MapComposer::knows(NodeId id) const {
     return at != nodes.end() && at->id == id;
 }
 
+bool MapComposer::waits_for_approval(NodeId id) const {
+    const NodePtr& node = tailnet_.node(id);
+    return node && !node->record.authorized;
+}
+
 std::string MapComposer::region_code(int region) const {
     auto at = region_codes_.find(region);
     return at == region_codes_.end() ? std::to_string(region) : at->second;
@@ -311,10 +316,32 @@ SharedText MapComposer::whole_frame(std::string json, MapCompression compression
     return frame;
 }
 
+/// Itself and nobody else; no packet may come. The client sees that it is not authorized, and waits.
+FramePieces MapComposer::waiting(MapViewer& viewer, const Node& self, const WallTime& now) {
+    MapCompression compression = viewer.compression;
+    bool wants_lines = viewer.wants_lines;
+    viewer = MapViewer{};
+    viewer.id = self.id();
+    viewer.compression = compression;
+    viewer.wants_lines = wants_lines;
+    viewer.started = viewer.waits = true;
+    NodeView own;
+    own.addresses = {self.record.v4, self.record.v6};
+    std::string out = fmt::format(R"({{"ControlTime":"{}","Node":{},"DERPMap":{},"DNSConfig":{},"Domain":)", now.text(),
+                                  self_json(self, tailnet_.fqdn(self), own, now), *derp_map_, json::write(fixed_.dns));
+    json::append_string(out, fixed_.domain);
+    out += fmt::format(R"(,"PacketFilters":{{"base":[]}},"SSHPolicy":{{"rules":[]}},"UserProfiles":[{}],"Peers":[]}})",
+                       wire::write_user_profile(tailnet_.profile(TailnetState::owner_of(self.record))));
+    return {whole_frame(std::move(out), compression)};
+}
+
 FramePieces MapComposer::full(MapViewer& viewer, const WallTime& now) {
     NodePtr self = tailnet_.node(viewer.id);
-    if (!self || !knows(viewer.id)) return {};
+    if (!self) return {};
+    if (!self->record.authorized) return waiting(viewer, *self, now);
+    if (!knows(viewer.id)) return {};
     viewer.started = true;
+    viewer.waits = false;
     viewer.changed.clear();
     viewer.self_changed = false;
     viewer.view = policy_->view_of(viewer.id);
@@ -396,7 +423,11 @@ FramePieces MapComposer::full(MapViewer& viewer, const WallTime& now) {
 
 FramePieces MapComposer::delta(MapViewer& viewer, const WallTime& now) {
     NodePtr self = tailnet_.node(viewer.id);
-    if (!self || !knows(viewer.id)) return {};
+    if (!self) return {};
+    const bool waits = !self->record.authorized;
+    if (waits && viewer.waits && !viewer.self_changed) return {};
+    if (waits || viewer.waits) return full(viewer, now);
+    if (!knows(viewer.id)) return {};
     std::string removed;
     std::string out;
     if (viewer.generation != generation_) {

@@ -28,6 +28,7 @@ struct MapViewer {
     MapCompression compression = MapCompression::Zstd;
     bool wants_lines = false;                           ///< asked where in the policy its rules are written
     bool started = false;                               ///< the full map has been sent
+    bool waits = false;                                 ///< it was that of one who waits for approval
     std::vector<std::pair<NodeId, NodeChange>> changed; ///< not told yet; may name a node more than once
     bool self_changed = false;
     std::string own_look; ///< NodeView::text() of itself, as told; "" for the plain one
@@ -68,7 +69,10 @@ public:
     void set_policy(std::shared_ptr<const CompiledPolicy> policy);
     const std::shared_ptr<const CompiledPolicy>& policy() const { return policy_; }
     std::uint64_t generation() const { return generation_; }
+    /// The policy in force does.
     bool knows(NodeId id) const;
+    /// There is a map for it: it is known, or waits for approval and gets one with nobody in it.
+    bool has_map_for(NodeId id) const { return waits_for_approval(id) || knows(id); }
     /// As clients show it; its number when it is in no DERP map.
     std::string region_code(int region) const;
     /// Who may see this node, itself included. Valid until the next set_policy().
@@ -116,6 +120,8 @@ private:
         std::vector<NodeId> added, removed;
     };
 
+    bool waits_for_approval(NodeId id) const;
+    FramePieces waiting(MapViewer& viewer, const Node& self, const WallTime& now);
     bool is_special(const Node& node) const;
     NodeView look(NodeId viewer, const Node& node) const;
     NodeTexts& texts_of(const NodePtr& node);

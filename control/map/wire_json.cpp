@@ -148,7 +148,12 @@ NodeChange difference(const Node& before, const Node& after) {
     const NodeRecord& b = after.record;
     NodeChange change = NodeChange::None;
     if (a.node_key != b.node_key) change = change | NodeChange::Key | NodeChange::DiscoKey | NodeChange::Endpoints;
-    if (a.key_expiry != b.key_expiry) change = change | NodeChange::KeyExpiry;
+    if (a.key_expiry != b.key_expiry) {
+        // Peers may have been told that it had expired, and no patch takes that back.
+        const bool is_renewed = !a.key_expiry.is_zero() && (b.key_expiry.is_zero() || a.key_expiry < b.key_expiry);
+        if (is_renewed) return NodeChange::Full;
+        change = change | NodeChange::KeyExpiry;
+    }
     a.node_key = b.node_key;
     a.key_expiry = b.key_expiry;
     a.auth_key = b.auth_key; // nobody sees it

@@ -26,6 +26,7 @@ TailnetState::Settings settings_of(const ControlConfig& config) {
     settings.prefix_v4 = config.prefix_v4;
     settings.prefix_v6 = config.prefix_v6;
     settings.ephemeral_timeout = config.ephemeral_timeout;
+    settings.device_approval = config.device_approval;
     return settings;
 }
 
@@ -169,7 +170,7 @@ Task<Result<void>> Coordinator::set_policy(std::string text) {
         co_return Error::make("the policy lives in {}: edit that file and reload the service", config_.policy_file);
     auto parse = [text, snapshot = tailnet_.snapshot()] { return check_policy(text, *snapshot); };
     auto document = co_await reactor_.worker(std::move(parse));
-    if (!document) co_return document.error();
+    if (!document) co_return Error::make("{}; correct it there: the policy in force stays", document.error().message());
     auto before = policy_;
     policy_ = std::make_shared<const Document>(std::move(*document));
     tailnet_.set_policy_text(std::move(text));

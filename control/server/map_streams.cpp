@@ -130,7 +130,7 @@ Task<void> Coordinator::stream_map(NodeId id, wire::MapRequest request, std::sha
     TimePoint keep_alive_at = reactor_.now() + keep_alive_interval();
     while (alive && !stream->over && !exchange->closed() && !stopping_) {
         FramePieces pieces;
-        if (composer_.knows(id)) { // else the policy that knows it is being compiled, and wakes us
+        if (composer_.has_map_for(id)) { // else the policy that knows it is being compiled, and wakes us
             WallTime now = WallTime::now();
             pieces =
                 stream->viewer.started ? composer_.delta(stream->viewer, now) : composer_.full(stream->viewer, now);
@@ -170,7 +170,7 @@ Task<FramePieces> Coordinator::map_once(NodeId id, MapCompression compression) {
     MapViewer viewer;
     viewer.id = id;
     viewer.compression = compression;
-    for (int tries = 0; tries < 50 && !composer_.knows(id); ++tries)
+    for (int tries = 0; tries < 50 && !composer_.has_map_for(id); ++tries)
         (void)co_await policy_done_.wait_for(std::chrono::milliseconds{100}); // looks again anyway
     co_return composer_.full(viewer, WallTime::now());
 }

@@ -71,6 +71,7 @@ Tailnet policy_tailnet(const Snapshot& snapshot, const RouterStandings& standing
         tailnet.services.push_back({name, {service->v4, service->v6}, service->ports});
     for (const auto& [id, user] : snapshot.users) tailnet.users.push_back(policy_user(*user));
     for (const auto& [id, node] : snapshot.nodes) {
+        if (!node->record.authorized) continue; // waits for approval: nobody knows it
         TailnetNode& out = tailnet.nodes.emplace_back();
         out.id = id;
         out.user = node->record.user;
@@ -129,9 +130,9 @@ bool concerns_policy(const NodeEvent& event) {
     if (!event.before || !event.after) return true;
     const Node& before = *event.before;
     const Node& after = *event.after;
-    if (before.record.tags != after.record.tags || before.record.user != after.record.user ||
-        before.record.v4 != after.record.v4 || before.record.v6 != after.record.v6 ||
-        before.record.approved_routes != after.record.approved_routes ||
+    if (before.record.authorized != after.record.authorized || before.record.tags != after.record.tags ||
+        before.record.user != after.record.user || before.record.v4 != after.record.v4 ||
+        before.record.v6 != after.record.v6 || before.record.approved_routes != after.record.approved_routes ||
         before.report.routable_ips != after.report.routable_ips || before.record.hosting != after.record.hosting ||
         before.report.announced != after.report.announced || before.record.attributes != after.record.attributes ||
         before.report.posture != after.report.posture)

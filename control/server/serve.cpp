@@ -102,8 +102,11 @@ Result<void> Server::listen_admin() {
         return made.error().with("directory of the socket");
     auto listener = Listener::unix_socket(reactor_, path, 0666); // who may ask is decided by credentials
     if (!listener)
-        return listener.error().code() == EADDRINUSE ? Error::make("another tailrace-control answers at {}", path)
-                                                     : listener.error().with("socket {}", path);
+        return listener.error().code() == EADDRINUSE
+                   ? Error::make("another tailrace-control answers at {}: stop it, or set another socket in the "
+                                 "configuration",
+                                 path)
+                   : listener.error().with("socket {}", path);
     auto shared = std::make_shared<Listener>(std::move(*listener));
     listeners_.push_back(shared);
     auto serve = [this](std::unique_ptr<Stream> stream) -> Task<void> {
@@ -202,7 +205,9 @@ Result<Fd> lock_state_directory(const std::string& directory) {
     Fd lock{::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)};
     if (!lock) return Error::from_errno(errno, "open {}", path);
     if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0)
-        return Error::make("another tailrace-control uses the state directory {}", directory);
+        return Error::make("another tailrace-control uses the state directory {}: stop it, or set another state_dir in "
+                           "the configuration",
+                           directory);
     return lock;
 }
 
@@ -212,7 +217,9 @@ Result<std::shared_ptr<const Document>> load_policy(const ControlConfig& config,
     std::string where = "the stored policy";
     if (!config.policy_file.empty()) {
         auto file = read_policy_file(config.policy_file);
-        if (!file) return file.error().with("policy_file");
+        if (!file)
+            return Error::make("policy_file: {}: name a file that can be read, or take the setting away",
+                               file.error().message());
         text = std::move(*file);
         where = config.policy_file;
     }

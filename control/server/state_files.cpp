@@ -101,9 +101,12 @@ Result<wire::DerpMap> load_derp_map_file(const ControlConfig& config) {
         return placeholder_derp_map(config.server_host());
     }
     auto text = read_file(config.derp_map_file, 4 << 20);
-    if (!text) return text.error().with("DERP map");
+    if (!text)
+        return Error::make("derp_map_file: {}: name a file that can be read, or take the setting away",
+                           text.error().message());
     auto map = wire::parse_derp_map(*text);
-    if (!map) return map.error().with("DERP map {}", config.derp_map_file);
+    if (!map)
+        return Error::make("derp_map_file: {}: {}: correct the file", config.derp_map_file, map.error().message());
     if (!map->regions || map->regions->empty())
         return Error::make("DERP map {}: it names no region under \"Regions\", and clients need at least one",
                            config.derp_map_file);

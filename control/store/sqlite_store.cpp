@@ -62,10 +62,10 @@ std::array<std::byte, 32> hash_in(std::string_view text, const char* column) {
 /// SQLite wants two of its own words explained to people.
 std::string explained(const std::string& path, std::string_view message) {
     auto has = [&](std::string_view part) { return message.find(part) != std::string_view::npos; };
-    if (has("disk is full")) return fmt::format("write {}: the disk is full", path);
+    if (has("disk is full")) return fmt::format("write {}: the disk is full: make room and try again", path);
     if (has("readonly") || has("unable to open") || has("Cannot establish"))
         return fmt::format("open {}: no permission to write the file or its directory ({})", path, message);
-    if (has("locked")) return fmt::format("open {}: another process is using it", path);
+    if (has("locked")) return fmt::format("open {}: another process is using it: end that one", path);
     return fmt::format("database {}: {}", path, message);
 }
 

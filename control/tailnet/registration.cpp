@@ -213,7 +213,8 @@ Result<NodePtr> TailnetState::admit(WallTime now, const MachineKey& machine, con
     record.user = admission.user;
     record.tags = admission.tags;
     record.ephemeral = admission.ephemeral;
-    record.authorized = true;
+    const bool is_preapproved = admission.key && admission.key->preapproved;
+    record.authorized = !settings_.device_approval || is_preapproved || (before && before->record.authorized);
     record.auth_key = admission.key ? admission.key->id : 0;
     record.key_expiry = record.is_tagged() || request.expiry <= now ? WallTime{} : request.expiry;
     const wire::Hostinfo& hostinfo = request.hostinfo.value;

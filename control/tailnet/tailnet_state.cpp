@@ -52,9 +52,13 @@ TailnetState::TailnetState(Settings settings, StoredTailnet stored, TagOwners ow
         last_node_ = std::max(last_node_, node.id());
         if (auto hostinfo = wire::parse_hostinfo(node.report.hostinfo); hostinfo) take_hostinfo(node.report, *hostinfo);
         if (node.report.online) offline_at_[node.id()] = now.plus(kRestartGrace);
+        const bool waits_for_nobody =
+            !node.record.authorized && !settings_.device_approval; // it is no longer asked for
+        if (waits_for_nobody) node.record.authorized = true;
         auto shared = std::make_shared<const Node>(std::move(node));
         keep(shared->id(), shared);
         index(nullptr, shared);
+        if (waits_for_nobody) changes_.operations.push_back(PutNode{shared});
         if (shared->record.ephemeral && !shared->report.online)
             end_ephemeral_at(shared->id(), now.plus(settings_.ephemeral_timeout));
     }
@@ -449,6 +453,16 @@ Result<NodePtr> TailnetState::find_node(std::string_view what) const {
     if (auto key = NodeKey::parse(what))
         if (auto found = node_by_key(*key)) return found;
     return Error::make("there is no node \"{}\": \"nodes list\" shows ids, names and addresses", what);
+}
+
+Result<void> TailnetState::approve_node(NodeId id) {
+    NodePtr before = node(id);
+    if (!before) return Error::make("there is no node {}", id);
+    if (before->record.authorized) return {};
+    Node after = *before;
+    after.record.authorized = true;
+    put_node(std::move(after), true);
+    return {};
 }
 
 Result<void> TailnetState::expire_node(WallTime now, NodeId id, WallTime expiry) {

@@ -72,6 +72,7 @@ public:
         std::string base_domain;
         IpPrefix prefix_v4, prefix_v6;
         Duration ephemeral_timeout = std::chrono::minutes{30};
+        bool device_approval = false; ///< new nodes wait for approve_node(), unless their auth key is pre-approved
         bool tags_need_owners = true; ///< false only in tests
     };
 
@@ -142,6 +143,8 @@ public:
     bool tags_may_give(const std::vector<std::string>& tags, const std::vector<std::string>& wanted) const;
     /// By id, name, FQDN, address or node key.
     Result<NodePtr> find_node(std::string_view what) const;
+    /// Lets a node in that device approval made wait; nothing for one that is in.
+    Result<void> approve_node(NodeId id);
     Result<void> expire_node(WallTime now, NodeId id, WallTime expiry);
     Result<void> delete_node(NodeId id);
     Result<void> rename_node(NodeId id, std::string_view name);

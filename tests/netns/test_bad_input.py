@@ -16,13 +16,13 @@ from lab.wait import wait_for
 ZERO_KEY = "mkey:" + "0" * 64
 
 
-def said(done, *words) -> str:
-    """What a failed command printed; all words must be in it, and it must not be an essay."""
+def said(done, *words, cure: str = "") -> str:
+    """What a failed command printed; all words must be in it, what to do among them, and it must not be an essay."""
     text = (done.stderr or "") + (done.stdout or "")
     print(text)
     assert done.returncode not in (0, None), f"succeeded: {text}"
     assert done.returncode < 125, f"crashed: {done.returncode} {text}"
-    for word in words:
+    for word in (*words, cure):
         assert word in text, f"{word!r} is not in: {text}"
     assert 0 < len(text.strip().splitlines()) <= 3, text
     return text
@@ -86,23 +86,23 @@ def test_an_auth_key_that_is_none(control, alice):
 def test_an_auth_key_that_is_used_up(lab, control, alice):
     key = control.create_key("alice", reusable=False)
     alice.up(control.url, key)
-    said(up(Agent(lab.host("bob")), control.url, key), "used")
+    said(up(Agent(lab.host("bob")), control.url, key), "used", cure="another auth key")
 
 
 def test_a_revoked_auth_key(control, alice):
     key = control.create_key("alice")
     control.cli("keys", "revoke", str(control.json("keys", "list")[0]["id"]))
-    said(up(alice, control.url, key), "revoked")
+    said(up(alice, control.url, key), "revoked", cure="another auth key")
 
 
 def test_a_server_whose_key_is_all_zero(lab, alice):
     fake = FakeControl(lab.host("control", address="203.0.113.1"), json.dumps({"legacyPublicKey": ZERO_KEY, "publicKey": ZERO_KEY}))
-    said(up(alice, fake.url, "x", timeout=10), fake.url)
+    said(up(alice, fake.url, "x", timeout=10), fake.url, cure="check --login-server")
 
 
 def test_a_server_whose_json_ends_early(lab, alice):
     fake = FakeControl(lab.host("control", address="203.0.113.1"), '{"publicKey":"mkey:ab')
-    said(up(alice, fake.url, "x", timeout=10), fake.url)
+    said(up(alice, fake.url, "x", timeout=10), fake.url, cure="check --login-server")
 
 
 # -- privileges and resources
@@ -171,7 +171,7 @@ def test_a_full_disk_under_control(lab, programs):
         failed = control.cli("users", "create", f"user-{i}", check=False)
         if failed.returncode != 0:
             break
-    said(failed, "full")
+    said(failed, "full", cure="make room")
     before = {user["name"] for user in control.json("users", "list")}
     host.run(["rm", f"{state}/filler"])
     control.create_user("late")
@@ -186,8 +186,7 @@ def test_a_full_disk_under_the_agent(lab, control):
     small_disk(host, state)
     agent = Agent(host)
     fill(host, state)
-    text = said(up(agent, control.url, control.create_key("alice")), "space")
-    assert "up" in text, "what to do is said"
+    said(up(agent, control.url, control.create_key("alice")), "space", cure='make room and run "tailrace up" again')
 
 
 # -- files
@@ -204,7 +203,7 @@ def test_a_damaged_state_file_is_kept_aside(control, alice):
     for name, damaged in damages.items():
         file.write_text(damaged)
         done = alice.host.run([TAILRACED, "--state-dir", alice.state, "--socket", AGENT_SOCKET], check=False)
-        text = said(done, str(file), "tailrace up")
+        text = said(done, str(file), cure="tailrace up")
         kept = [path for path in alice.state.glob("tailraced.state*") if path.read_text() == damaged]
         assert kept and str(kept[0]) in text, f"{name}: {text}"
         for path in kept:
@@ -215,7 +214,10 @@ def test_a_damaged_state_file_is_kept_aside(control, alice):
 
 
 def test_a_damaged_or_used_database_is_left_alone(lab, control):
-    said(control.host.run([TAILRACE_CONTROL, "serve", "--config", control._config], check=False), "another tailrace-control")
+    said(control.host.run([TAILRACE_CONTROL, "serve", "--config", control._config], check=False), "another tailrace-control", cure="another state_dir")
+    other = control.folder / "other.yaml"
+    other.write_text(f"state_dir: {control.folder}/other\nsocket: {CONTROL_SOCKET}\n")
+    said(control.host.run([TAILRACE_CONTROL, "serve", "--config", other], check=False), CONTROL_SOCKET, cure="another socket")
     control.program.kill()
     files = list((control.folder / "state").iterdir())
     database = next(path for path in files if path.read_bytes()[:6] == b"SQLite")
@@ -225,8 +227,21 @@ def test_a_damaged_or_used_database_is_left_alone(lab, control):
     damaged = b"not a database at all" * 300
     database.write_bytes(damaged)
     done = control.host.run([TAILRACE_CONTROL, "serve", "--config", control._config], check=False)
-    said(done, str(database))
+    said(done, str(database), cure="restore a backup")
     assert any(path.read_bytes() == damaged for path in database.parent.iterdir())
+
+
+def test_a_damaged_key_of_the_server_is_left_alone(control):
+    control.program.kill()
+    file = control.folder / "state/noise_private.key"
+    whole = file.read_text()
+    for damaged in ("", "privkey:" + "0" * 64 + "\n", whole[:40], "rubbish\n"):
+        file.write_text(damaged)
+        done = control.host.run([TAILRACE_CONTROL, "serve", "--config", control._config], check=False)
+        said(done, str(file), "damaged", cure="restore it from a backup")
+        assert file.read_text() == damaged
+    file.write_text(whole)
+    control.start()
 
 
 @pytest.mark.parametrize("text, place", [
@@ -239,8 +254,8 @@ def test_a_policy_with_an_error_changes_nothing(control, text, place):
     before = control.cli("policy", "get").stdout
     file = control.folder / "bad.hujson"
     file.write_text(text)
-    for word in ("check", "set"):
-        said(control.cli("policy", word, file, check=False), place)
+    said(control.cli("policy", "check", file, check=False), place)
+    said(control.cli("policy", "set", file, check=False), place, cure="correct it there: the policy in force stays")
     assert control.cli("policy", "get").stdout == before
 
 
@@ -248,7 +263,8 @@ def test_a_policy_with_an_error_changes_nothing(control, text, place):
     ("listenn: ':80'", ("config.yaml:2", "listenn", "known here")),
     ("listen: [1", ("config.yaml:",)),
     ("prefixes: {v4: 300.0.0.0/8}", ("config.yaml:2", "300.0.0.0/8")),
-    ("derp_map_file: /nowhere.json", ("/nowhere.json",)),
+    ("derp_map_file: /nowhere.json", ("/nowhere.json", "name a file that can be read")),
+    ("policy_file: /nowhere.hujson", ("/nowhere.hujson", "name a file that can be read")),
     ("log: {level: loud}", ("config.yaml:2", "loud")),
 ])
 def test_a_configuration_with_an_error(lab, programs, line, words):
@@ -263,7 +279,7 @@ def test_a_derp_map_that_ends_early(lab, programs):
     (host.directory / "derp.json").write_text('{"Regions": {"900": {')
     config = host.directory / "config.yaml"
     config.write_text(f"state_dir: {host.directory}/state\nderp_map_file: {host.directory}/derp.json\n")
-    said(host.run([TAILRACE_CONTROL, "serve", "--config", config], check=False), "derp.json")
+    said(host.run([TAILRACE_CONTROL, "serve", "--config", config], check=False), "derp.json", cure="correct the file")
 
 
 def test_json_that_ends_early_on_the_agents_socket(alice):

@@ -5,12 +5,13 @@
     ---------+------------------+--------+-------------+---- the internet
 """
 import json
+import os
 import random
 import re
 import time
 
 from lab.stock import StockClient, binary
-from lab.tailrace import Agent, TailraceControl
+from lab.tailrace import TAILRACE_CONTROL, Agent, TailraceControl
 from lab.traffic import Ping
 from lab.wait import wait_for
 
@@ -77,11 +78,16 @@ def test_fifty_clients_are_back_within_five_seconds(lab, programs):
         assert set(routing_sizes(client)[len(known):]) <= {known[-1]}, "no peer was taken away, not for a moment"
 
 
-# Each worker does one kind of change again and again, and writes down what was acknowledged.
+# Each worker does one kind of change again and again, $i counts, and writes down what was acknowledged.
 WORKERS = {
-    "users": 'tailrace-control --socket {socket} users create "user-$i" >/dev/null 2>&1 && echo "user-$i" >> {acknowledged}',
-    "keys": 'tailrace-control --socket {socket} keys create --user first --json 2>/dev/null > {acknowledged}.one'
+    "users": '{control} users create "user-$i" && echo "user-$i" >> {acknowledged}',
+    "keys": '{control} keys create --user first --json > {acknowledged}.one'
             ' && tr -d "\\n" < {acknowledged}.one >> {acknowledged} && echo >> {acknowledged}',
+    "revoked": 'id=$({control} keys create --user first --json | tr -d " \\n" | sed "s/.*\\"id\\":\\([0-9]*\\).*/\\1/")'
+               ' && {control} keys revoke "$id" && echo "$id" >> {acknowledged}',
+    "names": '{control} nodes rename 1 "name-$i" && echo "$i" >> {acknowledged}',
+    "tags": '{control} nodes tag 1 "tag:t$i" && echo "$i" >> {acknowledged}',
+    "policies": 'echo "// $i\n{{}}" > {acknowledged}.hujson && {control} policy set {acknowledged}.hujson && echo "$i" >> {acknowledged}',
 }
 KILLS = 10
 
@@ -91,12 +97,15 @@ def test_a_kill_at_any_moment_loses_nothing_acknowledged(lab, programs):
     control.create_user("first")
     agents = [Agent(lab.host(f"node-{i}")) for i in range(3)]
     key = control.create_key("first")
+    Agent(lab.host("changed")).up(control.url, key) # node 1
     acknowledged = {name: control.folder / f"acknowledged-{name}" for name in WORKERS}
     for name, line in WORKERS.items():
         acknowledged[name].touch()
-        work = line.format(socket=control.socket, acknowledged=acknowledged[name])
-        control.host.start(f"worker-{name}", ["sh", "-c", f"i=0; while :; do i=$((i+1)); {work} || sleep 0.02; done"])
-    dice = random.Random(20)
+        work = line.format(control=f"{TAILRACE_CONTROL} --socket {control.socket}", acknowledged=acknowledged[name])
+        control.host.start(f"worker-{name}", ["sh", "-c", f"exec >/dev/null 2>&1; i=0; while :; do i=$((i+1)); {{ {work}; }}; sleep 0.03; done"])
+    seed = int(os.environ.get("TAILRACE_SEED", random.randrange(1 << 32)))
+    print(f"again: TAILRACE_SEED={seed}")
+    dice = random.Random(seed)
     ups, joined = [], []
     for kill in range(KILLS):
         time.sleep(dice.uniform(0.02, 0.6))
@@ -118,6 +127,12 @@ def test_a_kill_at_any_moment_loses_nothing_acknowledged(lab, programs):
     lost_users = [name for name in told["users"].split() if name not in users]
     told_keys = [json.loads(line) for line in told["keys"].splitlines()]
     lost_keys = [one["id"] for one in told_keys if str(one["id"]) not in keys]
-    assert len(told_keys) > KILLS and told["users"], "the workers worked"
+    assert len(told_keys) > KILLS and all(told.values()), "the workers worked"
     assert not lost_users and not lost_keys
     assert set(joined) <= nodes
+    revoked = {str(one["id"]) for one in control.json("keys", "list") if one["state"] == "revoked"}
+    assert set(told["revoked"].split()) <= revoked
+    changed, policy = control.json("nodes", "show", "1"), control.cli("policy", "get").stdout
+    for name, text in (("names", changed["name"]), ("tags", changed["tags"][0]), ("policies", policy)):
+        # What came after the last acknowledged one may be there, too.
+        assert int(re.search(r"\d+", text)[0]) >= int(told[name].split()[-1]), f"{name}: {text}"

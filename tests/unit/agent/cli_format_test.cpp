@@ -34,6 +34,23 @@ Status two_nodes() {
     return status;
 }
 
+TEST(NotRunning, AMachineThatWaitsForApprovalIsToldHowItGetsIt) {
+    Status status = two_nodes();
+    status.backend_state = "NeedsMachineAuth";
+    std::string text = not_running_text(status);
+    EXPECT_TRUE(text.starts_with("Machine is not yet approved by tailnet admin.\n")) << text;
+    EXPECT_THAT(text, HasSubstr("nodes approve laptop.tail.lab\n"));
+    status.self->dns_name.clear();
+    status.self->host_name = "lap\033[2Jtop";
+    EXPECT_THAT(not_running_text(status), HasSubstr("nodes approve lap?[2Jtop\n"));
+}
+
+TEST(VersionSkew, IsToldWhenTheAgentSaysAnotherVersion) {
+    EXPECT_EQ(version_skew_text("1.2", "1.2"), "");
+    EXPECT_EQ(version_skew_text("1.2", ""), "");
+    EXPECT_EQ(version_skew_text("1.2", "1.3"), "Warning: client version \"1.2\" != tailraced server version \"1.3\"");
+}
+
 TEST(StatusTable, LooksLikeTheReferenceClients) {
     EXPECT_EQ(status_table(two_nodes(), {}, WallTime::now()),
               "100.64.0.1  laptop  alice           linux  -                                                    \n"

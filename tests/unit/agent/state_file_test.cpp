@@ -33,7 +33,7 @@ TEST_F(StateFileTest, RemembersValuesAsBase64WithMode0600) {
     auto again = StateFile::open(path_);
     ASSERT_TRUE(again);
     EXPECT_EQ(again->get("_machinekey"), "privkey:00");
-    ASSERT_TRUE(again->erase("_machinekey"));
+    ASSERT_TRUE(again->erase({"_machinekey"}));
     EXPECT_EQ(*read_file(path_), "{}");
 }
 

@@ -495,6 +495,60 @@ TEST_F(Composer, AnExpiredNodeSaysSo) {
     EXPECT_FALSE(self->machine_authorized);
 }
 
+TEST_F(Composer, ANodeThatIsBackAfterItsExpiryIsToldWhole) {
+    join_some(2);
+    ASSERT_TRUE(tailnet.expire_node(at(now), 2, at(now)));
+    use_policy("");
+    MapViewer one = viewer(1);
+    EXPECT_TRUE(read(composer.full(one, at(1s))).peers->front().expired);
+    pass_on();
+    machines[1].rotate();
+    ASSERT_TRUE(succeeded(join(machines[1], reusable_key())));
+    auto events = tailnet.take_changes().events;
+    ASSERT_EQ(events.size(), 1u);
+    composer.on_node_event(events.front());
+    one.note(2, news_of(events.front()).for_peers);
+    auto told = read(composer.delta(one, at(1s))).peers_changed; // a patch cannot take "Expired" back
+    ASSERT_EQ(told.size(), 1u);
+    EXPECT_FALSE(told.front().expired);
+    EXPECT_EQ(told.front().key, machines[1].key);
+}
+
+TEST_F(Composer, WhoWaitsForApprovalSeesNobodyAndIsSeenByNobody) {
+    ask_for_approval();
+    join_some(3);
+    ASSERT_TRUE(tailnet.approve_node(1));
+    ASSERT_TRUE(tailnet.approve_node(2));
+    use_policy("");
+    MapViewer one = viewer(1), three = viewer(3, MapCompression::None);
+    EXPECT_THAT(ids(*read(composer.full(one, at(now))).peers), ElementsAre(2));
+    EXPECT_FALSE(composer.knows(3));
+    ASSERT_TRUE(composer.has_map_for(3));
+    auto map = read(composer.full(three, at(now)), MapCompression::None);
+    EXPECT_FALSE(map.node->machine_authorized);
+    EXPECT_THAT(*map.peers, ElementsAre());
+    EXPECT_THAT(map.packet_filters->at("base").value(), ElementsAre());
+    EXPECT_TRUE(map.derp_map->regions); // without any a client does not start
+    EXPECT_TRUE(composer.delta(three, at(now)).empty());
+    ASSERT_TRUE(tailnet.rename_node(3, "other"));
+    pass_on();
+    three.self_changed = true;
+    EXPECT_EQ(read(composer.delta(three, at(now)), MapCompression::None).node->name, "other.tail.lab.");
+
+    ASSERT_TRUE(tailnet.approve_node(3));
+    auto events = tailnet.take_changes().events;
+    ASSERT_EQ(events.size(), 1u);
+    EXPECT_TRUE(concerns_policy(events.front()));
+    EXPECT_TRUE(news_of(events.front()).for_itself);
+    composer.on_node_event(events.front());
+    EXPECT_TRUE(composer.delta(three, at(now)).empty()); // until there is a policy that knows it
+    use_policy("");
+    map = read(composer.delta(three, at(now)), MapCompression::None);
+    EXPECT_TRUE(map.node->machine_authorized);
+    EXPECT_THAT(ids(*map.peers), ElementsAre(1, 2));
+    EXPECT_THAT(ids(read(composer.delta(one, at(now))).peers_changed), ElementsAre(3));
+}
+
 TEST_F(Composer, KeepAlivesAreAlwaysTheSameBytes) {
     EXPECT_EQ(MapComposer::keep_alive(MapCompression::Zstd), MapComposer::keep_alive(MapCompression::Zstd));
     MapFrameReader reader{MapCompression::Zstd};

@@ -34,6 +34,7 @@ relay_stun_port: -1
 derp_map_file: /tmp/derp.json
 policy_file: /tmp/policy.hujson
 ephemeral_timeout: 90s
+device_approval: true
 route_choice: region
 log:
   level: debug
@@ -49,6 +50,8 @@ log:
     EXPECT_TRUE(config->embedded_relay);
     EXPECT_EQ(config->relay_stun_port, -1);
     EXPECT_EQ(config->ephemeral_timeout, std::chrono::seconds{90});
+    EXPECT_TRUE(config->device_approval);
+    EXPECT_FALSE(default_config().device_approval);
     EXPECT_EQ(config->log_format, log::Format::Json);
     EXPECT_EQ(config->route_choice, RouteChoice::Region);
     EXPECT_EQ(default_config().route_choice, RouteChoice::Primary);

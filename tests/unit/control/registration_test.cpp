@@ -248,5 +248,42 @@ TEST_F(Registration, IsUndoneWhenItCannotBeWritten) {
     EXPECT_TRUE(succeeded(join(laptop, once))); // the key was given back
 }
 
+TEST_F(Registration, WithDeviceApprovalANodeWaitsUnlessItsKeyIsPreapproved) {
+    ask_for_approval();
+    TailnetState::KeyWish wish;
+    wish.preapproved = wish.reusable = true;
+    Machine waits, is_in, visits;
+    auto answer = join(waits, reusable_key());
+    EXPECT_TRUE(succeeded(answer)) << answer.error;
+    EXPECT_FALSE(answer.machine_authorized);
+    EXPECT_TRUE(join(is_in, make_key(wish)).machine_authorized);
+    std::string url = ask(visits, visits.request()).auth_url;
+    ASSERT_TRUE(tailnet.approve_registration(at(now), url.substr(url.rfind('/') + 1), "bob"));
+    EXPECT_FALSE(node_of(visits)->record.authorized);
+
+    EXPECT_FALSE(ask(waits, waits.request()).machine_authorized); // a restart changes nothing
+    waits.rotate();
+    EXPECT_FALSE(join(waits, reusable_key()).machine_authorized); // nor does another login
+    ASSERT_TRUE(tailnet.approve_node(node_of(waits)->id()));
+    EXPECT_TRUE(ask(waits, waits.request()).machine_authorized);
+    waits.rotate();
+    EXPECT_TRUE(join(waits, reusable_key()).machine_authorized); // who is in stays in
+    visits.rotate();
+    wish.user = "bob";
+    EXPECT_TRUE(join(visits, make_key(wish)).machine_authorized); // an approved key approves who waits
+    EXPECT_FALSE(tailnet.approve_node(99));
+}
+
+TEST_F(Registration, WithoutDeviceApprovalWhoWaitedIsIn) {
+    ask_for_approval();
+    Machine waits;
+    join(waits, reusable_key());
+    StoredTailnet stored;
+    stored.nodes.push_back(*node_of(waits));
+    TailnetState later{settings(), stored, owners, at(now)};
+    EXPECT_TRUE(later.node_by_key(waits.key)->record.authorized);
+    EXPECT_TRUE(later.take_changes().needs_commit());
+}
+
 } // namespace
 } // namespace tailrace

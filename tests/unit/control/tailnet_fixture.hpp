@@ -51,6 +51,14 @@ struct TailnetFixture : testing::Test {
         ASSERT_TRUE(tailnet.create_user(at(now), "alice", ""));
         ASSERT_TRUE(tailnet.create_user(at(now), "bob", ""));
     }
+    /// The same tailnet, empty, with device approval.
+    void ask_for_approval() {
+        auto approving = settings();
+        approving.device_approval = true;
+        tailnet = TailnetState{approving, {}, owners, at(now)};
+        ASSERT_TRUE(tailnet.create_user(at(now), "alice", ""));
+        ASSERT_TRUE(tailnet.create_user(at(now), "bob", ""));
+    }
     std::string make_key(TailnetState::KeyWish wish) {
         if (wish.user.empty()) wish.user = "alice";
         auto key = tailnet.create_auth_key(at(now), wish);
