@@ -114,7 +114,7 @@ private:
         if (facts_.policy_routing == Answer::No)
             error("routing", "this kernel has no policy routing", "routes of the tailnet are kept in table 52",
                   "use a kernel with CONFIG_IP_MULTIPLE_TABLES, as Debian's");
-        auto routes = facts_.advertises.value_or(DoctorFacts::Routes{});
+        auto routes = facts_.advertises.value_or(AdvertisedFamilies{});
         auto forwarding = [&](bool matters, const std::optional<int>& value, const char* name) {
             if (!matters || !value || *value != 0) return;
             error("routing", fmt::format("{} is 0", name),

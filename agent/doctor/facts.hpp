@@ -12,6 +12,12 @@ namespace tailrace {
 /// Unknown: it could not be asked, mostly for want of root.
 enum class Answer { Unknown, No, Yes };
 
+/// By what the kernel forwards: 4via6 is IPv4 behind the filter.
+struct AdvertisedFamilies {
+    bool v4 = false, v6 = false;
+    bool any() const { return v4 || v6; }
+};
+
 struct DoctorFacts {
     std::string device = "tailrace0";
     bool is_root = false;
@@ -29,12 +35,8 @@ struct DoctorFacts {
     Answer policy_routing = Answer::Unknown;
 
     std::optional<int> ip_forward, ipv6_forward, rp_filter, src_valid_mark;
-    struct Routes {
-        bool v4 = false, v6 = false; ///< by what the kernel forwards: 4via6 is IPv4 behind the filter
-        bool any() const { return v4 || v6; }
-    };
-    std::optional<Routes> advertises; ///< what the agent has been told; empty: the agent does not answer
-    std::uint16_t port = 41641;       ///< of WireGuard
+    std::optional<AdvertisedFamilies> advertises; ///< what the agent has been told; empty: the agent does not answer
+    std::uint16_t port = 41641;                   ///< of WireGuard
 
     struct Chain {
         std::string family, table, name, hook;

@@ -21,7 +21,7 @@ DoctorFacts healthy() {
     facts.ipv6_forward = 1;
     facts.rp_filter = 2;
     facts.src_valid_mark = 1;
-    facts.advertises = DoctorFacts::Routes{true, true};
+    facts.advertises = AdvertisedFamilies{true, true};
     facts.interfaces = {{"tailrace0", 1280, false, Answer::No, Answer::Unknown, Answer::Unknown},
                         {"eth0", 1500, true, Answer::No, Answer::Yes, Answer::No}};
     facts.clock_is_synchronised = Answer::Yes;
@@ -64,7 +64,7 @@ TEST(Doctor, ForwardingMattersToWhoAdvertisesRoutes) {
     DoctorFacts facts = healthy();
     facts.ip_forward = 0;
     EXPECT_THAT(complaints(facts), HasSubstr("error routing: net.ipv4.ip_forward is 0"));
-    facts.advertises = DoctorFacts::Routes{};
+    facts.advertises = AdvertisedFamilies{};
     EXPECT_EQ(complaints(facts), "");
     facts.advertises.reset();
     EXPECT_EQ(complaints(facts), "");
@@ -78,7 +78,7 @@ TEST(Doctor, AFamilyThatIsNotAdvertisedNeedsNoForwarding) {
     EXPECT_EQ(complaints(facts), "");
     facts.ip_forward = 0;
     EXPECT_THAT(complaints(facts), HasSubstr("net.ipv4.ip_forward is 0"));
-    facts.advertises = DoctorFacts::Routes{false, true};
+    facts.advertises = AdvertisedFamilies{false, true};
     EXPECT_THAT(complaints(facts), testing::Not(HasSubstr("ip_forward")));
 }
 
