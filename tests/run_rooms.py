@@ -29,7 +29,7 @@ SANITIZED_ROOMS = {"unit", "fuzz"}
 PYTEST_ROOMS = {"netns", "uml", "vm", "interop", "package"}
 TIMED_ROOMS = PYTEST_ROOMS | {"bpf", "sim"} # daemons and kernels that look at the clock
 FUZZ_SECONDS = 20
-SUITE_TIMEOUT = {"unit": 600, "sim": 300, "bpf": 600, "fuzz": 120, "netns": 600, "uml": 900, "vm": 900, "interop": 900, "package": 900}
+SUITE_TIMEOUT = {"unit": 600, "sim": 300, "bpf": 600, "fuzz": 600, "netns": 600, "uml": 900, "vm": 900, "interop": 900, "package": 900}
 CORES = os.cpu_count() or 1
 AT_ONCE = {"compute": CORES, "wait": 3 * CORES, "fuzz": 4 * CORES}
 

@@ -155,7 +155,7 @@ TEST_P(Attach, RemovedMeansGone) {
     ASSERT_TRUE(gone) << gone.error().message();
     run("sleep 0.1");
     EXPECT_TRUE(gets_through(b_asks)); // nobody judges: what stops this in earnest is the backstop
-    EXPECT_NE(run("ls /sys/fs/bpf/tailrace/v*/trtest0@* | grep ."), 0);
+    EXPECT_NE(run("ls /sys/fs/bpf/tailrace/v*/trtest0@$(stat -L -c %i /proc/self/ns/net) | grep ."), 0);
 }
 
 TEST_P(Attach, WhatWeAskedComesBack) {
