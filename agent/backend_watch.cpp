@@ -18,7 +18,7 @@ constexpr auto kCheckEvery =
     std::chrono::milliseconds{2900}; // whether all hangs where we hung it: of the rules we hear at once
 constexpr auto kLookIdleEvery = std::chrono::seconds{10}; // where nobody talks in a large tailnet
 constexpr auto kTidyEvery = std::chrono::seconds{10};
-constexpr auto kLookCloser = std::chrono::milliseconds{200}; // while a path is contested
+constexpr auto kLookCloser = std::chrono::milliseconds{100}; // while a path is contested
 constexpr auto kSettle = std::chrono::milliseconds{250};     // until the events of one change are all there
 
 } // namespace

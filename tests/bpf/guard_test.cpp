@@ -424,7 +424,9 @@ TEST_F(GuardOnInterfaces, AnotherSchemasPlaceIsTaken) {
     ASSERT_TRUE(has_program("v0"));
     EXPECT_TRUE(attach({"v0"}).empty());
     EXPECT_TRUE(has_program("v0"));
-    EXPECT_NE(run("ls /sys/fs/bpf/tailrace/v" + std::to_string(TR_SCHEMA_VERSION) + "/trtest0-guard@$(stat -L -c %i /proc/self/ns/net)"), 0);
+    EXPECT_NE(run("ls /sys/fs/bpf/tailrace/v" + std::to_string(TR_SCHEMA_VERSION) +
+                  "/trtest0-guard@$(stat -L -c %i /proc/self/ns/net)"),
+              0);
     guard_.reset();
     ASSERT_TRUE(Guard::remove(kDevice, options_));
     EXPECT_TRUE(loses_program("v0"));
