@@ -182,10 +182,11 @@ void Backend::take_device_state(WireGuardState state) {
         if (moved) last_write_[key] = now;
         announce_disco_key(peer);
         if (!paths_) continue;
-        if (moved) paths_->book().on_traffic(now, key);
+        // First what was read: what follows may give a path up, and what it was would then look like WireGuard's choice.
         if (peer.endpoint) paths_->book().on_kernel_endpoint(now, key, *peer.endpoint);
         if (peer.endpoint && peer.rx_bytes > known.received)
             paths_->book().on_data(device_read_, now, key, *peer.endpoint);
+        if (moved) paths_->book().on_traffic(now, key);
     }
     path_traffic_.take(state, [this](const Endpoint& endpoint) { return paths_ && paths_->is_relayed(endpoint); });
     wireguard_ = std::move(state);
