@@ -18,7 +18,7 @@ constexpr auto kCheckEvery =
     std::chrono::milliseconds{2900}; // whether all hangs where we hung it: of the rules we hear at once
 constexpr auto kLookIdleEvery = std::chrono::seconds{10}; // where nobody talks in a large tailnet
 constexpr auto kTidyEvery = std::chrono::seconds{10};
-constexpr auto kLookCloser = std::chrono::milliseconds{100}; // while a path is contested
+constexpr auto kLookCloser = std::chrono::milliseconds{200}; // while a path is contested
 constexpr auto kSettle = std::chrono::milliseconds{250};     // until the events of one change are all there
 
 } // namespace
@@ -182,7 +182,8 @@ void Backend::take_device_state(WireGuardState state) {
         if (moved) last_write_[key] = now;
         announce_disco_key(peer);
         if (!paths_) continue;
-        // First what was read: what follows may give a path up, and what it was would then look like WireGuard's choice.
+        // First what was read: what follows may give a path up, and what it was would then look like WireGuard's
+        // choice.
         if (peer.endpoint) paths_->book().on_kernel_endpoint(now, key, *peer.endpoint);
         if (peer.endpoint && peer.rx_bytes > known.received)
             paths_->book().on_data(device_read_, now, key, *peer.endpoint);

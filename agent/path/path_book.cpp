@@ -280,10 +280,7 @@ void PathBook::on_relayed_packet(TimePoint now, const NodeKey& node) {
 
 bool PathBook::is_contested(TimePoint now) const {
     return std::ranges::any_of(peers_, [&](const auto& entry) {
-        const Known& known = entry.second;
-        bool missed_a_beat = known.best && is_active(now, known) && trusts(now, known) &&
-                             known.trusted_until - now < kTrustFor - kHeartbeat - kBeatSlack;
-        return missed_a_beat || (known.left_direct && now - *known.left_direct < kContestedFor);
+        return entry.second.left_direct && now - *entry.second.left_direct < kContestedFor;
     });
 }
 

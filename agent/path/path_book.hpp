@@ -132,9 +132,7 @@ public:
     /// WireGuard sent something for the peer to its relayed endpoint.
     void on_relayed_packet(TimePoint now, const NodeKey& node);
     /// Some peer has just lost its direct path. Reference clients send twice then, directly too, and WireGuard follows
-    /// what arrives, back to the path that is dead one way: look at the device more often. Or a heartbeat was not
-    /// answered: when the peer's agent is away, only what WireGuard hears keeps its path (on_data), and there is little
-    /// time between its last word, up to a heartbeat after its last pong, and the end of trust.
+    /// what arrives, back to the path that is dead one way: look at the device more often.
     bool is_contested(TimePoint now) const;
     /// WireGuard sent something to the peer.
     void on_traffic(TimePoint now, const NodeKey& node);

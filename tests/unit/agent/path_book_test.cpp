@@ -194,28 +194,6 @@ TEST_F(LeftPathTest, APeerThatLeavesIsBelievedThoughItsWireGuardAnswers) {
     }
 }
 
-TEST_F(LeftPathTest, APathOutlivesThePeersAgentWheneverThatDies) {
-    // The last pong, and up to a heartbeat later the peer's last ping. From then on there is nothing but data.
-    for (Duration last_ping = 10ms; last_ping <= PathBook::kHeartbeat; last_ping += 230ms) {
-        TimePoint start = at(100s + 100 * last_ping);
-        book_.on_traffic(start, kAlice);
-        book_.on_timer(start);
-        pinged();
-        book_.on_pong(start + 10ms, kAliceDisco, ids_[kPublic], kPublic);
-        book_.on_ping(start + last_ping, kAliceDisco, kAlice, DiscoTxId{std::byte{9}}, kPublic);
-        TimePoint looked = start, now = start;
-        while (now < start + 12s) {
-            now += book_.is_contested(now) ? 100ms : 1000ms; // as the agent does
-            book_.on_timer(now);
-            book_.on_traffic(now, kAlice);
-            book_.on_data(looked, now, kAlice, kPublic);
-            ASSERT_TRUE(book_.state(now, kAlice).trusted) << (now - start) / 1ms << " ms, " << last_ping / 1ms;
-            looked = now;
-        }
-        pinged();
-    }
-}
-
 TEST_F(LeftPathTest, AnEarlierAgentsPathStaysLeftThoughNobodyNamesIt) {
     const Endpoint odd = *Endpoint::parse("198.51.100.8:9");
     PathBook next([] { return DiscoTxId{}; });
