@@ -6,6 +6,8 @@
 #include "policy/access.hpp"
 #include "policy/diff_names.hpp"
 #include "policy/parties.hpp"
+#include "policy/party_index.hpp"
+#include "policy/policy_side.hpp"
 #include "policy/quote.hpp"
 #include "policy/stage.hpp"
 
@@ -14,337 +16,11 @@
 #include <map>
 #include <memory>
 #include <set>
-#include <tuple>
 #include <unordered_map>
 #include <unordered_set>
 
 namespace tailrace {
 namespace {
-
-/// Numbers of parties in order; many rules have the same.
-using PartyList = std::shared_ptr<const std::vector<std::uint32_t>>;
-
-/// The parties by the addresses that stand for them.
-class PartyIndex {
-public:
-    PartyIndex(const std::vector<Party>& parties, const Directory& directory)
-        : parties_(parties), directory_(directory), first_of_(directory.size(), kNone) {
-        for (std::uint32_t i = 0; i < parties.size(); ++i) {
-            for (const auto& ip : parties[i].representatives) addresses_.emplace_back(ip, i);
-            if (parties[i].is_device()) first_of_[parties[i].members.front()] = i;
-        }
-        std::sort(addresses_.begin(), addresses_.end());
-    }
-
-    const std::vector<Party>& parties() const { return parties_; }
-
-    void add_range(const IpRange& range, std::vector<std::uint32_t>& out) const {
-        auto at = std::lower_bound(addresses_.begin(), addresses_.end(), std::pair{range.first, std::uint32_t{0}});
-        for (; at != addresses_.end() && range.contains(at->first); ++at) out.push_back(at->second);
-    }
-    /// Those with an address of one of the nodes.
-    void add_nodes(const BitSet& nodes, std::vector<std::uint32_t>& out) const {
-        nodes.for_each([&](std::size_t node) {
-            for (const auto address : directory_.addresses_of(static_cast<NodeIndex>(node))) {
-                const auto& ip = directory_.addresses()[address].ip;
-                add_range({ip, ip}, out);
-            }
-        });
-    }
-    /// Those whose first member is one of the nodes.
-    void add_first_members(const BitSet& nodes, std::vector<std::uint32_t>& out) const {
-        nodes.for_each([&](std::size_t node) {
-            const auto party = first_of_[node];
-            if (party != kNone && !parties_[party].representatives.empty()) out.push_back(party);
-        });
-    }
-    void add_all(std::vector<std::uint32_t>& out) const {
-        for (std::uint32_t i = 0; i < parties_.size(); ++i) {
-            if (!parties_[i].representatives.empty()) out.push_back(i);
-        }
-    }
-
-private:
-    static constexpr std::uint32_t kNone = UINT32_MAX;
-
-    const std::vector<Party>& parties_;
-    const Directory& directory_;
-    std::vector<std::pair<IpAddress, std::uint32_t>> addresses_;
-    std::vector<std::uint32_t> first_of_;
-};
-
-/// Where the time of a comparison goes is bounded: so many pairs of parties, so many rules looked at for them.
-class WorkBudget {
-public:
-    explicit WorkBudget(std::size_t most) : left_(most) {}
-
-    bool take(std::size_t work) {
-        left_ -= std::min(left_, work);
-        return left_ != 0;
-    }
-
-private:
-    std::size_t left_;
-};
-
-/// One of the two policies, its rules by the parties that they concern.
-class Side {
-public:
-    Side(const Document& original, const Judge& judge, const PartyIndex& index)
-        : document_(original), judge_(judge), index_(index), parties_(index.parties()) {
-        note_conditions();
-        for (std::size_t i = 0; i < judge.rules().size(); ++i) rules_.push_back(parties_of(judge.rules()[i]));
-        group_by_source();
-        keys_.reserve(rules_.size());
-        for (const auto& rule : judge.rules()) keys_.push_back(make_key(rule));
-    }
-
-    const std::vector<Rule>& rules() const { return judge_.rules(); }
-    hujson::Position position_of(std::uint32_t offset) const { return document_.position_of(offset); }
-
-    /// Whom a rule concerns. Networks that nobody routes are concerned only by rules that name them.
-    const std::vector<std::uint32_t>& sources_of(std::size_t rule) const { return *rules_[rule].concerned_sources; }
-    const std::vector<std::uint32_t>& destinations_of(std::size_t rule) const {
-        return *rules_[rule].concerned_destinations;
-    }
-
-    /// What single rules say, by their offsets.
-    using Parts = std::vector<std::pair<std::uint32_t, Access>>;
-
-    /// What `from` may do with `to` over one family.
-    Parts parts(std::size_t from, std::size_t to, bool v4, WorkBudget& budget) const {
-        Parts parts;
-        const auto* source = parties_[from].address(v4);
-        const auto* target = parties_[to].address(v4);
-        if (source == nullptr || target == nullptr) return parts;
-        for (const auto group : groups_of_[from]) {
-            (void)budget.take(groups_[group].size());
-            for (const auto i : groups_[group]) {
-                const auto& destinations = *rules_[i].destinations;
-                if (!std::binary_search(destinations.begin(), destinations.end(), to)) continue;
-                const auto& rule = judge_.rules()[i];
-                if (!judge_.has_source(rule, *source, *target)) continue;
-                for (const auto& destination : rule.destinations) {
-                    if (!leads_to(rule, destination, to, v4)) continue;
-                    if (parts.empty() || parts.back().first != rule.offset) parts.emplace_back(rule.offset, Access{});
-                    add(parts.back().second, rule, destination);
-                }
-            }
-        }
-        return parts;
-    }
-
-    /// What decides whether a rule is the same as one of the other policy.
-    const std::string& key_of(std::size_t i) const { return keys_[i]; }
-
-private:
-    struct RuleParties {
-        PartyList sources, destinations;
-        PartyList concerned_sources, concerned_destinations;
-    };
-
-    std::string make_key(const Rule& rule) const {
-        std::string key =
-            fmt::format("{}{}{}{}", static_cast<int>(rule.kind), rule.self, rule.self_reply, rule.silent) +
-            condition(rule);
-        const auto add_set = [&](const BitSet& set) { key += fmt::format("|{:x}:{}", set.hash(), set.count()); };
-        if (rule.self) {
-            add_set(rule.self_sources);
-        } else {
-            add_set(rule.sources->addresses);
-            key += join(rule.sources->words, " ");
-        }
-        for (const int protocol : rule.protocols) key += fmt::format("[{}]", protocol);
-        for (const auto& destination : rule.destinations) {
-            key += fmt::format("|{}", static_cast<int>(destination.kind));
-            if (destination.kind == RuleDestination::Kind::Nodes && !rule.self) add_set(destination.nodes);
-            for (const auto& [range, text] : destination.ranges) key += " " + text;
-            key += ports_text(destination.ports);
-        }
-        add_set(rule.receivers);
-        if (rule.capabilities) {
-            for (const auto& [name, values] : *rule.capabilities)
-                key += "|" + name + "=" + join(values.value_or(std::vector<std::string>{}), ",");
-        }
-        return key;
-    }
-
-    bool leads_to(const Rule& rule, const RuleDestination& destination, std::size_t to, bool v4) const {
-        const auto& party = parties_[to];
-        const auto* ip = party.address(v4);
-        if (ip == nullptr) return false;
-        if (rule.self) return party.is_device() && rule.receivers.contains(party.members.front());
-        if (rule.kind == Rule::Kind::Capabilities && !party.is_device()) return false;
-        return judge_.contains(destination, *ip);
-    }
-
-    static PartyList tidy(std::vector<std::uint32_t> parties) {
-        std::sort(parties.begin(), parties.end());
-        parties.erase(std::unique(parties.begin(), parties.end()), parties.end());
-        parties.shrink_to_fit();
-        return std::make_shared<const std::vector<std::uint32_t>>(std::move(parties));
-    }
-    template <typename Keep>
-    static PartyList only(const PartyList& list, Keep keep) {
-        if (std::all_of(list->begin(), list->end(), keep)) return list;
-        std::vector<std::uint32_t> kept;
-        std::copy_if(list->begin(), list->end(), std::back_inserter(kept), keep);
-        return std::make_shared<const std::vector<std::uint32_t>>(std::move(kept));
-    }
-
-    RuleParties parties_of(const Rule& rule) {
-        static const auto kNobody = std::make_shared<const std::vector<std::uint32_t>>();
-        if (rule.silent) return {kNobody, kNobody, kNobody, kNobody};
-        RuleParties own;
-        std::tie(own.sources, own.concerned_sources) = sources_of(rule);
-        std::tie(own.destinations, own.concerned_destinations) = destinations_of(rule);
-        return own;
-    }
-
-    std::pair<PartyList, PartyList> sources_of(const Rule& rule) {
-        const auto asks = [&](std::uint32_t party) { return parties_[party].asks; };
-        const auto exists = [&](std::uint32_t party) { return parties_[party].exists; };
-        std::vector<std::uint32_t> found;
-        if (rule.self) {
-            index_.add_first_members(rule.self_sources, found);
-            auto list = only(tidy(std::move(found)), asks);
-            return {list, list};
-        }
-        auto& [list, concerned] = lists_of_sources_[rule.sources];
-        if (list) return {list, concerned};
-        if (rule.sources->everything) index_.add_all(found);
-        const auto& addresses = judge_.directory().addresses();
-        rule.sources->addresses.for_each([&](std::size_t address) {
-            index_.add_range({addresses[address].ip, addresses[address].ip}, found);
-        });
-        for (const auto& range : rule.sources->ranges.ranges()) index_.add_range(range, found);
-        list = only(tidy(std::move(found)), asks);
-        concerned = rule.sources->everything ? only(list, exists) : list;
-        return {list, concerned};
-    }
-
-    std::pair<PartyList, PartyList> destinations_of(const Rule& rule) {
-        const auto fits = [&](std::uint32_t party) {
-            return rule.kind != Rule::Kind::Capabilities || parties_[party].is_device();
-        };
-        const auto exists = [&](std::uint32_t party) { return parties_[party].exists; };
-        if (rule.self) {
-            std::vector<std::uint32_t> found;
-            index_.add_first_members(rule.receivers, found);
-            auto list = tidy(std::move(found));
-            return {list, only(list, exists)};
-        }
-        if (rule.destinations.size() == 1 && rule.destinations.front().ranges.empty()) {
-            const auto list = only(parties_of(rule.destinations.front()), fits);
-            return {list, only(list, exists)};
-        }
-        std::vector<std::uint32_t> all, concerned;
-        for (const auto& destination : rule.destinations) {
-            const auto list = only(parties_of(destination), fits);
-            const auto existing = destination.kind == RuleDestination::Kind::Ranges ? list : only(list, exists);
-            all.insert(all.end(), list->begin(), list->end());
-            concerned.insert(concerned.end(), existing->begin(), existing->end());
-        }
-        return {tidy(std::move(all)), tidy(std::move(concerned))};
-    }
-
-    PartyList parties_of(const RuleDestination& destination) {
-        std::vector<std::uint32_t> found;
-        switch (destination.kind) {
-        case RuleDestination::Kind::Everything:
-            if (!everybody_) {
-                index_.add_all(found);
-                everybody_ = tidy(std::move(found));
-            }
-            return everybody_;
-        case RuleDestination::Kind::Internet:
-            if (!internet_) {
-                for (const auto& range : internet_ranges()) index_.add_range(range, found);
-                internet_ = tidy(std::move(found));
-            }
-            return internet_;
-        case RuleDestination::Kind::Nodes: {
-            auto& list = lists_of_nodes_[&destination.nodes.get()];
-            if (!list) {
-                index_.add_nodes(destination.nodes, found);
-                list = tidy(std::move(found));
-            }
-            return list;
-        }
-        case RuleDestination::Kind::Ranges:
-            break;
-        }
-        for (const auto& [range, text] : destination.ranges) index_.add_range(range, found);
-        return tidy(std::move(found));
-    }
-
-    /// Rules with the same sources are one group, and a party knows its groups.
-    void group_by_source() {
-        groups_of_.resize(parties_.size());
-        std::map<const std::vector<std::uint32_t>*, std::size_t> known;
-        for (std::uint32_t i = 0; i < rules_.size(); ++i) {
-            const auto [group, is_new] = known.try_emplace(rules_[i].sources.get(), groups_.size());
-            if (is_new) {
-                groups_.emplace_back();
-                for (const auto party : *rules_[i].sources)
-                    groups_of_[party].push_back(static_cast<std::uint32_t>(group->second));
-            }
-            groups_[group->second].push_back(i);
-        }
-    }
-
-    void add(Access& access, const Rule& rule, const RuleDestination& destination) const {
-        const auto& when = condition(rule);
-        if (rule.kind == Rule::Kind::Capabilities) {
-            for (const auto& [name, values] : *rule.capabilities) {
-                const auto all = values.value_or(std::vector<std::string>{});
-                access.add_word(when, "capability " + name + (all.empty() ? "" : " " + join(all, ",")));
-            }
-            return;
-        }
-        if (rule.protocols.empty()) {
-            access.add_ports(when, 6, destination.ports);
-            access.add_ports(when, 17, destination.ports);
-        }
-        for (const int protocol : rule.protocols) access.add_ports(when, protocol, destination.ports);
-    }
-
-    /// Postures and routers that rules ask for.
-    void note_conditions() {
-        const auto note = [&](const auto& element) {
-            std::vector<std::string> parts;
-            const auto& postures = element.postures.empty() ? document_.default_source_postures : element.postures;
-            if (!postures.empty()) parts.push_back("if " + join(postures, " or "));
-            if constexpr (requires { element.via; }) {
-                if (!element.via.empty()) parts.push_back("through " + join(element.via, " or "));
-            }
-            if (!parts.empty()) conditions_[element.offset] = join(parts, ", ");
-        };
-        if (document_.acls) {
-            for (const auto& acl : *document_.acls) note(acl);
-        }
-        if (document_.grants) {
-            for (const auto& grant : *document_.grants) note(grant);
-        }
-    }
-    const std::string& condition(const Rule& rule) const {
-        static const std::string kNone;
-        const auto found = conditions_.find(rule.offset);
-        return found == conditions_.end() ? kNone : found->second;
-    }
-
-    const Document& document_;
-    const Judge& judge_;
-    const PartyIndex& index_;
-    const std::vector<Party>& parties_;
-    std::vector<RuleParties> rules_;
-    std::vector<std::string> keys_;
-    std::vector<std::vector<std::uint32_t>> groups_, groups_of_; ///< rules of a group, groups of a party
-    std::unordered_map<std::uint32_t, std::string> conditions_;
-    std::unordered_map<const SourceSet*, std::pair<PartyList, PartyList>> lists_of_sources_;
-    std::unordered_map<const BitSet*, PartyList> lists_of_nodes_;
-    PartyList everybody_, internet_;
-};
 
 /// Gathers single differences into sentences.
 class Gatherer {
@@ -418,8 +94,8 @@ private:
 /// Walks over the pairs that a rule of only one policy concerns.
 class ReachDiff {
 public:
-    ReachDiff(const Side& before, const Side& after, const std::vector<Party>& parties, std::size_t most_work,
-              Gatherer& gatherer)
+    ReachDiff(const PolicySide& before, const PolicySide& after, const std::vector<Party>& parties,
+              std::size_t most_work, Gatherer& gatherer)
         : before_(before), after_(after), parties_(parties), gatherer_(gatherer), budget_(most_work) {}
 
     /// Says what was not compared.
@@ -442,7 +118,7 @@ public:
     }
 
 private:
-    void compare_all(const Side& side, const std::vector<std::size_t>& rules, const char* which,
+    void compare_all(const PolicySide& side, const std::vector<std::size_t>& rules, const char* which,
                      std::vector<std::string>& notes) {
         for (auto rule = rules.begin(); rule != rules.end(); ++rule) {
             if (compare_all(side, *rule)) continue;
@@ -455,7 +131,7 @@ private:
     }
 
     /// False: the work would be too much.
-    bool compare_all(const Side& side, std::size_t rule) {
+    bool compare_all(const PolicySide& side, std::size_t rule) {
         for (const auto from : side.sources_of(rule)) {
             for (const auto to : side.destinations_of(rule)) {
                 if (from == to && parties_[from].members.size() < 2) continue;
@@ -469,7 +145,7 @@ private:
         return true;
     }
 
-    static Access together(const Side::Parts& parts) {
+    static Access together(const PolicySide::Parts& parts) {
         Access all;
         for (const auto& [offset, part] : parts) all.add(part);
         return all;
@@ -496,7 +172,7 @@ private:
     }
 
     /// The rules that say something which the other policy does not.
-    static void add_carriers(const Side::Parts& parts, const Access& other, const char* still,
+    static void add_carriers(const PolicySide::Parts& parts, const Access& other, const char* still,
                              std::set<std::uint32_t>& offsets) {
         for (const auto& [offset, part] : parts) {
             if (!part.minus(other, still).empty()) offsets.insert(offset);
@@ -504,7 +180,7 @@ private:
     }
 
     void report(bool gain, std::size_t from, std::size_t to, const std::array<Access, 2>& access,
-                const std::array<bool, 2>& possible, const Side& side, const std::set<std::uint32_t>& offsets) {
+                const std::array<bool, 2>& possible, const PolicySide& side, const std::set<std::uint32_t>& offsets) {
         if (access[0].empty() && access[1].empty()) return;
         std::set<std::size_t> lines;
         for (const auto offset : offsets) lines.insert(side.position_of(offset).line);
@@ -519,8 +195,8 @@ private:
     static constexpr const char* kBeforeOnly = "before only";
     static constexpr const char* kStill = "still";
 
-    const Side& before_;
-    const Side& after_;
+    const PolicySide& before_;
+    const PolicySide& after_;
     const std::vector<Party>& parties_;
     Gatherer& gatherer_;
     WorkBudget budget_;
@@ -559,8 +235,8 @@ PolicyDiff diff_policies(const Document& before, const Document& after, const Ta
     const auto parties = find_parties(old_judge, new_judge);
     const PartyNames names{parties, new_judge};
     const PartyIndex index{parties, new_judge.directory()};
-    const Side old_side{before, old_judge, index};
-    const Side new_side{after, new_judge, index};
+    const PolicySide old_side{before, old_judge, index};
+    const PolicySide new_side{after, new_judge, index};
     Gatherer reach{parties, names};
     ReachDiff{old_side, new_side, parties, most_work, reach}.run(diff.notes);
     reach.write(diff.changes);
