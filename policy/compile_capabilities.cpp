@@ -1,6 +1,7 @@
 // policy/compile_capabilities.cpp - node attributes, hosted services, application capabilities, and who may give tags.
 #include "base/json/json.hpp"
 #include "policy/compiled_data.hpp"
+#include "policy/tag_owners.hpp"
 
 #include <algorithm>
 #include <map>
@@ -199,21 +200,13 @@ void for_each_tag_right(const Document& document, const std::vector<TailnetUser>
         const auto& user = users[i];
         const bool all =
             user.role == UserRole::Owner || user.role == UserRole::Admin || user.role == UserRole::NetworkAdmin;
-        std::set<std::string_view> seen;
         std::vector<std::string_view> open;
         for (const auto& [tag, owners] : document.tag_owners) {
             if (all || std::any_of(owners.begin(), owners.end(),
                                    [&](const Selector& owner) { return is_owner(document, user, owner); }))
                 open.push_back(tag);
         }
-        while (!open.empty()) {
-            const auto tag = open.back();
-            open.pop_back();
-            if (!seen.insert(tag).second) continue;
-            visit(i, std::string{tag});
-            if (const auto next = owned_by.find(tag); next != owned_by.end())
-                open.insert(open.end(), next->second.begin(), next->second.end());
-        }
+        for (const auto tag : with_owned_tags(std::move(open), owned_by)) visit(i, std::string{tag});
     }
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/text.hpp"
 #include "policy/stage.hpp"
+#include "policy/tag_owners.hpp"
 
 #include <algorithm>
 #include <map>
@@ -180,19 +181,11 @@ private:
                 }
             }
         }
-        std::set<std::string> changed;
         std::vector<std::string> open;
         for (const auto& tag : all) {
             if (owners_of(before_, tag) != owners_of(after_, tag)) open.push_back(tag);
         }
-        while (!open.empty()) {
-            const auto tag = std::move(open.back());
-            open.pop_back();
-            if (!changed.insert(tag).second) continue;
-            const auto& next = owned_by[tag];
-            open.insert(open.end(), next.begin(), next.end());
-        }
-        return changed;
+        return with_owned_tags(std::move(open), owned_by);
     }
 
     static std::set<std::string> words_of(const CapabilityValues& values) {

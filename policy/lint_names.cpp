@@ -3,6 +3,7 @@
 
 #include "base/text.hpp"
 #include "policy/address_set.hpp"
+#include "policy/tag_owners.hpp"
 #include "policy/walk.hpp"
 #include "policy/words.hpp"
 
@@ -150,15 +151,7 @@ private:
             }
             if (is_owned_by_others || !is_owned_by_tags) open.push_back(tag);
         }
-        std::set<std::string> owned;
-        while (!open.empty()) {
-            const auto tag = std::move(open.back());
-            open.pop_back();
-            if (!owned.insert(tag).second) continue;
-            const auto& next = owned_by[tag];
-            open.insert(open.end(), next.begin(), next.end());
-        }
-        return owned;
+        return with_owned_tags(std::move(open), owned_by);
     }
 
     void hosts() {
