@@ -118,7 +118,7 @@ void CompiledPolicy::Data::keep(NodeIndex node, std::uint32_t position, std::uin
     const auto& own_addresses = directory.addresses_of(node);
     const bool is_exit = directory.exit_nodes().contains(node);
 
-    if (rule.kind == Rule::Kind::Capabilities) { // narrowed to the node's own addresses, whatever the destination
+    if (rule.kind == Rule::Kind::Capabilities) { // narrowed to the node's own addresses and those of services it hosts
         for (const auto address : own_addresses) {
             const auto& ip = directory.addresses()[address].ip;
             const bool inside =
@@ -127,6 +127,12 @@ void CompiledPolicy::Data::keep(NodeIndex node, std::uint32_t position, std::uin
                 std::any_of(destination.ranges.begin(), destination.ranges.end(),
                             [&](const auto& range) { return range.first.contains(ip); });
             if (inside) add(address, true);
+        }
+        for (const auto route : routes) {
+            const auto& hosted = directory.subnet_routes()[route];
+            if (hosted.service && std::any_of(destination.ranges.begin(), destination.ranges.end(),
+                                              [&](const auto& range) { return range.first.overlaps(hosted.range); }))
+                add(route, false);
         }
         return;
     }
@@ -166,6 +172,11 @@ bool CompiledPolicy::Data::continues(const Kept* last, const Kept& entry) const 
            (mergeable(list.rules[entry.rule]) || last->rule == entry.rule);
 }
 
+IpAddress CompiledPolicy::Data::granted_at(const Kept& entry) const {
+    return entry.node == 0 ? directory.subnet_routes()[entry.item].prefix.address()
+                           : directory.addresses()[entry.item].ip;
+}
+
 CompiledPolicy::Rules CompiledPolicy::Data::render(const std::vector<Kept>& kept) const {
     auto rules = std::make_shared<std::vector<FilterRule>>();
     const Kept* last = nullptr;
@@ -186,7 +197,7 @@ CompiledPolicy::Rules CompiledPolicy::Data::render(const std::vector<Kept>& kept
         auto& made = rules->back();
         if (rule.kind == Rule::Kind::Capabilities) {
             auto& dsts = made.cap_grant.back().dsts;
-            auto text = prefix_text(directory.addresses()[entry.item].ip);
+            auto text = prefix_text(granted_at(entry));
             if (std::find(dsts.begin(), dsts.end(), text) == dsts.end()) dsts.push_back(std::move(text));
             continue;
         }
@@ -234,6 +245,8 @@ ContentHash CompiledPolicy::Data::hash_of(const std::vector<Kept>& kept) const {
         hash.add(static_cast<std::uint64_t>(destination.kind));
         if (destination.kind == RuleDestination::Kind::Ranges && rule.kind == Rule::Kind::Ports)
             hash.add(destination.ranges[entry.item].second);
+        else if (rule.kind == Rule::Kind::Capabilities && entry.node == 0)
+            hash.add(granted_at(entry).text());
         else if (destination.kind == RuleDestination::Kind::Nodes || rule.kind == Rule::Kind::Capabilities)
             hash.add(directory.addresses()[entry.item].hash);
         if (rule.kind == Rule::Kind::Capabilities) continue;

@@ -25,7 +25,8 @@ struct CompiledPolicy::Data {
         std::uint32_t position;
         std::uint32_t rule;
         std::uint32_t destination;
-        std::uint32_t item; ///< number of an address or of a range
+        std::uint32_t
+            item; ///< number of an address or of a range; of capabilities with node 0: of a route to a service
         std::uint32_t node;
         auto operator<=>(const Kept&) const = default;
     };
@@ -90,6 +91,8 @@ struct CompiledPolicy::Data {
               std::vector<Kept>& kept) const;
     /// Whether the entry goes on with the rule of the one before it, which is null at the begin.
     bool continues(const Kept* last, const Kept& entry) const;
+    /// The address at which an entry grants its capabilities.
+    IpAddress granted_at(const Kept& entry) const;
     Rules render(const std::vector<Kept>& kept) const;
     std::vector<RuleLines> lines_of(const std::vector<Kept>& kept) const;
     /// What stands for the content of that filter.

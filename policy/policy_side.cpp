@@ -88,7 +88,10 @@ bool PolicySide::leads_to(const Rule& rule, const RuleDestination& destination, 
     const auto* ip = party.address(v4);
     if (ip == nullptr) return false;
     if (rule.self) return party.is_device() && rule.receivers.contains(party.members.front());
-    if (rule.kind == Rule::Kind::Capabilities && !party.is_device()) return false;
+    if (rule.kind == Rule::Kind::Capabilities && !party.is_device() &&
+        (party.asks ||
+         destination.kind != RuleDestination::Kind::Ranges)) // a service's hosts grant them where it is named
+        return false;
     return judge_.contains(destination, *ip);
 }
 
@@ -125,7 +128,7 @@ std::pair<PartyList, PartyList> PolicySide::sources_of(const Rule& rule) {
 
 std::pair<PartyList, PartyList> PolicySide::destinations_of(const Rule& rule) {
     const auto fits = [&](std::uint32_t party) {
-        return rule.kind != Rule::Kind::Capabilities || parties_[party].is_device();
+        return rule.kind != Rule::Kind::Capabilities || parties_[party].is_device() || !parties_[party].asks;
     };
     const auto exists = [&](std::uint32_t party) { return parties_[party].exists; };
     if (rule.self) {

@@ -200,8 +200,8 @@ private:
         return receivers;
     }
 
-    /// What the reverse rules of app grants are between: for them addresses behind routers mean nobody.
-    BitSet nodes_with_addresses_in(const std::vector<RuleDestination>& destinations) const {
+    /// Who has capabilities granted to them: addresses behind routers mean nobody, those of a service all its hosts.
+    BitSet grantees_of(const std::vector<RuleDestination>& destinations) const {
         BitSet receivers{directory_.size()};
         for (const auto& destination : destinations) {
             if (destination.kind == RuleDestination::Kind::Everything) return BitSet::full(directory_.size());
@@ -209,6 +209,10 @@ private:
             for (const auto& [range, text] : destination.ranges) {
                 directory_.for_each_address_in(
                     range, [&](std::uint32_t address) { receivers.insert(directory_.addresses()[address].node); });
+                directory_.for_each_route_in(range, [&](std::uint32_t number) {
+                    const auto& route = directory_.subnet_routes()[number];
+                    if (route.service) receivers.insert(route.node);
+                });
             }
         }
         return receivers;
@@ -420,7 +424,7 @@ private:
         rule.place = next_place();
         rule.kind = Rule::Kind::Capabilities;
         rule.sources = sources;
-        rule.receivers = nodes_with_addresses_in(destinations);
+        rule.receivers = grantees_of(destinations);
         rule.destinations = std::move(destinations);
         rule.capabilities = std::make_shared<const CapabilityMap>(std::move(capabilities));
         rule.offset = offset;

@@ -83,6 +83,28 @@ TEST(Services, APortThatTheServiceDoesNotHaveIsNotOpened) {
     EXPECT_EQ(grants->rules_for(kServer)->size(), 1u);
 }
 
+TEST(Services, CapabilitiesAtOneAreGrantedByItsHosts) {
+    const std::string grant =
+        R"("grants": [{"src": ["tag:client"], "dst": ["DST"], "app": {"example.com/cap/web": [{"role": "reader"}]}}],)";
+    const auto to = [&](const std::string& dst) {
+        auto text = grant;
+        return compile_services(text.replace(text.find("DST"), 3, dst));
+    };
+    auto policy = to("svc:web");
+    for (const auto host : {kServer, kProd}) {
+        const auto& rules = *policy->rules_for(host);
+        ASSERT_EQ(rules.size(), 1u);
+        EXPECT_THAT(rules[0].cap_grant[0].dsts, ElementsAre("100.64.0.90/32", "fd7a:115c:a1e0::5a/128"));
+        EXPECT_TRUE(policy->visible(kClient, host));
+    }
+    EXPECT_THAT(*policy->rules_for(kRouter), IsEmpty());
+    EXPECT_NE(policy->filter_id(kServer), to("tag:server")->filter_id(kServer));
+    EXPECT_NE(policy->filter_id(kServer), to("100.64.0.90")->filter_id(kServer)) << "the second address";
+    EXPECT_THAT(to("100.64.0.90")->rules_for(kProd)->at(0).cap_grant[0].dsts, ElementsAre("100.64.0.90/32"));
+    EXPECT_THAT(to("tag:server")->rules_for(kServer)->at(0).cap_grant[0].dsts,
+                testing::Not(testing::Contains("100.64.0.90/32")));
+}
+
 TEST(Services, WhoMayReachEverythingMayReachThem) {
     auto policy = compile_services(R"("acls": [{"action": "accept", "src": ["tag:client"], "dst": ["*:*"]}],)");
     EXPECT_THAT(policy->allowed_routes(kClient, kServer), ElementsAre(kWeb4, kWeb6));
@@ -154,6 +176,13 @@ TEST(Services, DiffSaysWhoGainsAndLosesThem) {
     EXPECT_EQ(difference(service_rule("svc:web:*"),
                          service_rule("svc:web:*", R"("autoApprovers": {"services": {"svc:web": ["tag:prod"]}},)")),
               "tag:prod gains approval as host of svc:web by itself\n");
+    const auto app = [](const std::string& dst) {
+        return example_policy(R"("grants": [{"src": ["tag:client"], "dst": [")" + dst +
+                              R"("], "app": {"example.com/cap/web": []}}],)");
+    };
+    EXPECT_EQ(difference(app("tag:prod"), app("svc:web")),
+              "tag:client loses capability example.com/cap/web on tag:prod (old line 5)\n"
+              "tag:client gains capability example.com/cap/web on svc:web (line 5)\n");
 }
 
 TEST(Services, LintSaysWhyARuleLeadsToNone) {
