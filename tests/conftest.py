@@ -1,6 +1,6 @@
 """How the tests of all rooms run.
 
-A test in tests/uml or tests/vm runs in a guest: here we only start the guest, which runs pytest on that one test and
+Tests in tests/uml and tests/vm run in a guest: here we only start the guest, which runs pytest on tests of one file and
 reports back. In the guest, and in the other rooms, a test gets the fixture `lab`.
 """
 import json
@@ -24,20 +24,18 @@ OUTCOME = "TAILRACE-GUEST-OUTCOME "
 LOG_TAIL_LINES = 40
 
 
-# -- in a guest: say how the test went
+# -- in a guest: say how each test went
 
-def pytest_terminal_summary(terminalreporter):
-    if not ROOM:
+def pytest_runtest_logreport(report):
+    if not ROOM or not (report.when == "call" or report.outcome != "passed"):
         return
-    for outcome in ("error", "failed", "skipped", "passed"):
-        for report in terminalreporter.stats.get(outcome, []):
-            reason = report.longrepr[2] if outcome == "skipped" else ""
-            sys.__stdout__.write("\n" + OUTCOME + json.dumps({"outcome": "failed" if outcome == "error" else outcome, "reason": reason}) + "\n")
-            sys.__stdout__.flush()
-            return
+    reason = report.longrepr[2] if report.outcome == "skipped" else ""
+    told = {"test": report.nodeid, "outcome": report.outcome, "reason": reason, "seconds": report.duration}
+    sys.__stdout__.write("\n" + OUTCOME + json.dumps(told) + "\n")
+    sys.__stdout__.flush()
 
 
-# -- on the host: a test of a guest's room goes to a guest
+# -- on the host: tests of a guest's room go to a guest
 
 def room_of(item) -> str:
     folder = item.path.relative_to(TESTS).parts[0]
@@ -45,24 +43,35 @@ def room_of(item) -> str:
     return folder if is_guest else ""
 
 
-def run_in_guest(item, room: str):
-    """(outcome, longrepr, output)"""
+def wishes_of(item) -> dict:
     asked = item.get_closest_marker("guest")
-    wishes = asked.kwargs if asked else {}
-    timeout = wishes.get("timeout", 120)
-    command = [str(PROJECT / "scripts" / room), "--timeout", str(timeout), "--mem", wishes.get("mem", "1G")]
-    if room == "uml" and item.get_closest_marker("time_travel"):
+    return {"mem": "1G", "timeout": 120, **(asked.kwargs if asked else {}), "time_travel": item.get_closest_marker("time_travel") is not None}
+
+
+def shares_guest(item, other) -> bool:
+    """Tests of one file that want the same machine share one: a boot and a start of pytest cost as much as a short test."""
+    mine, theirs = wishes_of(item), wishes_of(other)
+    return item.path == other.path and all(mine[name] == theirs[name] for name in ("mem", "time_travel"))
+
+
+def run_in_guest(items: list, room: str) -> None:
+    """Runs tests up to the first that fails, and leaves at those that it came to `guest_outcome`: (what was told, output)."""
+    timeout = sum(wishes_of(item)["timeout"] for item in items)
+    command = [str(PROJECT / "scripts" / room), "--timeout", str(timeout), "--mem", wishes_of(items[0])["mem"]]
+    if wishes_of(items[0])["time_travel"]:
         command.append("--time-travel")
-    command += ["--", "/usr/bin/python3", "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", item.nodeid]
-    done = subprocess.run(command, cwd=item.config.rootpath, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    command += ["--", "/usr/bin/python3", "-m", "pytest", "-q", "-x", "--tb=short", "-p", "no:cacheprovider", *(item.nodeid for item in items)]
+    done = subprocess.run(command, cwd=items[0].config.rootpath, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           text=True, errors="replace", timeout=timeout + 900) # the first use may build a kernel
-    told = [line for line in done.stdout.splitlines() if line.startswith(OUTCOME)]
-    if not told:
-        return "failed", f"the guest ended with {done.returncode} and no outcome:\n{done.stdout[-6000:]}", ""
-    outcome = json.loads(told[-1][len(OUTCOME):])
-    if outcome["outcome"] == "skipped":
-        return "skipped", (str(item.path), 0, outcome["reason"]), ""
-    return outcome["outcome"], done.stdout if outcome["outcome"] == "failed" else None, done.stdout
+    told = [json.loads(line[len(OUTCOME):]) for line in done.stdout.splitlines() if line.startswith(OUTCOME)]
+    for outcome in told: # of two for one test, the failed clearing up after it is the second
+        for item in items:
+            if item.nodeid == outcome["test"]:
+                item.guest_outcome = (outcome, done.stdout)
+    unheard = next((item for item in items if not hasattr(item, "guest_outcome")), None)
+    if unheard is not None and not any(outcome["outcome"] == "failed" for outcome in told):
+        why = f"the guest ended with {done.returncode} and no outcome:\n{done.stdout[-6000:]}"
+        unheard.guest_outcome = ({"outcome": "failed", "reason": "", "seconds": 0}, why)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -73,14 +82,16 @@ def pytest_runtest_protocol(item):
     report_log = item.ihook.pytest_runtest_logreport
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     start = time.time()
-    outcome, longrepr, output = run_in_guest(item, room)
-    stop = time.time()
+    if not hasattr(item, "guest_outcome"):
+        run_in_guest([other for other in item.session.items if not hasattr(other, "guest_outcome") and shares_guest(item, other)], room)
+    told, output = item.guest_outcome
+    longrepr = {"failed": output, "skipped": (str(item.path), 0, told["reason"])}.get(told["outcome"])
 
     def report(when, outcome, longrepr):
         return pytest.TestReport(item.nodeid, item.location, {name: 1 for name in item.keywords}, outcome, longrepr, when,
-                                 start=start, stop=stop, duration=stop - start if when == "call" else 0)
+                                 start=start, stop=time.time(), duration=told["seconds"] if when == "call" else 0)
     report_log(report=report("setup", "passed", None))
-    report_log(report=report("call", outcome, longrepr))
+    report_log(report=report("call", told["outcome"], longrepr))
     report_log(report=report("teardown", "passed", None))
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True

@@ -215,13 +215,13 @@ TEST_P(Upgrade, OneFilterJudgesAtEveryMoment) {
 TEST_P(Upgrade, KilledAnywhereTheNextStartFinishesIt) {
     auto calls = step_through([&] { return upgrade(); }, [](int) { return Call::Make; });
     ASSERT_TRUE(calls);
-    // From the last grace period of the commit on at every eighth call, before that at some; the other kind of
+    // From the last grace period of the commit on at every twelfth call, before that at some; the other kind of
     // attachment has those between. With TAILRACE_EVERY_CALL=1 at all of them.
     const int phase = GetParam() == AttachMethod::Tcx ? 1 : 0, tail = std::max(1, *calls - 60);
     const bool all = std::getenv("TAILRACE_EVERY_CALL") != nullptr;
     std::vector<int> points;
-    for (int point = 1 + 34 * phase; point < tail; point += all ? 1 : 68) points.push_back(point);
-    for (int point = tail + (all ? 0 : 4 * phase); point <= *calls; point += all ? 1 : 8) points.push_back(point);
+    for (int point = 1 + 50 * phase; point < tail; point += all ? 1 : 100) points.push_back(point);
+    for (int point = tail + (all ? 0 : 6 * phase); point <= *calls; point += all ? 1 : 12) points.push_back(point);
     for (int point : points) {
         std::string when = "killed before call " + std::to_string(point) + " of " + std::to_string(*calls);
         begin_with(kOld);
@@ -244,9 +244,9 @@ TEST_P(Upgrade, NoAnswerIsNotTakenForNothing) {
     // Some of those that look for what is there, and fewer of the others; the other kind of attachment has those
     // between. With TAILRACE_EVERY_CALL=1 all of them.
     const bool all = std::getenv("TAILRACE_EVERY_CALL") != nullptr;
-    for (int point = all || GetParam() == AttachMethod::Tcx ? 1 : 4; point <= *calls; point += all          ? 1
-                                                                                               : point < 60 ? 6
-                                                                                                            : 80) {
+    for (int point = all || GetParam() == AttachMethod::Tcx ? 1 : 6; point <= *calls; point += all          ? 1
+                                                                                               : point < 60 ? 10
+                                                                                                            : 120) {
         std::string when = "no answers from call " + std::to_string(point) + " of " + std::to_string(*calls);
         begin_with(kOld);
         (void)step_through([&] { return upgrade(); },

@@ -182,7 +182,7 @@ std::string with_rules(const std::vector<std::string>& rules) {
 /// What diff, which goes about it another way, makes of a policy without the rules that are said to add nothing.
 TEST(Lint, WhatAddsNothingCanGo) {
     int found = 0, together = 0;
-    for (unsigned seed = 0; seed < 240; ++seed) {
+    for (unsigned seed = 0; seed < 90; ++seed) {
         const auto rules = overlapping_rules(seed);
         const auto text = with_rules(rules);
         std::set<std::size_t> needless;
@@ -201,8 +201,8 @@ TEST(Lint, WhatAddsNothingCanGo) {
         const auto diff = diff_policies(*before, *after);
         ASSERT_TRUE(diff.empty()) << text << diff.text();
     }
-    EXPECT_GT(found, 100);
-    EXPECT_GT(together, 5);
+    EXPECT_GT(found, 40);
+    EXPECT_GT(together, 2);
 }
 
 TEST(Lint, MeasuresWidthHoweverItIsWritten) {
