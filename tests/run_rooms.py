@@ -268,6 +268,7 @@ def start_kernel_build() -> subprocess.Popen:
 def start_package_build() -> subprocess.Popen:
     """Has nothing to do when the packages of these sources are there. Those with debugging symbols are not tested."""
     os.environ.setdefault("DEB_BUILD_OPTIONS", "noautodbgsym")
+    os.environ.setdefault("DPKG_DEB_COMPRESSOR_LEVEL", "1") # packed for a test, not for a mirror
     return start_aside([PROJECT / "scripts/package"], RESULTS / "build-package.log", 1)
 
 
