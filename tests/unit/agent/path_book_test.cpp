@@ -186,9 +186,11 @@ TEST_F(LeftPathTest, APeerThatLeavesIsBelievedThoughItsWireGuardAnswers) {
         pinged();
         book_.on_pong(start + 10ms, kAliceDisco, ids_[kPublic], kPublic);
         for (Duration later = 1s; later < 9s; later += 1s) {
-            if (leaves && later == 3s)
-                book_.on_ping(start + later, kAliceDisco, kAlice, DiscoTxId{std::byte{9}}, relay_endpoint(900));
+            book_.on_traffic(start + later, kAlice);
             if (later < 8s) book_.on_data(start + later - 1s, start + later, kAlice, kPublic);
+            book_.on_timer(start + later);
+            if (leaves && later % 3s == 0s) // so it answers heartbeats
+                book_.on_ping(start + later + 50ms, kAliceDisco, kAlice, DiscoTxId{std::byte{9}}, relay_endpoint(900));
         }
         EXPECT_EQ(book_.state(start + 9s, kAlice).trusted, !leaves);
     }
