@@ -16,7 +16,7 @@ Agent::Agent(World& world, Internet& internet, Control& control, std::string hos
     : world_(world), internet_(internet), control_(control), hostname_(std::move(hostname)), socket_(socket),
       behind_(behind), book_([] { return random_array<12>(); }), relays_(relays) {
     attach();
-    poll_device();
+    look_at_device();
     if (relays_ == nullptr) return;
     choose_home();
     keep_measuring();
@@ -79,17 +79,17 @@ void Agent::start() {
 }
 
 /// Who was heard, as its counters say.
-void Agent::poll_device() {
+void Agent::look_at_device() {
     constexpr Duration kLooks = std::chrono::seconds{1};
     if (!asleep_ && !killed_) {
-        for (const auto& [peer, count] : received_)
-            if (auto known = kernel_.find(peer); count > polled_[peer] && known != kernel_.end())
-                book_.on_data(polled_at_, world_.now(), peer, known->second);
-        carry_out();
-        polled_ = received_;
-        polled_at_ = world_.now();
+        for (const NodeKey& peer : heard_)
+            if (auto known = kernel_.find(peer); known != kernel_.end())
+                book_.on_data(looked_at_, world_.now(), peer, known->second);
+        if (!heard_.empty()) carry_out();
+        heard_.clear();
+        looked_at_ = world_.now();
     }
-    world_.after(kLooks, [this] { poll_device(); });
+    world_.after(kLooks, [this] { look_at_device(); });
 }
 
 // -- relays and STUN
@@ -304,6 +304,7 @@ void Agent::on_packet(const Endpoint& from, BytesView packet) {
     NodeKey sender{raw};
     if (netmap_.find(sender) == nullptr) return; // no such peer in the device
     ++received_[sender];
+    heard_.insert(sender);
     kernel_[sender] = from; // WireGuard follows what it can open
     if (!killed_) book_.on_kernel_endpoint(world_.now(), sender, from);
 }

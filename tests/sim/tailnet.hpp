@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -132,7 +133,7 @@ public:
 private:
     void attach();
     void report();
-    void poll_device();
+    void look_at_device();
     void measure();
     void keep_measuring();
     void choose_home();
@@ -170,9 +171,9 @@ private:
     int home_ = 0;
     bool asleep_ = false;
     bool killed_ = false;
-    bool adopts_ = false;                   ///< what an earlier agent left in the kernel
-    std::map<NodeKey, std::size_t> polled_; ///< of received_
-    TimePoint polled_at_{};
+    bool adopts_ = false;     ///< what an earlier agent left in the kernel
+    std::set<NodeKey> heard_; ///< since the last look at the device
+    TimePoint looked_at_{};
     std::optional<Endpoint> outside_; ///< as STUN said last
     std::optional<TimePoint> measured_;
     std::map<NodeKey, DiscoKey> waiting_calls_;
