@@ -1,9 +1,11 @@
 // WireGuard devices, the same tests for the kernel's and for wireguard-go's.
 #include "base/random.hpp"
+#include "netlink/router.hpp"
 #include "netlink/wireguard.hpp"
 #include "tests/unit/netlink/kernel_room.hpp"
 
 #include <gmock/gmock.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
