@@ -16,8 +16,7 @@
 namespace tailrace {
 namespace {
 
-// A nest's length has 16 bits; half of that leaves room for the peer that crosses the line.
-constexpr std::size_t kMessageBytes = 32768;
+constexpr std::size_t kMessageBytes = 60'000;           // the length of a nest has 16 bits
 constexpr std::size_t kAllowedIpBytes = 4 + 8 + 20 + 8; // nest, family, address, mask
 
 /// Writes peers into as many messages as it takes.

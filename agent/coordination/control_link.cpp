@@ -1,5 +1,6 @@
 #include "agent/coordination/control_link.hpp"
 #include "base/io/http1.hpp"
+#include "base/io/proxy.hpp"
 #include "base/io/sealed_stream.hpp"
 #include "base/io/socket.hpp"
 #include "base/io/tls.hpp"
@@ -76,7 +77,11 @@ Task<Result<std::unique_ptr<Stream>>> ControlDialer::connect(DialTarget target, 
     auto address = IpAddress::parse(target.host);
     bool loopback = target.host == "localhost" || (address && address->is_loopback());
     if (!loopback) options.mark = options_.mark;
-    auto socket = co_await dial_tcp(reactor_, target.host, target.port, options);
+    auto proxy = ProxySettings::of_environment().find(target.tls, target.host, target.port);
+    if (!proxy) co_return proxy.error();
+    auto dialling = *proxy ? dial_through(reactor_, **proxy, target.host, target.port, options)
+                           : dial_tcp(reactor_, target.host, target.port, options);
+    auto socket = co_await std::move(dialling);
     if (!socket || !target.tls) co_return std::move(socket);
     auto context = TlsContext::client(check_certificate ? TlsContext::Verify::Strict : TlsContext::Verify::None);
     if (!context) co_return context.error();

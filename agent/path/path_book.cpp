@@ -8,7 +8,7 @@ namespace {
 
 /// An introduction to every peer is a burst that only a small tailnet should see.
 constexpr std::size_t kSmallTailnet = 64;
-constexpr auto kBeatSlack = std::chrono::milliseconds{200}; // for a heartbeat's answer
+constexpr auto kBeatSlack = std::chrono::milliseconds{200}; // for a heartbeat, and its answer
 constexpr auto kHeardLately = std::chrono::seconds{2};
 constexpr auto kContestedFor = std::chrono::seconds{15};
 constexpr auto kCallPause = std::chrono::milliseconds{4500}; // reference clients call every 5 s at most
@@ -40,6 +40,7 @@ void PathBook::set_peers(TimePoint now, const std::vector<Peer>& peers) {
             fresh = false;
         }
         bool changed = fresh || known.disco != peer.disco || known.from_control != peer.endpoints;
+        if (!fresh && known.disco != peer.disco) on_new_agent(now, known);
         known.disco = peer.disco;
         known.from_control = peer.endpoints;
         known.home_region = peer.home_region;
@@ -72,15 +73,32 @@ void PathBook::set_disco_key(TimePoint now, const NodeKey& node, const DiscoKey&
     by_disco_.erase(found->second.disco);
     found->second.disco = disco;
     by_disco_[disco] = node;
-    for (auto& [endpoint, entry] : found->second.candidates) entry.last_ping_sent.reset();
+    on_new_agent(now, found->second);
     round(now, node, found->second, true);
+}
+
+/// The key is another one: the peer's agent has just begun, and may not hear our first pings yet.
+void PathBook::on_new_agent(TimePoint now, Known& known) {
+    if (trusts(now, known)) known.trusted_until = now + kTrustFor;
+    known.presumed_until = {};
+    known.last_disco.reset();
+    ask_anew(known);
+}
+
+/// That earlier pings were not answered means nothing any more.
+void PathBook::ask_anew(Known& known) {
+    for (auto& [endpoint, entry] : known.candidates) {
+        entry.last_ping_sent.reset();
+        entry.asked_first.reset();
+    }
 }
 
 void PathBook::on_network_change(TimePoint now) {
     for (auto& [node, known] : peers_) {
         known.trusted_until = now;
+        known.presumed_until = {};
         if (peers_.size() <= kSmallTailnet) known.introduced_until = now + kIntroduction;
-        for (auto& [endpoint, entry] : known.candidates) entry.last_ping_sent.reset();
+        ask_anew(known);
         settle(now, node, known);
         if (is_active(now, known) || (!can_relay(known) && peers_.size() <= kSmallTailnet))
             round(now, node, known, true);
@@ -126,6 +144,7 @@ void PathBook::forgive() {
 void PathBook::give_up(TimePoint now, const NodeKey& node, Known& known) {
     known.best.reset();
     known.trusted_until = now;
+    known.presumed_until = {};
     settle(now, node, known);
     look(now, node, known);
 }
@@ -147,6 +166,7 @@ bool PathBook::on_ping(TimePoint now, const DiscoKey& from, const std::optional<
         peers_[*claimed].disco != from)
         return false; // a peer that names another's key
     Known& known = peers_[node];
+    on_word(now, node, known);
     known.last_disco = now;
     if (relay_region(source) != 0) { // somebody's "ping" command, or refuse(); tells nothing about paths
         actions_.push_back(SendPong{from, id, source});
@@ -171,7 +191,9 @@ bool PathBook::on_ping(TimePoint now, const DiscoKey& from, const std::optional<
             ping(now, node, known, source, 0);
         }
         look(now, node, known);
-    } else if (known.best != source && !entry.last_ping_sent) {
+    } else if (known.best != source
+                   ? !entry.last_ping_sent
+                   : entry.asked_first && entry.last_ping_sent && now - *entry.last_ping_sent >= answer_time(entry)) {
         ping(now, node, known, source, 0);
     }
     return true;
@@ -188,17 +210,21 @@ void PathBook::on_pong(TimePoint now, const DiscoKey& from, const DiscoTxId& id,
     Known& known = peer->second;
     Duration round_trip = now - sent.at;
     if (sent.question != 0) actions_.push_back(PingAnswered{sent.question, sent.node, sent.to, round_trip});
-    if (relay_region(sent.to) != 0) return;
+    if (relay_region(sent.to) != 0) {
+        on_word(now, sent.node, known);
+        known.last_disco = now;
+        return;
+    }
     known.last_disco = now;
     Candidate& entry = candidate(now, known, sent.to);
     if (refuses(now, entry)) return;
+    entry.asked_first.reset();
     entry.last_pong = now;
     entry.round_trip = round_trip;
     bool trusted = trusts(now, known);
     auto best = best_round_trip(known); // none: an adopted path, of which only WireGuard has heard
     if (!trusted || known.best == sent.to || !best || is_better_path(sent.to, round_trip, *known.best, *best)) {
-        known.best = sent.to;
-        known.trusted_until = now + kTrustFor;
+        trust(known, sent.to, now + kTrustFor);
         settle(now, sent.node, known);
         if (!trusted) actions_.push_back(PathWorks{sent.node});
     }
@@ -210,6 +236,8 @@ void PathBook::on_call_me_maybe(TimePoint now, const DiscoKey& from, const NodeK
     auto found = peers_.find(node);
     if (found == peers_.end() || found->second.disco != from || from.is_zero()) return;
     Known& known = found->second;
+    on_word(now, node, known);
+    known.last_disco = now;
     std::vector<Endpoint> before;
     for (auto& [endpoint, entry] : known.candidates)
         if (std::exchange(entry.from_call, false)) before.push_back(endpoint);
@@ -237,28 +265,66 @@ void PathBook::on_call_me_maybe(TimePoint now, const DiscoKey& from, const NodeK
     round(now, node, known, false); // no call back: that would go on for ever
 }
 
+/// What a ping takes to be answered where all is well.
+Duration PathBook::answer_time(const Candidate& entry) {
+    return std::max<Duration>(kLeastAnswerTime, 3 * entry.round_trip);
+}
+
 /// The peer no longer names where it was reached a moment ago: it has moved, or a lying relay says an old call again.
 /// Whether the path works tells the two apart.
 void PathBook::doubt(TimePoint now, const NodeKey& node, Known& known) {
-    Duration answer_time = std::max<Duration>(kLeastAnswerTime, 3 * candidate(now, known, *known.best).round_trip);
-    known.trusted_until = std::min(known.trusted_until, now + answer_time);
+    TimePoint end = now + answer_time(candidate(now, known, *known.best));
+    known.trusted_until = std::min(end_of_trust(now, known), end);
+    known.presumed_until = {};
     ping(now, node, known, *known.best, 0);
+    look(now, node, known);
 }
 
 void PathBook::on_relayed_arrival(TimePoint now, const NodeKey& node) {
-    if (auto found = peers_.find(node); found != peers_.end()) found->second.last_relayed_arrival = now;
+    auto found = peers_.find(node);
+    if (found == peers_.end()) return;
+    on_word(now, node, found->second);
+    found->second.last_relayed_arrival = now;
+}
+
+/// Something that only the peer's agent can have sent.
+void PathBook::on_word(TimePoint now, const NodeKey& node, Known& known) {
+    bool presumed = now >= known.trusted_until && trusts(now, known);
+    if (presumed) doubt(now, node, known);
 }
 
 void PathBook::on_data(TimePoint since, TimePoint now, const NodeKey& node, const Endpoint& endpoint) {
     auto found = peers_.find(node);
     if (found == peers_.end() || found->second.best != endpoint) return;
-    const Known& known = found->second;
-    bool over_relay = known.last_relayed_arrival && now - *known.last_relayed_arrival < kHeardLately;
-    bool in_disco = known.last_disco && since - *known.last_disco < kHeartbeat + kBeatSlack;
-    if (over_relay || in_disco) return;
-    found->second.trusted_until = std::max(found->second.trusted_until, now + kTrustFor);
-    settle(now, node, found->second);
-    look(now, node, found->second);
+    Known& known = found->second;
+    if (!trusts(now, known) || !is_silent(now, known)) return;
+    // As good as a pong when it came after the peer's own heartbeat should have: the path works, and the agent is away.
+    // What came before that may have been the last of a path that has died since, which is left in time all the same.
+    auto asked = known.candidates[endpoint].asked_first;
+    bool missed = !asked || since - *asked >= kHeartbeat + kBeatSlack;
+    known.presumed_until = std::max(known.presumed_until, since + kTrustFor - (missed ? Duration{} : kHeartbeat));
+    look(now, node, known);
+}
+
+bool PathBook::trusts(TimePoint now, const Known& known) {
+    if (!known.best) return false;
+    return now < known.trusted_until || (now < known.presumed_until && is_silent(now, known));
+}
+
+/// Whether the peer's agent has said nothing since it should have answered us at the best address.
+bool PathBook::is_silent(TimePoint now, const Known& known) {
+    if (known.disco.is_zero()) // says nothing in disco, ever
+        return !known.last_relayed_arrival || now - *known.last_relayed_arrival >= kHeardLately;
+    auto entry = known.candidates.find(*known.best);
+    if (entry == known.candidates.end() || !entry->second.asked_first) return false;
+    TimePoint answered = *entry->second.asked_first + std::max<Duration>(kBeatSlack, 2 * entry->second.round_trip);
+    return std::max(known.last_disco, known.last_relayed_arrival) < answered; // nothing is less than any time
+}
+
+void PathBook::trust(Known& known, const Endpoint& endpoint, TimePoint until) {
+    known.best = endpoint;
+    known.trusted_until = until;
+    known.presumed_until = {};
 }
 
 std::optional<Endpoint> PathBook::direct_guess(const NodeKey& node) const {
@@ -343,8 +409,8 @@ void PathBook::on_kernel_endpoint(TimePoint now, const NodeKey& node, const Endp
     if (recent || (!trusted && (only_there || !can_relay(known)))) {
         // It works, or the peer is heard nowhere else, or nothing better is known.
         follow();
-        known.best = endpoint;
-        known.trusted_until = recent ? *entry.last_pong + kTrustFor : only_there ? now + kTrustFor : now;
+        trust(known, endpoint, recent ? *entry.last_pong + kTrustFor : only_there ? now + kTrustFor : now);
+        if (!recent) entry.asked_first.reset();
     } else {
         auto wanted = known.in_force;
         known.in_force = endpoint;

@@ -119,13 +119,13 @@ public:
     void on_call_me_maybe(TimePoint now, const DiscoKey& from, const NodeKey& node,
                           const std::vector<Endpoint>& endpoints);
     /// A WireGuard packet of the peer came over a relay, which says so: nobody has opened it. A relay that lies can
-    /// keep a peer whose agent is away from being believed alive, no more (on_data).
+    /// make us take a peer whose agent is away for one whose agent lives, no more (on_data).
     void on_relayed_arrival(TimePoint now, const NodeKey& node);
     /// WireGuard received something between `since` and now from where it sends to, and what it received is authentic.
-    /// As good as a pong from a peer that says nothing in disco nor over a relay all that time: its agent is away, and
-    /// it shall stay reachable. (One that pings us and answers no pings has a path that is dead in our direction.) To
-    /// prove it while a last pong is trusted, `since` and now have to lie between the next heartbeat and the end of
-    /// that trust, 3.3 s: look at the device more often than every second and a half.
+    /// Of a peer that has said nothing, in disco or over a relay, since it should have answered a ping, we presume that
+    /// its agent is away, and stay on the path while data comes. Its next word takes that back: who speaks and answers
+    /// no pings has a path that is dead in our direction. To be of use while a last pong is trusted, `since` and now
+    /// have to lie between the next heartbeat and the end of that trust, 3.5 s: look at the device every second.
     void on_data(TimePoint since, TimePoint now, const NodeKey& node, const Endpoint& endpoint);
     /// Where a handshake may be tried beside the relay: what answered last, else the most plausible address.
     std::optional<Endpoint> direct_guess(const NodeKey& node) const;
@@ -182,6 +182,7 @@ private:
         std::optional<DiscoTxId> last_ping_id; ///< that we answered
         std::optional<TimePoint> last_ping_sent, last_ping_received, last_pong;
         std::optional<TimePoint> last_answer; ///< our ping because of one of theirs
+        std::optional<TimePoint> asked_first; ///< of the pings that were sent since the last pong
         TimePoint refused_until = TimePoint::min();
         Duration round_trip{};
     };
@@ -194,6 +195,7 @@ private:
         std::optional<Endpoint> in_force; ///< what WireGuard has
         std::optional<Endpoint> best;     ///< the direct address that worked last
         TimePoint trusted_until{};        ///< of `best`
+        TimePoint presumed_until{};       ///< the same, as long as the peer's agent is silent (on_data)
         std::optional<TimePoint> last_call, last_called, left_direct, last_relayed_arrival, last_disco;
         TimePoint introduced_until{};
         std::optional<TimePoint> last_traffic, last_round;
@@ -223,12 +225,22 @@ private:
     std::optional<Endpoint> target(TimePoint now, const Known& known) const;
     void give_up(TimePoint now, const NodeKey& node, Known& known);
     void doubt(TimePoint now, const NodeKey& node, Known& known);
+    void trust(Known& known, const Endpoint& endpoint, TimePoint until);
+    void on_word(TimePoint now, const NodeKey& node, Known& known);
+    static Duration answer_time(const Candidate& entry);
+    static void ask_anew(Known& known);
+    static void on_new_agent(TimePoint now, Known& known);
     bool is_path_of_another(TimePoint now, const NodeKey& node, const Endpoint& endpoint) const;
     void refuse(TimePoint now, const NodeKey& node, Known& known, Candidate& entry);
     bool refuses(TimePoint now, const Candidate& entry) const { return only_relay_ || now < entry.refused_until; }
     bool is_due(TimePoint now, const Candidate& entry) const;
     bool can_relay(const Known& known) const { return relaying_ && known.relayed; }
-    static bool trusts(TimePoint now, const Known& known) { return known.best && now < known.trusted_until; }
+    static bool trusts(TimePoint now, const Known& known);
+    /// Of a peer that is trusted now.
+    static TimePoint end_of_trust(TimePoint now, const Known& known) {
+        return now < known.trusted_until ? known.trusted_until : known.presumed_until;
+    }
+    static bool is_silent(TimePoint now, const Known& known);
     static bool is_active(TimePoint now, const Known& known);
     static bool is_heard_otherwise(TimePoint now, const Known& known);
 

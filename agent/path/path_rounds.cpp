@@ -9,7 +9,11 @@ void PathBook::ping(TimePoint now, const NodeKey& node, Known& known, const Endp
     if (known.disco.is_zero()) return;
     if (relay_region(to) == 0 && refuses(now, candidate(now, known, to))) return;
     if (question == 0 && known.best != to && !take_from_budget(now)) return;
-    if (relay_region(to) == 0) candidate(now, known, to).last_ping_sent = now;
+    if (relay_region(to) == 0) {
+        Candidate& entry = candidate(now, known, to);
+        entry.last_ping_sent = now;
+        if (!entry.asked_first) entry.asked_first = now;
+    }
     DiscoTxId id = new_id_();
     sent_[id] = Sent{node, to, now, question};
     sent_in_order_.emplace_back(now, id);
@@ -62,7 +66,7 @@ TimePoint PathBook::do_what_is_due(TimePoint now, const NodeKey& node, Known& kn
     if (!trusted) settle(now, node, known);
     bool active = is_active(now, known);
     if (!active && can_relay(known)) { // silence costs nothing; the next packet wakes us at the relayed endpoint
-        return trusted ? known.trusted_until : kNever;
+        return trusted ? end_of_trust(now, known) : kNever;
     }
     if (known.disco.is_zero() || (known.candidates.empty() && !can_relay(known))) return kNever;
     if (!active && (trusted || now >= known.introduced_until)) return kNever;
@@ -73,7 +77,7 @@ TimePoint PathBook::do_what_is_due(TimePoint now, const NodeKey& node, Known& kn
             ping(now, node, known, *known.best, 0);
             beat = now + kHeartbeat;
         }
-        TimePoint next = std::min(beat, known.trusted_until);
+        TimePoint next = std::min(beat, end_of_trust(now, known));
         bool slow = entry.round_trip > kGoodEnough;
         // A path that an earlier agent left, or that the peer found, was never compared with the others.
         bool compare = !known.last_round || (slow && now - *known.last_round >= kUpgradeEvery);

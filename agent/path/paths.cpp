@@ -213,6 +213,7 @@ bool Paths::from_relay(int region, const NodeKey& from, BytesView packet) {
         injected = port_->inject(from, packet);
     }
     if (!injected) log::debug("a relayed packet was lost", {{"error", injected.error()}});
+    carry_out();
     return true;
 }
 

@@ -1,4 +1,5 @@
 #include "agent/relay/relay_dial.hpp"
+#include "base/io/proxy.hpp"
 #include "base/io/socket.hpp"
 #include "base/io/tls.hpp"
 #include "base/text.hpp"
@@ -9,6 +10,7 @@ namespace tailrace {
 namespace {
 
 constexpr auto kDialNode = std::chrono::milliseconds{1500};
+constexpr auto kDialProxy = std::chrono::seconds{5}; // and the relay from there
 constexpr auto kTls = std::chrono::seconds{3};
 constexpr auto kHeadStart = std::chrono::milliseconds{200}; // of an address over a name, which costs a look-up
 constexpr std::uint16_t kPlainTestPort = 3340;              // a development relay without TLS
@@ -69,6 +71,14 @@ Task<void> run(Reactor& reactor, std::shared_ptr<Race> race, RelayDoor door, std
     race->news.notify();
 }
 
+Task<Result<std::unique_ptr<Stream>>> by_proxy(Reactor& reactor, HttpProxy proxy, std::string host, std::uint16_t port,
+                                               std::uint32_t mark) {
+    DialOptions options;
+    options.timeout = kDialProxy;
+    options.mark = mark;
+    co_return co_await dial_through(reactor, std::move(proxy), std::move(host), port, options);
+}
+
 /// The first family that connects.
 Task<Result<std::unique_ptr<Stream>>> race(Reactor& reactor, std::vector<RelayDoor> doors, std::uint16_t port,
                                            std::uint32_t mark) {
@@ -121,7 +131,11 @@ std::optional<NodeKey> key_in_certificates(const TlsPeer& peer) {
 
 Task<Result<std::unique_ptr<Stream>>> dial_relay_node(Reactor& reactor, wire::DerpNode node, std::uint32_t mark) {
     std::uint16_t port = node.derp_port == 0 ? 443 : static_cast<std::uint16_t>(node.derp_port);
-    auto socket = co_await race(reactor, relay_doors(node), port, mark);
+    auto proxy = ProxySettings::of_environment().find(true, node.host_name, port);
+    if (!proxy) co_return proxy.error();
+    auto dialling =
+        *proxy ? by_proxy(reactor, **proxy, node.host_name, port, mark) : race(reactor, relay_doors(node), port, mark);
+    auto socket = co_await std::move(dialling);
     if (!socket || (node.insecure_for_tests && port == kPlainTestPort)) co_return std::move(socket);
     auto context = tls_for(node);
     if (!context) co_return context.error();

@@ -22,7 +22,7 @@ struct RelayDoor {
 /// where the map has something else, such as "none". Pure.
 std::vector<RelayDoor> relay_doors(const wire::DerpNode& node);
 
-/// The families race. `mark`: SO_MARK, but not towards ourselves.
+/// The families race; or a proxy does it, where HTTPS_PROXY names one. `mark`: SO_MARK, but not towards ourselves.
 Task<Result<std::unique_ptr<Stream>>> dial_relay_node(Reactor& reactor, wire::DerpNode node, std::uint32_t mark);
 
 /// The key that a relay names in its meta-certificate, when we may rely on it: we need not wait for it then

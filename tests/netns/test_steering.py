@@ -3,6 +3,7 @@ import os
 
 import pytest
 
+from lab.scenarios import underlays
 from lab.scenarios.paths import Net
 from lab.stock import StockClient
 from lab.tailrace import Agent, pins_of
@@ -48,6 +49,11 @@ def test_raw_sockets_do_for_a_stock_peer(lab, programs):
         ping(net.hosts["alice"], net.bob.ip(), timeout=1)
         return net.alice.direct_to("bob").startswith("203.0.113.") and net.bob.direct_to("alice").startswith("203.0.113.")
     wait_for(both_direct, 20, "both are on a direct path")
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_discovery_works_where_the_firewall_knows_wireguards_port_only(lab, programs, family):
+    underlays.discovery_by_wireguards_port_alone(lab, underlays.on_a_bridge, family)
 
 
 def test_a_program_that_cannot_be_kept_is_done_without(lab, programs):

@@ -16,6 +16,7 @@ Agent::Agent(World& world, Internet& internet, Control& control, std::string hos
     : world_(world), internet_(internet), control_(control), hostname_(std::move(hostname)), socket_(socket),
       behind_(behind), book_([] { return random_array<12>(); }), relays_(relays) {
     attach();
+    look_at_device();
     if (relays_ == nullptr) return;
     choose_home();
     keep_measuring();
@@ -58,10 +59,43 @@ void Agent::wake() {
     carry_out();
 }
 
+void Agent::kill() {
+    killed_ = true;
+    if (relays_ != nullptr) relays_->disconnect(key_);
+    close_stream();
+}
+
+void Agent::start() {
+    killed_ = false;
+    adopts_ = true;
+    disco_ = DiscoPrivateKey::generate();
+    boxes_.clear();
+    book_ = PathBook([] { return random_array<12>(); });
+    choose_home();
+    book_.set_relaying(world_.now(), relays_ != nullptr && relays_->is_alive(home_));
+    report();
+    control_.publish();
+    open_stream();
+}
+
+/// Who was heard, as its counters say.
+void Agent::look_at_device() {
+    constexpr Duration kLooks = std::chrono::seconds{1};
+    if (!asleep_ && !killed_) {
+        for (const NodeKey& peer : heard_)
+            if (auto known = kernel_.find(peer); known != kernel_.end())
+                book_.on_data(looked_at_, world_.now(), peer, known->second);
+        if (!heard_.empty()) carry_out();
+        heard_.clear();
+        looked_at_ = world_.now();
+    }
+    world_.after(kLooks, [this] { look_at_device(); });
+}
+
 // -- relays and STUN
 
 void Agent::choose_home() {
-    if (relays_ == nullptr || asleep_) return;
+    if (relays_ == nullptr || asleep_ || killed_) return;
     int home = home_;
     // The nearest one that lives: each agent has an order of its own.
     for (int i = 0; i < relays_->regions() && !relays_->is_alive(home); ++i)
@@ -76,7 +110,7 @@ void Agent::choose_home() {
 }
 
 void Agent::measure() {
-    if (relays_ == nullptr || asleep_) return;
+    if (relays_ == nullptr || asleep_ || killed_) return;
     stun::TxId id{};
     internet_.send(socket_, relays_->stun(), to_bytes(stun::write_request(id)));
 }
@@ -205,6 +239,8 @@ void Agent::on_frame(const std::string& bytes) {
             if (relays_ != nullptr) peers.back().relayed = relayed_endpoint(id);
         }
     book_.set_peers(world_.now(), peers);
+    if (std::exchange(adopts_, false))
+        for (const auto& [peer, endpoint] : kernel_) book_.on_kernel_endpoint(world_.now(), peer, endpoint);
     std::erase_if(kernel_, [&](const auto& entry) { return netmap_.find(entry.first) == nullptr; });
     carry_out();
 }
@@ -216,6 +252,8 @@ const DiscoBox& Agent::box(const DiscoKey& peer) {
 }
 
 void Agent::receive(const Endpoint& from, const Bytes& datagram) {
+    bool for_kernel = !looks_like_disco(datagram) && !stun::parse_response(datagram);
+    if (killed_ && !for_kernel) return;
     if (auto answer = stun::parse_response(datagram)) {
         measured_ = world_.now();
         bool news = outside_ != answer->seen_from;
@@ -249,11 +287,12 @@ void Agent::send_packet(const Agent& to) {
     Bytes packet{kTransport};
     packet.insert(packet.end(), key_.view().begin(), key_.view().end());
     if (relays_ != nullptr && known->second == relayed_endpoint(to.id())) {
+        if (killed_) return;
         book_.on_relayed_packet(world_.now(), to.key());
         relay(to.key(), std::move(packet));
     } else {
         internet_.send(socket_, known->second, std::move(packet));
-        book_.on_traffic(world_.now(), to.key());
+        if (!killed_) book_.on_traffic(world_.now(), to.key());
     }
     carry_out();
 }
@@ -265,8 +304,9 @@ void Agent::on_packet(const Endpoint& from, BytesView packet) {
     NodeKey sender{raw};
     if (netmap_.find(sender) == nullptr) return; // no such peer in the device
     ++received_[sender];
+    heard_.insert(sender);
     kernel_[sender] = from; // WireGuard follows what it can open
-    book_.on_kernel_endpoint(world_.now(), sender, from);
+    if (!killed_) book_.on_kernel_endpoint(world_.now(), sender, from);
 }
 
 std::size_t Agent::packets_from(const Agent& from) const {
@@ -275,6 +315,7 @@ std::size_t Agent::packets_from(const Agent& from) const {
 }
 
 void Agent::carry_out() {
+    if (killed_) return;
     for (const PathAction& action : book_.take_actions()) {
         if (const auto* ping = std::get_if<SendPing>(&action)) {
             DiscoPing message;
@@ -297,7 +338,7 @@ void Agent::carry_out() {
     timer_ = std::max(*next, world_.now() + std::chrono::milliseconds{1});
     world_.after(*timer_ - world_.now(), [this] {
         timer_.reset();
-        if (asleep_) return;
+        if (asleep_ || killed_) return;
         book_.on_timer(world_.now());
         carry_out();
     });

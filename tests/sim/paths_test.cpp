@@ -82,6 +82,50 @@ TEST_F(Paths, AnAgentThatMovesIsFoundAgain) {
     EXPECT_EQ(gateway.path_to(laptop).endpoint, laptop.socket());
 }
 
+/// Two who talk with each other, ten times a second, and could do so over a relay.
+struct Talk {
+    World world;
+    Internet internet{world, 10ms};
+    Endpoint stun = *Endpoint::parse("203.0.113.200:3478");
+    Relays relays{world, 20ms, 2, stun};
+    Control control{world};
+    std::string key = control.auth_key("alice");
+    Agent gateway{world, internet, control, "gateway", *Endpoint::parse("203.0.113.1:41641"), nullptr, &relays};
+    Agent laptop{world, internet, control, "laptop", *Endpoint::parse("203.0.113.2:41641"), nullptr, &relays};
+
+    Talk() {
+        internet.attach_stun(stun);
+        gateway.join(key);
+        laptop.join(key);
+        control.publish();
+        go_on(10s);
+        EXPECT_TRUE(gateway.trusts_path_to(laptop) && laptop.trusts_path_to(gateway));
+    }
+    /// How many packets were lost, both ways.
+    std::size_t go_on(Duration time) {
+        std::size_t sent = 0, before = gateway.packets_from(laptop) + laptop.packets_from(gateway);
+        for (Duration passed{}; passed < time; passed += 100ms, sent += 2) {
+            gateway.send_packet(laptop);
+            laptop.send_packet(gateway);
+            world.run_for(100ms);
+        }
+        return sent - (gateway.packets_from(laptop) + laptop.packets_from(gateway) - before);
+    }
+};
+
+TEST(KilledAgent, LosesNothingOnADirectPathWheneverItIsKilled) {
+    for (Duration phase = 0ms; phase < 3100ms; phase += 100ms)
+        for (Duration away : {500ms, 4000ms, 20000ms}) {
+            Talk talk;
+            talk.go_on(phase);
+            talk.gateway.kill();
+            EXPECT_EQ(talk.go_on(away), 0u) << phase.count() << ", dead";
+            talk.gateway.start();
+            EXPECT_EQ(talk.go_on(20s), 0u) << phase.count() << ", back after " << away.count();
+            EXPECT_TRUE(talk.gateway.trusts_path_to(talk.laptop) && talk.laptop.trusts_path_to(talk.gateway));
+        }
+}
+
 TEST_F(Paths, SilenceCostsNothing) {
     for (int i = 1; i <= 20; ++i) add_agent(fmt::format("203.0.113.{}:41641", i));
     world.run_for(1min);

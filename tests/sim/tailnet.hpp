@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -109,6 +110,9 @@ public:
     void sleep();
     void wake();
     bool is_asleep() const { return asleep_; }
+    /// The program is killed: what the kernel does goes on. Then another one is started.
+    void kill();
+    void start();
     Nat* behind() const { return behind_; }
     void read_slowly(Duration time_a_message) { reading_time_ = time_a_message; }
     Duration reading_time() const { return reading_time_; }
@@ -129,6 +133,7 @@ public:
 private:
     void attach();
     void report();
+    void look_at_device();
     void measure();
     void keep_measuring();
     void choose_home();
@@ -165,6 +170,10 @@ private:
     Relays* relays_;
     int home_ = 0;
     bool asleep_ = false;
+    bool killed_ = false;
+    bool adopts_ = false;     ///< what an earlier agent left in the kernel
+    std::set<NodeKey> heard_; ///< since the last look at the device
+    TimePoint looked_at_{};
     std::optional<Endpoint> outside_; ///< as STUN said last
     std::optional<TimePoint> measured_;
     std::map<NodeKey, DiscoKey> waiting_calls_;

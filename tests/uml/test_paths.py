@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from lab.scenarios import underlays
 from lab.scenarios.paths import CUT, Net
 from lab.traffic import Ping, ping
 from lab.wait import wait_for
@@ -113,3 +114,9 @@ def test_a_better_path_is_taken_when_there_is_one(lab, programs, starts_over):
     # Path rounds of a slow path come each minute, and an agent that has just started makes one at once.
     wait_for(lambda: net.alice.direct_to("bob").startswith("192.168.77."), 15 if starts_over else 70, "the path is the LAN")
     pings.finish() # none is lost by the change
+
+
+@pytest.mark.guest(mem="2G", timeout=120)
+@pytest.mark.parametrize("family", [4, 6])
+def test_discovery_works_on_a_vlan_where_the_firewall_knows_wireguards_port_only(lab, programs, family):
+    underlays.discovery_by_wireguards_port_alone(lab, underlays.on_a_vlan, family)

@@ -186,9 +186,11 @@ TEST_F(LeftPathTest, APeerThatLeavesIsBelievedThoughItsWireGuardAnswers) {
         pinged();
         book_.on_pong(start + 10ms, kAliceDisco, ids_[kPublic], kPublic);
         for (Duration later = 1s; later < 9s; later += 1s) {
-            if (leaves && later == 3s)
-                book_.on_ping(start + later, kAliceDisco, kAlice, DiscoTxId{std::byte{9}}, relay_endpoint(900));
+            book_.on_traffic(start + later, kAlice);
             if (later < 8s) book_.on_data(start + later - 1s, start + later, kAlice, kPublic);
+            book_.on_timer(start + later);
+            if (leaves && later % 3s == 0s) // so it answers heartbeats
+                book_.on_ping(start + later + 50ms, kAliceDisco, kAlice, DiscoTxId{std::byte{9}}, relay_endpoint(900));
         }
         EXPECT_EQ(book_.state(start + 9s, kAlice).trusted, !leaves);
     }
@@ -302,6 +304,17 @@ TEST(IsBetterPath, FollowsTheReferenceClient) {
     EXPECT_FALSE(is_better_path(lan, 10ms, v4, 8ms)); // 20 and 20: stay
     EXPECT_TRUE(is_better_path(v6, 10ms, v4, 9500us));
     EXPECT_FALSE(is_better_path(v6, 30ms, lan, 20ms));
+    auto other4 = *Endpoint::parse("198.51.100.2:1"), here = *Endpoint::parse("127.0.0.1:1"),
+         link = *Endpoint::parse("169.254.0.1:1");
+    EXPECT_FALSE(is_better_path(v4, 9900us, other4, 10ms)) << "a hundredth is not worth it";
+    EXPECT_TRUE(is_better_path(v4, 9800us, other4, 10ms));
+    EXPECT_FALSE(is_better_path(v4, 10ms, other4, 10ms));
+    EXPECT_FALSE(is_better_path(v4, 1ms, v4, 10ms)) << "the same";
+    EXPECT_TRUE(is_better_path(here, 19ms, v4, 10ms));  // 50 and 48
+    EXPECT_TRUE(is_better_path(link, 14ms, v4, 10ms));  // 30 and 29
+    EXPECT_FALSE(is_better_path(link, 15ms, v4, 10ms)); // 30 and 34
+    EXPECT_TRUE(is_better_path(v4, 10ms, Endpoint{}, Duration{}));
+    EXPECT_FALSE(is_better_path(Endpoint{}, Duration{}, v4, 10ms));
 }
 
 } // namespace

@@ -1,9 +1,11 @@
 // WireGuard devices, the same tests for the kernel's and for wireguard-go's.
 #include "base/random.hpp"
+#include "netlink/router.hpp"
 #include "netlink/wireguard.hpp"
 #include "tests/unit/netlink/kernel_room.hpp"
 
 #include <gmock/gmock.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -102,6 +104,27 @@ TEST_P(WireGuardOnKernel, CarriesThousandsOfPeers) {
     auto one = opened->device->reconcile(wanted);
     ASSERT_TRUE(ok(one));
     EXPECT_THAT(one->peers, SizeIs(1));
+}
+
+TEST_P(WireGuardOnKernel, AnEndpointForAPeerThatHasGoneMakesNoPeer) { // derp-disco-paths.md 8, 72
+    auto opened = open_wireguard(name_, GetParam());
+    ASSERT_TRUE(ok(opened));
+    auto wanted = config_with_peers(2);
+    ASSERT_TRUE(ok(opened->device->reconcile(wanted)));
+    WireGuardChanges moves;
+    for (const auto& key : {wanted.peers[0].public_key, random_array<32>()}) {
+        WireGuardPeerChange move;
+        move.kind = WireGuardPeerChange::Kind::Update;
+        move.public_key = key;
+        move.endpoint = Endpoint{IpAddress::v4(0xc0000263), 99};
+        moves.peers.push_back(move);
+    }
+    ASSERT_TRUE(ok(opened->device->apply(moves)));
+    auto state = opened->device->read();
+    ASSERT_TRUE(ok(state));
+    ASSERT_THAT(state->peers, SizeIs(2));
+    for (const auto& peer : state->peers)
+        EXPECT_EQ(peer.endpoint->port == 99, peer.public_key == wanted.peers[0].public_key);
 }
 
 TEST_P(WireGuardOnKernel, SaysThatAPortIsInUse) {
