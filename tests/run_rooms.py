@@ -204,7 +204,7 @@ def targets(build: pathlib.Path, folder: str, prefix: str) -> list:
 def start_sanitized_build() -> subprocess.Popen:
     if not (SANITIZED / "build.ninja").exists():
         say("configuring the build with sanitizers")
-        run("meson", "setup", SANITIZED, "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=0", "-Ddefault_library=shared",
+        run("meson", "setup", SANITIZED, "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=0",
             "-Dcpp_args=-fsanitize=fuzzer-no-link", "-Dc_args=-fsanitize=fuzzer-no-link",
             environment={"CC": "ccache clang-14", "CXX": "ccache clang++-14", "CC_LD": "lld", "CXX_LD": "lld"}) # links in a third of the time
     wanted = targets(SANITIZED, "tests/unit", "unit_") + targets(SANITIZED, "tests/fuzz", "fuzz_")
