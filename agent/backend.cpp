@@ -283,6 +283,7 @@ EngineConfig Backend::engine_config(const std::vector<HostNetwork>& networks) {
         for (const wire::FilterRule& rule : netmap_.filter_rules()) config.filter.rules.push_back(to_policy(rule));
     for (const IpPrefix& address : config.wanted.addresses) config.filter.own_addresses.push_back(address.address());
     config.filter.local_nets = config.wanted.local_nets;
+    config.filter.never_sources = service_addresses();
     config.filter.shields_up = prefs_.shields_up;
     config.filter.peer_api4 = peer_api_.port4();
     config.filter.peer_api6 = peer_api_.port6();
