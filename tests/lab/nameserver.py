@@ -45,7 +45,7 @@ class NameServer:
     and is cut over UDP, mute.example gets no answer, all else does not exist."""
 
     def __init__(self, host, address: str = "127.0.0.1", value: str = "198.51.100.1"):
-        self.program = host.start("nameserver", ["/usr/bin/python3", "-c", _PROGRAM, address, value])
+        self.program = host.start(f"nameserver-{address}", ["/usr/bin/python3", "-c", _PROGRAM, address, value])
         self.program.wait_for_output("ready")
 
     def asked(self) -> list:

@@ -97,6 +97,11 @@ def test_names_of_the_tailnet(net):
     assert status_of(dig(host, f"bob.{BASE_DOMAIN}", "SOA")) == "NOTIMP"
     assert short(host, "+tcp", "bob") == short(host, "+tcp", "bob", server=SERVICE6) == [bob4]
 
+    # The networks that we are in are not ours: who sends a question here by hand gets no answer, nor a peer by the tunnel.
+    net.resolver_host.ip(f"route add {SERVICE} via {host.address}")
+    assert ping(net.resolver_host, SERVICE), "it gets there"
+    assert not short(net.resolver_host, "bob") and not short(net.resolver_host, "+tcp", "bob")
+
     # Others' names go to who was asked before.
     assert short(host, "www.example") == ["198.51.100.1"]
     assert status_of(dig(host, "nobody.invalid")) == "NXDOMAIN"
@@ -124,7 +129,7 @@ def test_the_file_of_the_machine_is_given_back(net):
     agent.start()
     wait_for(lambda: short(host, "bob") == [net.bob.ip()], 15, "it goes on after a crash")
 
-    host.run(["sh", "-c", "ip address del 100.100.100.100/32 dev tailrace0"])
+    host.ip(f"address del {SERVICE}/32 dev tailrace0")
     wait_for(lambda: ping(host, SERVICE, timeout=1), 15, "the service address comes back")
     wait_for(lambda: short(host, "bob") == [net.bob.ip()], 15, "and answers")
 
@@ -139,6 +144,10 @@ def test_the_file_of_the_machine_is_given_back(net):
     assert short(host, "bob") == [net.bob.ip()], "who asks is answered all the same"
     agent.cli("set", "--accept-dns=true")
     wait_for(ours, 10, "and again")
+    host.sysctl("net.ipv6.conf.tailrace0.disable_ipv6", 1)
+    host.ip("link set tailrace0 down") # the kernel tells nobody of the setting, but of this
+    wait_for(lambda: ours() and SERVICE6 not in resolv_conf(host), 15, "without IPv6 it is IPv4 alone")
+    assert short(host, "bob") == [net.bob.ip()]
     agent.cli("down")
     wait_for(lambda: resolv_conf(host) == other, 10, "down gives it back")
     assert SERVICE not in host.run("ip address").stdout
