@@ -3,6 +3,7 @@
 #include "base/json/json.hpp"
 #include "base/text.hpp"
 #include "netlink/route_lookup.hpp"
+#include "netlink/router.hpp"
 
 #include <algorithm>
 
@@ -57,9 +58,11 @@ void Backend::update_dns() {
     for (const auto& [id, peer] : netmap_.peers())
         if (!prefs_.exit_node_id.empty() && peer.stable_id == prefs_.exit_node_id && netmap_.peer_usable(peer, now))
             exit_node = &peer;
-    std::vector<IpAddress> listen_at;
+    auto ipv6 = probe_ipv6(options_.engine.device);
+    std::vector<IpAddress> listen_at; // what the device has of them
     for (const IpAddress& service : service_addresses())
-        if (std::ranges::any_of(netmap_.self().addresses,
+        if ((service.is_v4() || (ipv6 && ipv6->available)) &&
+            std::ranges::any_of(netmap_.self().addresses,
                                 [&](const IpPrefix& own) { return own.address().is_v6() == service.is_v6(); }))
             listen_at.push_back(service);
     dns_.set(effective_dns(netmap_.dns(), netmap_.self(), prefs_, exit_node, uses_exit_node(prefs_)), listen_at);

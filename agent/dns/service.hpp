@@ -20,7 +20,7 @@ struct OsDns {
     bool operator==(const OsDns&) const = default;
 };
 
-/// Also who keeps them out: the addresses of the host's networks behind its own bridges.
+/// In force between set() and clear(); the file of the host is ours only while we listen.
 class DnsService {
 public:
     static constexpr auto kForwardFor = std::chrono::seconds{10}; ///< Source: dns.md 1
