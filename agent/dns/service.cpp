@@ -64,6 +64,8 @@ OsDns DnsService::wanted_os() const {
 void DnsService::apply() {
     OsDns wanted = wanted_os();
     if (wanted.servers == listen_at_ && !server_.is_listening()) wanted = {};
+    text_.clear();
+    written_ = {};
     auto original = file_.original();
     if (!original) {
         os_trouble_ = cannot(original.error());
@@ -72,8 +74,6 @@ void DnsService::apply() {
     if (wanted.servers.empty()) {
         auto restored = file_.restore();
         os_trouble_ = restored ? "" : cannot(restored.error());
-        text_.clear();
-        written_ = {};
         return;
     }
     if (file_.is_managed() || resolv_conf_owner(*original) == ResolvConfOwner::Resolved) {
@@ -112,6 +112,20 @@ std::string DnsService::cannot(const Error& error) const {
                            : "\"tailrace set --accept-dns=false\" leaves the file alone.");
 }
 
+std::string DnsService::fight(std::string_view other) const {
+    std::string who = "Another program", cure = "keep the other from it";
+    if (resolv_conf_owner(other) == ResolvConfOwner::NetworkManager) {
+        who = "NetworkManager";
+        cure = "\"dns=none\" in NetworkManager.conf";
+    } else if (resolv_conf_owner(other) == ResolvConfOwner::Resolvconf) {
+        who = "resolvconf";
+    }
+    return fmt::format(
+        "{} writes {}, and so does tailraced, which has written it again. Let one of them do it: \"tailrace "
+        "set --accept-dns=false\", or {}.",
+        who, file_.path(), cure);
+}
+
 void DnsService::look() {
     if (!in_force_) return;
     if (!server_.is_listening()) {
@@ -129,10 +143,7 @@ void DnsService::look() {
     auto there = file_.read();
     if (there && *there == text_) return;
     if (!fight_began_) fight_began_ = now;
-    fight_trouble_ =
-        fmt::format("Another program writes {0}, and so does tailraced. Let one of them do it: \"tailrace set "
-                    "--accept-dns=false\", or keep the other from it.",
-                    file_.path());
+    fight_trouble_ = fight(there ? *there : std::string{});
     if (++repairs_ > kMostRepairs) return;
     log::warn("somebody else wrote the file that says who is asked for names", {{"file", file_.path()}});
     apply();

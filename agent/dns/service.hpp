@@ -57,6 +57,7 @@ private:
     OsDns wanted_os() const;
     void apply();
     std::string cannot(const Error& error) const;
+    std::string fight(std::string_view other) const; ///< who wrote this instead of ours
 
     Reactor& reactor_;
     ResolvConf file_;
