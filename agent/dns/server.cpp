@@ -45,6 +45,9 @@ void DnsServer::set_addresses(const std::vector<IpAddress>& addresses) {
         auto sockets = open(address);
         if (!sockets) {
             trouble_ = sockets.error().message();
+            if (sockets.error().code() == EADDRINUSE)
+                trouble_ += fmt::format(": tell the resolver that listens at all addresses to leave {} to tailraced",
+                                        address.text());
             continue;
         }
         sockets_[address] = *sockets;

@@ -193,9 +193,7 @@ Task<Result<Bytes>> DnsService::answer(Bytes query, DnsTransport transport) {
 std::vector<std::string> DnsService::troubles() const {
     std::vector<std::string> out = dns_.notes;
     if (!server_.trouble().empty())
-        out.push_back(fmt::format("Names of the tailnet are not answered: {}. Another resolver that listens at all "
-                                  "addresses can be told to leave {} to tailraced.",
-                                  server_.trouble(), listen_at_.empty() ? "some" : listen_at_.front().text()));
+        out.push_back(fmt::format("Names of the tailnet are not answered: {}.", server_.trouble()));
     if (!os_trouble_.empty()) out.push_back(os_trouble_);
     if (!fight_trouble_.empty()) out.push_back(fight_trouble_);
     if (failing_since_ && dns_.install && reactor_.now() - *failing_since_ >= kFailsFor)
