@@ -20,7 +20,11 @@ Backend::Backend(Reactor& reactor, BackendOptions options, StateFile state)
     : reactor_(reactor), options_(options), store_(std::move(state)), machine_info_(read_hostinfo()),
       engine_(reactor, options.engine), peer_api_(
                                             reactor, [this](const IpAddress& from) { return peer_api_caller(from); },
-                                            [this](const IpAddress& from) { return may_ask_names(from); }),
+                                            [this](const IpAddress& from) { return may_ask_names(from); },
+                                            [this](Bytes query) { return ask_names_for_peer(std::move(query)); }),
+      dns_(
+          reactor, resolv_conf_of(options_), [this] { return dns_names(); },
+          [this](const IpAddress& from) { return is_ours_to_ask(from); }),
       flow_watch_(reactor, flow_surroundings()), engine_wake_(reactor), engine_went_down_(reactor) {}
 
 Backend::~Backend() {
@@ -283,6 +287,7 @@ EngineConfig Backend::engine_config(const std::vector<HostNetwork>& networks) {
         for (const wire::FilterRule& rule : netmap_.filter_rules()) config.filter.rules.push_back(to_policy(rule));
     for (const IpPrefix& address : config.wanted.addresses) config.filter.own_addresses.push_back(address.address());
     config.filter.local_nets = config.wanted.local_nets;
+    config.filter.never_sources = service_addresses();
     config.filter.shields_up = prefs_.shields_up;
     config.filter.peer_api4 = peer_api_.port4();
     config.filter.peer_api6 = peer_api_.port6();
@@ -343,6 +348,7 @@ Task<void> Backend::run_engine() {
                 engine_went_down_.notify();
                 inner_ping_.reset();
                 peer_api_.set_addresses({});
+                (void)note_watch("put back the machine's resolvers", dns_.clear());
                 if (paths_) { // nobody finds us any more, so that nobody takes us for a router that still works
                     paths_->set_port_mapping({});
                     paths_->set_peers({});
@@ -391,10 +397,12 @@ Task<void> Backend::run_engine() {
                 if (moved) paths_->adopt_punched(ports, found_paths());
                 moves_adopted_ = static_cast<bool>(moved);
             }
+            if (outcome) update_dns();
             if (outcome) ensure_inner_ping();
             engine_up_ = static_cast<bool>(outcome);
         } else {
             outcome = close_past_tunnel(prefs_);
+            (void)note_watch("put back the machine's resolvers", dns_.clear());
         }
         const bool complete = !engine_up_ || (engine_.is_complete() && paths_ && inner_ping_ && moves_adopted_);
         if (outcome) {
@@ -506,6 +514,7 @@ void Backend::on_map_frame(wire::MapResponse frame) {
     }
     if (changes->any()) {
         netmap_from_control_ = true;
+        dns_.names_changed();
         save_netmap_soon();
         if (prefs_.config && netmap_.has_self() && prefs_.config->node_id != netmap_.self().stable_id) {
             prefs_.config->node_id = netmap_.self().stable_id;

@@ -2,6 +2,7 @@
 #pragma once
 #include "agent/coordination/control_client.hpp"
 #include "agent/coordination/hostinfo.hpp"
+#include "agent/dns/service.hpp"
 #include "agent/engine/engine.hpp"
 #include "agent/engine/flow_watch.hpp"
 #include "agent/exit_node/choice.hpp"
@@ -33,7 +34,10 @@ struct BackendOptions {
     std::string state_dir;
     EngineOptions engine;
     bool port_mapping = true; ///< ask the gateway to forward our port
+    std::string resolv_conf = kResolvConf;
 };
+
+ResolvConf resolv_conf_of(const BackendOptions& options);
 
 /// One watcher of the bus: lines wait here until they are written.
 struct BusWatcher {
@@ -111,6 +115,13 @@ public:
     /// {"ID","Name"} of the exit node that is best for us, empty ones when there is none.
     Result<std::string> suggest_exit_node_json();
 
+    /// JSON as the reference client's: control's DNS settings, the host's, and an answer to one question.
+    std::string dns_config_json() const;
+    std::string dns_os_config_json() const;
+    Task<Result<std::string>> dns_query_json(std::string name, std::string type);
+    /// The host's own resolvers again. For the end of the process, and before its start.
+    Result<void> restore_dns() { return dns_.clear(); }
+
     std::shared_ptr<BusWatcher> watch(int mask);
     /// Every disco message from now on, a JSON object a line.
     std::shared_ptr<DiscoCapture> capture_disco();
@@ -176,6 +187,10 @@ private:
     std::optional<PeerApiCaller> peer_api_caller(const IpAddress& from);
     /// We are an exit node, and the policy lets this peer ask a resolver in the internet.
     bool may_ask_names(const IpAddress& from);
+    Task<Result<Bytes>> ask_names_for_peer(Bytes query);
+    DnsResolver::Names dns_names() const;
+    bool is_ours_to_ask(const IpAddress& from);
+    void update_dns();
     Task<PingResult> ping_peer_api(PingResult result, NodeKey peer, Duration timeout);
     void tell_captures(const DiscoFrame& frame);
     void watch_disco_if_wanted();
@@ -219,6 +234,7 @@ private:
     std::unique_ptr<Paths> paths_;
     std::unique_ptr<InnerPing> inner_ping_;
     PeerApi peer_api_;
+    DnsService dns_;
     FlowWatch flow_watch_;
     PathTraffic path_traffic_;
     std::vector<Endpoint> endpoints_; ///< of our interfaces

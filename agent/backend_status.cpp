@@ -51,6 +51,8 @@ std::vector<std::string> Backend::health() {
         for (const std::string& message : netmap_.health()) out.push_back(message);
     }
     add_route_health(out);
+    if (dns_.in_force())
+        for (std::string& trouble : dns_.troubles()) out.push_back(std::move(trouble));
     if (state_ == BackendState::Running) {
         if (!prefs_.route_all) {
             bool offered = std::ranges::any_of(netmap_.peers(), [](const auto& entry) {

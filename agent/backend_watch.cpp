@@ -227,6 +227,7 @@ Task<void> Backend::run_poll() {
         if (!*alive) co_return;
         look_for_sleep();
         give_memory_back();
+        dns_.look();
         if (watch_troubles_.contains("list interfaces")) refresh_endpoints();
         if (!engine_up_ || !engine_.has_device()) continue;
         if (std::exchange(firewall_touched_, false)) wake_engine();

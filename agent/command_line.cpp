@@ -68,11 +68,14 @@ void declare(CLI::App& app, CommandLine& line) {
     parsed(app, "--log-format", daemon.log_format, log::parse_format, "auto, text, json or journal");
     parsed(app, "--log-level", daemon.log_level, log::parse_level, "debug, info, warning or error");
     app.add_flag("--cleanup", line.cleanup,
-                 "take back everything that tailraced has put into the kernel, and end; no tailraced may be running");
+                 "take back everything that tailraced has put into the kernel and /etc/resolv.conf, and end; no "
+                 "tailraced may be running");
     app.add_flag(
         "--close", line.close,
         "put what keeps traffic from leaving past the chosen exit node into the kernel, and end; for the boot, "
         "before there is a network");
+    app.add_flag("--restore-dns", line.restore_dns,
+                 "put back what /etc/resolv.conf said without tailraced, and end; for when it has ended, however");
     // For tests only, and so not in the help: the same program as its own predecessor or successor in an upgrade of the
     // packet programs; the way of older kernels to attach them.
     app.add_option("--schema", line.schema)->group("");

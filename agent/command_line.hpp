@@ -13,6 +13,7 @@ struct CommandLine {
     bool version = false;
     bool cleanup = false;
     bool close = false;
+    bool restore_dns = false;
     std::optional<unsigned> schema; ///< of the packet programs; only in tests
     bool clsact = false;            ///< attach them as for kernels before 6.6; only in tests
 };

@@ -207,6 +207,23 @@ int main(int argc, char** argv) {
         command = [](LocalClient& client) { return use_exit_node(client, false); };
     });
 
+    auto* dns = app.add_subcommand("dns", "How names are looked up");
+    dns->require_subcommand(1);
+    bool dns_all = false, dns_json = false;
+    std::string dns_name, dns_type = "a";
+    auto* dns_status_command = dns->add_subcommand("status", "Show how names are looked up, and by whom");
+    dns_status_command->add_flag("--all", dns_all, "also what matters to few");
+    dns_status_command->add_flag("--json", dns_json, "output in JSON format");
+    dns_status_command->callback(
+        [&] { command = [&](LocalClient& client) { return dns_status(client, dns_all, dns_json); }; });
+    auto* dns_query_command =
+        dns->add_subcommand("query", "Ask the agent for a name, as the programs of this machine do");
+    dns_query_command->add_flag("--json", dns_json, "output in JSON format");
+    dns_query_command->add_option("name", dns_name, "the name")->required();
+    dns_query_command->add_option("type", dns_type, "of records: a, aaaa, ptr, txt, ..., type65");
+    dns_query_command->callback(
+        [&] { command = [&](LocalClient& client) { return dns_query(client, dns_name, dns_type, dns_json); }; });
+
     std::string whois_address, whois_protocol;
     bool whois_json = false;
     auto* whois_command = app.add_subcommand("whois", "Show the machine and user behind a tailnet IP");

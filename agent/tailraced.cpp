@@ -77,6 +77,9 @@ Task<void> follow_signals(Reactor& reactor, Backend& backend, ConfigFollower& co
         co_await backend.announce_restart();
         backend.stop();
     }
+    // Nobody answers for a while. Names of the tailnet are not known then, and all others are.
+    if (auto restored = backend.restore_dns(); !restored)
+        log::error("names are still asked of tailraced", {{"error", restored.error()}});
     reactor.stop();
 }
 
@@ -86,14 +89,17 @@ int fail(const Error& error) {
 }
 
 /// What `systemctl stop` leaves in the kernel goes: for the removal of the package, and for who wants a clean slate.
-int clean_up(const DaemonOptions& daemon, const EngineOptions& options) {
+int clean_up(const DaemonOptions& daemon, const BackendOptions& options) {
     Reactor reactor;
     Result<void> outcome;
-    auto body = [](Reactor& loop, EngineOptions engine_options, std::string socket, Result<void>& out) -> Task<void> {
-        if (auto answered = co_await dial_unix(loop, socket))
+    auto body = [](Reactor& loop, BackendOptions backend, std::string socket, Result<void>& out) -> Task<void> {
+        if (auto answered = co_await dial_unix(loop, socket)) {
             out = Error::make("a tailraced answers at {}: stop it first, or run \"tailrace down\"", socket);
-        else
-            out = co_await Engine{loop, std::move(engine_options)}.down(std::nullopt);
+        } else {
+            auto restored = resolv_conf_of(backend).restore();
+            out = co_await Engine{loop, std::move(backend.engine)}.down(std::nullopt);
+            if (out) out = restored;
+        }
         loop.stop();
     };
     spawn(reactor, "clean up", body(reactor, options, daemon.socket, outcome));
@@ -150,8 +156,12 @@ int main(int argc, char** argv) {
     options.engine.fast_path = daemon.fast_path;
     if (daemon.guard) options.engine.guard = GuardBudget{daemon.guard_rate, daemon.guard_burst};
 
+    if (line.restore_dns) {
+        auto restored = resolv_conf_of(options).restore();
+        return restored ? 0 : fail(restored.error().with("--restore-dns"));
+    }
     if (auto allowed = check_privileges(); !allowed) return fail(allowed.error());
-    if (line.cleanup) return clean_up(daemon, options.engine);
+    if (line.cleanup) return clean_up(daemon, options);
     if (line.close) return close_way(options);
     if (auto newest = refuse_newer_schema(kBpffs, options.engine.device, options.engine.schema); !newest) {
         int status = fail(newest.error());

@@ -19,16 +19,26 @@ unsigned char family_of(const IpPrefix& prefix) {
     return prefix.address().is_v4() ? AF_INET : AF_INET6;
 }
 
-NetlinkMessage address_message(std::uint16_t type, std::uint16_t flags, const IpPrefix& address, int device_index) {
+enum class AddressUse { Usual, Quiet };
+
+NetlinkMessage address_message(std::uint16_t type, std::uint16_t flags, const IpPrefix& address, int device_index,
+                               AddressUse use = AddressUse::Usual) {
     NetlinkMessage message{type, flags};
     ifaddrmsg header{};
     header.ifa_family = family_of(address);
     header.ifa_prefixlen = static_cast<unsigned char>(address.bits());
     header.ifa_index = static_cast<unsigned>(device_index);
     if (address.address().is_v6()) header.ifa_flags = IFA_F_NODAD; // nobody to ask on this device
+    if (use == AddressUse::Quiet && address.address().is_v4()) header.ifa_scope = RT_SCOPE_HOST;
     message.header(header);
     message.put_address(IFA_LOCAL, address.address());
     message.put_address(IFA_ADDRESS, address.address());
+    if (use == AddressUse::Quiet && address.address().is_v6()) {
+        ifa_cacheinfo lifetime{};
+        lifetime.ifa_prefered = 0;
+        lifetime.ifa_valid = 0xffffffff; // for ever
+        message.put(IFA_CACHEINFO, &lifetime, sizeof lifetime);
+    }
     return message;
 }
 
@@ -237,7 +247,13 @@ Result<void> Router::apply(const RouterChanges& changes, int device_index) {
                          return address_message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, address, device_index);
                      },
                      prefix_text("add"), {EEXIST});
-    const bool addresses_held = held;
+    const bool quiet_held = send_each(troubles, socket_, changes.add_quiet_addresses,
+                                      [&](const IpPrefix& address) {
+                                          return address_message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, address,
+                                                                 device_index, AddressUse::Quiet);
+                                      },
+                                      prefix_text("add"), {EEXIST});
+    const bool addresses_held = held && quiet_held;
 
     held =
         send_each(troubles, socket_, changes.add_routes,

@@ -72,7 +72,10 @@ inline constexpr std::uint32_t kClosedMetric = 0xffff;
 
 /// What we want.
 struct RouterConfig {
-    std::vector<IpPrefix> addresses;    ///< host bits kept; normally one /32 and one /128
+    std::vector<IpPrefix> addresses; ///< host bits kept; normally one /32 and one /128
+    /// More addresses of the device at which this host answers itself, and which it never chooses as its own: IPv4 ones
+    /// have host scope, IPv6 ones, which have no scope of their own, are deprecated from the start.
+    std::vector<IpPrefix> quiet_addresses;
     std::vector<IpPrefix> routes;       ///< into the device
     std::vector<IpPrefix> throw_routes; ///< never into the device
     /// Behind the default routes by the device, in both families, stand ones that refuse: whatever becomes of the
@@ -92,7 +95,7 @@ struct RouterState {
 };
 
 struct RouterChanges {
-    std::vector<IpPrefix> add_addresses, remove_addresses;
+    std::vector<IpPrefix> add_addresses, add_quiet_addresses, remove_addresses;
     std::vector<Route> add_routes, remove_routes; ///< adding replaces a route to the same destination
     std::vector<PolicyRule> add_rules, remove_rules;
 

@@ -14,11 +14,16 @@ bool contains(const std::vector<PolicyRule>& rules, const PolicyRule& rule) {
 
 void diff_addresses(const RouterState& current, const RouterConfig& wanted, bool v6, RouterChanges& changes) {
     const std::set<IpPrefix> want(wanted.addresses.begin(), wanted.addresses.end());
+    const std::set<IpPrefix> quiet(wanted.quiet_addresses.begin(), wanted.quiet_addresses.end());
     const std::set<IpPrefix> have(current.addresses.begin(), current.addresses.end());
-    for (const auto& address : want)
-        if (!have.contains(address) && (v6 || address.address().is_v4())) changes.add_addresses.push_back(address);
+    auto add_missing = [&](const std::set<IpPrefix>& from, std::vector<IpPrefix>& to) {
+        for (const auto& address : from)
+            if (!have.contains(address) && (v6 || address.address().is_v4())) to.push_back(address);
+    };
+    add_missing(want, changes.add_addresses);
+    add_missing(quiet, changes.add_quiet_addresses);
     for (const auto& address : have) {
-        if (want.contains(address) || (!v6 && address.address().is_v6())) continue;
+        if (want.contains(address) || quiet.contains(address) || (!v6 && address.address().is_v6())) continue;
         const bool ours = std::any_of(wanted.own_ranges.begin(), wanted.own_ranges.end(),
                                       [&](const IpPrefix& range) { return range.contains(address.address()); });
         if (ours) changes.remove_addresses.push_back(address);
@@ -138,8 +143,8 @@ bool RouterChanges::empty() const {
 }
 
 std::size_t RouterChanges::size() const {
-    return add_addresses.size() + remove_addresses.size() + add_routes.size() + remove_routes.size() +
-           add_rules.size() + remove_rules.size();
+    return add_addresses.size() + add_quiet_addresses.size() + remove_addresses.size() + add_routes.size() +
+           remove_routes.size() + add_rules.size() + remove_rules.size();
 }
 
 RouterChanges diff(const RouterState& current, const RouterConfig& wanted, int device_index, const Ipv6Support& ipv6) {

@@ -103,6 +103,8 @@ void TableCompiler::build_sources(PolicyTables& out) {
                     for (const IpAddress& address : peer->addresses)
                         marks.push_back({IpPrefix::single(address), source_element(rule.number, true)});
     }
+    const std::set<IpAddress> never(input_.never_sources.begin(), input_.never_sources.end());
+    for (const IpAddress& address : never) marks.push_back({IpPrefix::single(address), 0});
     std::sort(marks.begin(), marks.end());
     if (any_jailed) out.settings.flags |= TR_SETTING_HAS_JAILED;
 
@@ -110,6 +112,7 @@ void TableCompiler::build_sources(PolicyTables& out) {
     for (std::size_t i = 0; i < marks.size();) {
         Level here = next_level(levels, marks, i);
         const Level* parent = levels.empty() ? nullptr : &levels.back();
+        if (here.prefix.is_single() && never.count(here.prefix.address())) here.elements.clear();
         here.value.icmp_rule = first_cap_rule(here.elements, here.prefix);
         // For the rest, a rule that names the address itself needs no capability.
         here.elements.erase(std::remove_if(here.elements.begin(), here.elements.end(),

@@ -26,9 +26,10 @@ struct PeerFacts {
 struct FilterInput {
     std::vector<FilterRule> rules;
     std::vector<IpAddress> own_addresses;
-    std::vector<IpPrefix> local_nets; ///< what is ours or behind us; the own addresses need not be in it
-    std::vector<PeerFacts> peers;     ///< a prefix that several hold belongs to the first
-    std::uint16_t peer_api4 = 0;      ///< 0: none
+    std::vector<IpPrefix> local_nets;     ///< what is ours or behind us; the own addresses need not be in it
+    std::vector<IpAddress> never_sources; ///< whatever a rule says: what comes from them matches none
+    std::vector<PeerFacts> peers;         ///< a prefix that several hold belongs to the first
+    std::uint16_t peer_api4 = 0;          ///< 0: none
     std::uint16_t peer_api6 = 0;
     bool shields_up = false;
     bool strict_forwarded = true; ///< strict TCP and fragments towards subnets behind us

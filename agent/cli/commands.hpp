@@ -4,6 +4,7 @@
 #include "agent/cli/local_client.hpp"
 #include "agent/cli/pref_flags.hpp"
 #include "agent/doctor/examine.hpp"
+#include "proto/control/dns.hpp"
 
 #include <chrono>
 #include <string>
@@ -57,6 +58,20 @@ Task<int> ping(LocalClient& client, PingCommand command);
 Task<int> netcheck(LocalClient& client, std::string format);
 /// What it prints, from the agent's report and DERP map.
 Result<std::string> netcheck_text(std::string_view report_json, std::string_view derp_map_json);
+Task<int> dns_status(LocalClient& client, bool all, bool json);
+Task<int> dns_query(LocalClient& client, std::string name, std::string type, bool json);
+struct DnsStatus {
+    Status status;
+    Prefs prefs;
+    wire::DnsConfig config;
+    std::string os_json;    ///< of the agent
+    std::string os_trouble; ///< why it is not there
+};
+Result<std::string> dns_status_text(const DnsStatus& facts, bool all);
+Result<std::string> dns_status_json(const DnsStatus& facts);
+/// What it prints, from the agent's answer.
+Result<std::string> dns_query_text(const std::string& name, const std::string& type, std::string_view answer_json,
+                                   bool json);
 Task<int> whois(LocalClient& client, std::string address, std::string protocol, bool json);
 Task<int> version(LocalClient& client, bool daemon, bool json);
 

@@ -144,7 +144,7 @@ const std::vector<PrefFlag>& pref_flags() {
          Kind::Bool,
          Where::Both,
          {"CorpDNS"},
-         "accept DNS configuration from the tailnet",
+         "look names up as the tailnet says: its own at tailraced, by /etc/resolv.conf",
          assign_bool<&Prefs::corp_dns>,
          bool_value<&Prefs::corp_dns>},
         {"exit-node",

@@ -13,6 +13,10 @@ constexpr std::size_t kMostAcceptedRoutes = 20000; // of all peers together; wha
 const IpPrefix kServiceV4 = *IpPrefix::parse("100.100.100.100/32");
 const IpPrefix kServiceV6 = *IpPrefix::parse("fd7a:115c:a1e0::53/128");
 
+bool is_service(const IpPrefix& prefix) {
+    return prefix == kServiceV4 || prefix == kServiceV6;
+}
+
 bool is_self_address(const wire::Node& peer, const IpPrefix& prefix) {
     if (prefix.is_single() && is_tailscale_address(prefix.address())) return true;
     return std::ranges::find(peer.addresses, prefix) != peer.addresses.end();
@@ -79,6 +83,11 @@ ViaTable via_of(const wire::Node& self, const Prefs& prefs, const Wanted& wanted
 
 } // namespace
 
+const std::vector<IpAddress>& service_addresses() {
+    static const std::vector<IpAddress> addresses = {kServiceV4.address(), kServiceV6.address()};
+    return addresses;
+}
+
 bool uses_exit_node(const Prefs& prefs) {
     return !prefs.exit_node_id.empty() || !prefs.exit_node_ip.empty() || !prefs.auto_exit_node.empty();
 }
@@ -139,7 +148,7 @@ std::vector<IpPrefix> eligible_routes(const wire::Node& peer, const Prefs& prefs
     for (IpPrefix prefix : peer.routes_to()) {
         if (prefix.address().unmapped() != prefix.address())
             prefix = IpPrefix{prefix.address().unmapped(), std::max(0, prefix.bits() - 96)};
-        if (!prefix.valid() || !prefix.is_masked()) continue;
+        if (!prefix.valid() || !prefix.is_masked() || is_service(prefix)) continue;
         if (is_self_address(peer, prefix) || (prefix.is_default() ? is_exit_node(peer, prefs) : prefs.route_all))
             out.push_back(prefix);
     }
@@ -178,10 +187,12 @@ std::vector<IpPrefix> local_nets(const std::vector<IpPrefix>& own, const Prefs& 
         for (const IpPrefix& part : shrink_default_route(route.address().is_v6(), host_networks))
             out.push_back(IpRange::of(part));
     }
-    // The reference client leaves loopback to the kernel, which lets it in where route_localnet is set.
-    static const std::vector<IpRange> loopback = {IpRange::of(*IpPrefix::parse("127.0.0.0/8")),
-                                                  IpRange::of(*IpPrefix::parse("::1/128"))};
-    return subtract(out, loopback);
+    // The reference client leaves loopback to the kernel, which lets it in where route_localnet is set. What is asked
+    // of the service addresses is asked from here only, also where a route that we offer covers them.
+    static const std::vector<IpRange> never = {IpRange::of(*IpPrefix::parse("127.0.0.0/8")),
+                                               IpRange::of(*IpPrefix::parse("::1/128")), IpRange::of(kServiceV4),
+                                               IpRange::of(kServiceV6)};
+    return subtract(out, never);
 }
 
 Wanted compute_wanted(const wire::Node& self, const std::vector<const wire::Node*>& peers, const Prefs& prefs,
@@ -249,6 +260,8 @@ Wanted compute_wanted(const wire::Node& self, const std::vector<const wire::Node
     }
     if (has_v4) routes.insert(kServiceV4);
     if (has_v6) routes.insert(kServiceV6);
+    if (has_v4) out.router.quiet_addresses.push_back(kServiceV4);
+    if (has_v6) out.router.quiet_addresses.push_back(kServiceV6);
     std::erase_if(routes, [&](const IpPrefix& route) { return route.address().is_v4() ? !has_v4 : !has_v6; });
     if (left_out > 0)
         out.notes.push_back(

@@ -35,6 +35,9 @@ struct Wanted {
     std::vector<std::string> notes;   ///< for health: what could not be done
 };
 
+/// 100.100.100.100 and fd7a:115c:a1e0::53: where this host asks MagicDNS. They are nobody's else.
+const std::vector<IpAddress>& service_addresses();
+
 Wanted compute_wanted(const wire::Node& self, const std::vector<const wire::Node*>& peers, const Prefs& prefs,
                       const std::vector<HostNetwork>& host_networks, const WallTime& now);
 

@@ -274,6 +274,18 @@ Task<HttpResponse> LocalServer::route(HttpRequest request, bool write) {
     }
     if (name == "check-accept-routes") // ours; the reference client has none
         co_return HttpResponse::json(200, error_object("Warning", join(backend_.check_accept_routes(), "\n")));
+    if (name == "dns-config") {
+        if (!backend_.netmap().has_self()) co_return HttpResponse::text(503, "no network map\n");
+        co_return HttpResponse::json(200, backend_.dns_config_json());
+    }
+    if (name == "dns-osconfig" || name == "dns-query") {
+        if (!write) co_return denied();
+        if (!get) co_return HttpResponse::text(405, "want GET\n");
+        if (name == "dns-osconfig") co_return HttpResponse::json(200, backend_.dns_os_config_json());
+        auto answer = co_await backend_.dns_query_json(request.query("name"), request.query("type"));
+        if (!answer) co_return HttpResponse::text(500, answer.error().message() + "\n");
+        co_return HttpResponse::json(200, *answer);
+    }
     if (name == "derpmap") co_return HttpResponse::json(200, backend_.derp_map_json());
     if (name == "debug-drops") co_return HttpResponse::json(200, backend_.drops_json());
     if (name == "debug-packet-filter-rules") co_return HttpResponse::json(200, backend_.filter_json());

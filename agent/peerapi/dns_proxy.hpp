@@ -5,14 +5,13 @@
 #include "base/io/reactor.hpp"
 #include "base/net.hpp"
 
+#include <functional>
 #include <string>
 #include <string_view>
 #include <variant>
 #include <vector>
 
 namespace tailrace {
-
-inline constexpr const char* kResolvConf = "/etc/resolv.conf";
 
 /// The nameservers of a resolv.conf(5), as they are written.
 std::vector<std::string> nameservers_in(std::string_view resolv_conf);
@@ -23,10 +22,8 @@ bool is_dns_request(const HttpRequest& request);
 /// The DNS message that a peer sent (GET ?dns=, or POST), or what to say instead. Pure.
 std::variant<Bytes, HttpResponse> dns_message_of(const HttpRequest& request);
 
-/// The whole of it; takes at most kDnsPatience.
-constexpr auto kDnsPatience = std::chrono::seconds{5};
-Task<HttpResponse> answer_dns_request(Reactor& reactor, HttpRequest request, std::string resolv_conf);
-/// Asks one after the other until one answers. `query` passes parse_dns_query(). The answer has its ID.
-Task<Result<Bytes>> ask_resolvers(Reactor& reactor, std::vector<Endpoint> resolvers, Bytes query, Duration patience);
+using AskNames = std::function<Task<Result<Bytes>>(Bytes)>;
+/// The whole of it. `ask` gets what passes parse_dns_query().
+Task<HttpResponse> answer_dns_request(HttpRequest request, AskNames ask);
 
 } // namespace tailrace

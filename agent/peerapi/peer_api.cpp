@@ -1,5 +1,4 @@
 #include "agent/peerapi/peer_api.hpp"
-#include "agent/peerapi/dns_proxy.hpp"
 #include "base/io/html.hpp"
 #include "base/log.hpp"
 
@@ -47,8 +46,9 @@ HttpResponse answer_peer(const HttpRequest& request, const PeerApiCaller& caller
     return response;
 }
 
-PeerApi::PeerApi(Reactor& reactor, Who who, MayAskNames may_ask_names)
-    : reactor_(reactor), who_(std::move(who)), may_ask_names_(std::move(may_ask_names)) {}
+PeerApi::PeerApi(Reactor& reactor, Who who, MayAskNames may_ask_names, AskNames ask_names)
+    : reactor_(reactor), who_(std::move(who)), may_ask_names_(std::move(may_ask_names)),
+      ask_names_(std::move(ask_names)) {}
 
 PeerApi::~PeerApi() {
     *alive_ = false;
@@ -110,7 +110,7 @@ Task<void> PeerApi::serve(std::shared_ptr<bool> alive, PeerApi* self, std::uniqu
         if (is_foreign(request, self->own_) || !is_dns_request(request))
             co_return answer_peer(request, caller, self->own_);
         if (!self->may_ask_names_(caller.address)) co_return HttpResponse::text(403, "DNS access denied\n");
-        co_return co_await answer_dns_request(self->reactor_, std::move(request), kResolvConf);
+        co_return co_await answer_dns_request(std::move(request), self->ask_names_);
     };
     Http1ServerOptions options;
     options.body_limit_bytes = kMostBody;

@@ -2,6 +2,7 @@
 // (ssh-serve-peerapi.md 3). It says hello, which is what `ping --peerapi` wants to hear, and asks our resolvers for
 // those whose exit node we are (dns_proxy.hpp).
 #pragma once
+#include "agent/peerapi/dns_proxy.hpp"
 #include "base/io/http1.hpp"
 #include "base/io/socket.hpp"
 
@@ -35,7 +36,7 @@ public:
     /// Whether this peer may have our resolvers asked, now.
     using MayAskNames = std::function<bool(const IpAddress&)>;
 
-    PeerApi(Reactor& reactor, Who who, MayAskNames may_ask_names);
+    PeerApi(Reactor& reactor, Who who, MayAskNames may_ask_names, AskNames ask_names);
     ~PeerApi();
 
     /// Listens on these and on no others. True when a port changed. An address that cannot be listened on has no port;
@@ -55,6 +56,7 @@ private:
     Reactor& reactor_;
     Who who_;
     MayAskNames may_ask_names_;
+    AskNames ask_names_;
     std::vector<IpAddress> own_;
     std::map<IpAddress, std::shared_ptr<Listener>> listeners_;
     int connections_ = 0;

@@ -274,11 +274,21 @@ Task<Result<Datagram>> UdpSocket::receive() {
         if (datagram) co_return datagram;
         // Errors of earlier sends (a peer's ICMP) are no reason to stop listening.
         int problem = datagram.error().code();
-        if (problem == EINTR || problem == ECONNREFUSED || problem == EHOSTUNREACH || problem == ENETUNREACH) continue;
+        const bool passing = problem == ECONNREFUSED || problem == EHOSTUNREACH || problem == ENETUNREACH;
+        if (problem == EINTR || (passing && !connected_)) continue;
         if (problem != EAGAIN) co_return datagram.error();
         auto ready = co_await descriptor_.readable();
         if (!ready) co_return ready.error();
     }
+}
+
+Result<void> UdpSocket::connect(const Endpoint& to) {
+    sockaddr_storage address{};
+    socklen_t length = to.to_sockaddr(address);
+    if (::connect(descriptor_.fd(), reinterpret_cast<const sockaddr*>(&address), length) != 0)
+        return Error::from_errno(errno, "connect UDP to {}", to.text());
+    connected_ = true;
+    return {};
 }
 
 Result<void> UdpSocket::send_from(const IpAddress& from, const Endpoint& to, BytesView data) {

@@ -77,6 +77,8 @@ public:
     Task<Result<Datagram>> receive();
     /// EAGAIN when there is none.
     Result<Datagram> try_receive();
+    /// From now on only what this one sends is received, and that nobody is there is an error of receive().
+    Result<void> connect(const Endpoint& to);
     /// EAGAIN when the send buffer is full: datagrams may be lost anyway, nobody waits for them.
     Result<void> send(const Endpoint& to, BytesView data);
     /// IPv4 only: from this local address, for a socket that is bound to none.
@@ -88,6 +90,7 @@ public:
 private:
     UdpSocket(Reactor& reactor, Fd socket) : descriptor_(reactor, std::move(socket)) {}
     Descriptor descriptor_;
+    bool connected_ = false;
 };
 
 } // namespace tailrace

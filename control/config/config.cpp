@@ -3,6 +3,7 @@
 #include "base/file.hpp"
 #include "base/text.hpp"
 #include "base/yaml/reader.hpp"
+#include "control/config/dns_keys.hpp"
 
 namespace tailrace {
 
@@ -16,18 +17,6 @@ Result<std::string> check_server_url(std::string url) {
     if (rest.empty() || rest.find_first_of("/?# @") != std::string_view::npos)
         return Error::make("\"{}\" must be scheme, host and port only, such as https://control.example.com", url);
     return url;
-}
-
-Result<std::string> check_domain(std::string domain) {
-    if (!domain.empty() && domain.back() == '.') domain.pop_back();
-    domain = to_lower(domain);
-    if (domain.size() > 200) return Error::make("longer than 200 characters");
-    for (std::string_view label : split(domain, '.')) {
-        bool good = !label.empty() && label.size() <= 63 && label.front() != '-' && label.back() != '-';
-        for (char c : label) good = good && ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-');
-        if (!good) return Error::make("\"{}\" is not a domain name", domain);
-    }
-    return domain;
 }
 
 Result<IpPrefix> check_prefix(std::string_view text, const IpPrefix& within) {
@@ -76,6 +65,7 @@ yaml::Handlers handlers(ControlConfig& config) {
             {"state_dir", text_into(config.state_dir)},
             {"socket", text_into(config.socket)},
             {"base_domain", parsed_into(config.base_domain, check_domain)},
+            {"dns", dns_settings_into(config.dns)},
             {"prefixes", map_of({{"v4", parsed_into(config.prefix_v4, prefix_in(cgnat_prefix()))},
                                  {"v6", parsed_into(config.prefix_v6, prefix_in(tailscale_ula_prefix()))}})},
             {"relay", parsed_into(config.embedded_relay, check_relay)},
@@ -131,6 +121,9 @@ Result<ControlConfig> parse_config(std::string_view text, const std::string& nam
     if (auto done = yaml::read(text, name, handlers(config)); !done) return done.error();
     if (config.tls_certificate.empty() != config.tls_key.empty())
         return Error::make("{}: tls_certificate and tls_key go together: set both or neither", name);
+    if (config.dns.split.contains(config.base_domain) && config.dns.magic_dns)
+        return Error::make("{}: dns: split: {} is base_domain, whose names are those of the nodes: take it away", name,
+                           config.base_domain);
     if (!config.listen.enabled && !config.listen_tls.enabled)
         return Error::make("{}: listen and listen_tls are both empty, so nobody could connect", name);
     if (config.embedded_relay && !config.listen_tls.enabled && config.server_url.starts_with("http://"))

@@ -4,6 +4,7 @@
 #include "base/net.hpp"
 #include "base/result.hpp"
 #include "base/time.hpp"
+#include "control/config/dns.hpp"
 
 #include <optional>
 #include <string>
@@ -38,6 +39,7 @@ struct ControlConfig {
     std::string state_dir;
     std::string socket;
     std::string base_domain; ///< names are HOST.base_domain
+    DnsSettings dns;
     IpPrefix prefix_v4;
     IpPrefix prefix_v6;
     std::string derp_map_file; ///< wire JSON; empty: no region but that of the embedded relay

@@ -65,6 +65,11 @@ public:
     };
     MapComposer(const TailnetState& tailnet, Fixed fixed);
 
+    /// From the next set_policy() on nodes are told this of DNS.
+    void set_dns(wire::DnsConfig dns) {
+        fixed_.dns = std::move(dns);
+        dns_.clear();
+    }
     /// From now on this is who sees whom.
     void set_policy(std::shared_ptr<const CompiledPolicy> policy);
     const std::shared_ptr<const CompiledPolicy>& policy() const { return policy_; }

@@ -123,14 +123,19 @@ std::string lines_json(const std::vector<RuleLines>& lines) {
     return json::write(out);
 }
 
-wire::DnsConfig magic_dns(const std::string& base_domain) {
+wire::DnsConfig dns_config(const std::string& base_domain, const DnsSettings& settings) {
     wire::DnsConfig config;
-    if (base_domain.empty()) return config;
-    config.proxied = true;
-    config.domains = {base_domain};
-    config.routes[base_domain];
-    for (int second = 64; second < 128; ++second) config.routes[fmt::format("{}.100.in-addr.arpa", second)];
-    config.routes["0.e.1.a.c.5.1.1.a.7.d.f.ip6.arpa"];
+    config.resolvers = settings.nameservers;
+    config.routes = settings.split;
+    config.extra_records = settings.extra_records;
+    if (settings.magic_dns && !base_domain.empty()) {
+        config.proxied = true;
+        config.domains = {base_domain};
+        config.routes[base_domain];
+        for (int second = 64; second < 128; ++second) config.routes[fmt::format("{}.100.in-addr.arpa", second)];
+        config.routes["0.e.1.a.c.5.1.1.a.7.d.f.ip6.arpa"];
+    }
+    config.domains.insert(config.domains.end(), settings.search_domains.begin(), settings.search_domains.end());
     return config;
 }
 

@@ -1,6 +1,7 @@
 // control/map/wire_json.hpp - records as the JSON that clients read. Pure functions; who may see what comes as
 // arguments.
 #pragma once
+#include "control/config/dns.hpp"
 #include "control/model/model.hpp"
 #include "policy/document.hpp"
 #include "policy/filter_rule.hpp"
@@ -31,7 +32,8 @@ std::string filter_json(const std::vector<FilterRule>& rules);
 /// MapResponse::policy_lines.
 std::string lines_json(const std::vector<RuleLines>& lines);
 /// MagicDNS for the base domain and the reverse zones of our addresses.
-wire::DnsConfig magic_dns(const std::string& base_domain);
+/// What all nodes are told of DNS.
+wire::DnsConfig dns_config(const std::string& base_domain, const DnsSettings& settings);
 
 /// Which members of a node changed; what can't be patched is Full.
 enum class NodeChange : unsigned {

@@ -2,6 +2,7 @@
 // routes.cpp; services: services.cpp.
 #include "control/server/coordinator.hpp"
 
+#include "control/map/wire_json.hpp"
 #include "control/server/policy_input.hpp"
 
 #include <algorithm>
@@ -201,6 +202,14 @@ Task<void> Coordinator::reload_policy_file() {
     policy_ = std::make_shared<const Document>(std::move(*document));
     policy_is_stale();
     log::info("policy file reloaded", {{"file", config_.policy_file}});
+}
+
+void Coordinator::set_dns(const DnsSettings& dns) {
+    if (dns == config_.dns) return;
+    config_.dns = dns;
+    composer_.set_dns(dns_config(config_.base_domain, config_.dns));
+    policy_is_stale(); // what nodes see is composed anew
+    log::info("DNS settings reloaded");
 }
 
 Result<void> Coordinator::check_policy_in_force() {

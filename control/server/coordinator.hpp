@@ -50,6 +50,8 @@ public:
     /// Reads policy_file again. What is not in order or breaks its own tests is refused as a whole, and said in the
     /// log.
     Task<void> reload_policy_file();
+    /// The same settings with other ones for DNS: nodes are told.
+    void set_dns(const DnsSettings& dns);
     /// What is wrong with it in view of this tailnet; its tests of those who are not in the tailnet say nothing.
     Result<void> check_policy_in_force();
 

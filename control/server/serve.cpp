@@ -25,8 +25,9 @@ namespace {
 
 class Server final : public AdminBackend {
 public:
-    Server(Reactor& reactor, std::unique_ptr<Coordinator> coordinator, const MachinePrivateKey& key)
-        : reactor_(reactor), coordinator_(std::move(coordinator)), noise_(key) {}
+    Server(Reactor& reactor, std::unique_ptr<Coordinator> coordinator, const MachinePrivateKey& key,
+           std::string config_file)
+        : reactor_(reactor), coordinator_(std::move(coordinator)), noise_(key), config_file_(std::move(config_file)) {}
 
     Result<void> listen();
     Task<void> run_until_signal();
@@ -50,10 +51,12 @@ private:
     Result<void> start_relay();
     HttpHandler public_api() { return public_handler(*coordinator_, noise_, api_, relay_.get()); }
     Task<void> serve_tls(std::unique_ptr<Stream> stream);
+    void reload_config();
 
     Reactor& reactor_;
     std::unique_ptr<Coordinator> coordinator_;
     NoiseServer noise_;
+    std::string config_file_; ///< "" for none
     Api api_;
     std::optional<TlsContext> tls_;
     std::unique_ptr<EmbeddedRelay> relay_;
@@ -184,11 +187,21 @@ Result<void> Server::listen() {
     return {};
 }
 
+/// Of the file, what can change while we run.
+void Server::reload_config() {
+    if (config_file_.empty()) return;
+    auto config = load_config(config_file_);
+    if (!config)
+        return log::error("the configuration is not in order: what is in force stays", {{"error", config.error()}});
+    coordinator_->set_dns(config->dns);
+}
+
 Task<void> Server::run_until_signal() {
     for (;;) {
         int signal = co_await reactor_.wait_for_signal();
         if (signal != SIGHUP) break;
         notify_service_manager(reloading_state());
+        reload_config();
         co_await coordinator_->reload_policy_file();
         notify_service_manager("READY=1");
     }
@@ -269,7 +282,7 @@ Result<void> run(const std::string& config_file) {
         if (const auto& file = coordinator->config().policy_file; !file.empty()) return good.error().with("{}", file);
         log::warn("the stored policy is no longer in order: it stays in force", {{"error", good.error()}});
     }
-    Server server{reactor, std::move(coordinator), *key};
+    Server server{reactor, std::move(coordinator), *key, config_file};
     if (auto listening = server.listen(); !listening) return listening;
     spawn(reactor, "signals", server.run_until_signal());
     log::info("ready", {{"url", server.tailnet().settings().server_url}, {"nodes", nodes}});

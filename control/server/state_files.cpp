@@ -141,7 +141,7 @@ Result<MapComposer::Fixed> load_fixed_parts(const ControlConfig& config) {
     if (!derp) return derp.error();
     MapComposer::Fixed fixed;
     fixed.derp_map = std::move(*derp);
-    fixed.dns = magic_dns(config.base_domain);
+    fixed.dns = dns_config(config.base_domain, config.dns);
     fixed.domain = config.base_domain.empty() ? config.server_host() : config.base_domain;
     return fixed;
 }

@@ -41,6 +41,24 @@ TEST_F(MoreVerdicts, PeerApiIsOneTcpPortOfOurs) {
     EXPECT_DROP(in(b_to_r.tcp(0, kSyn)), "no-rule");
 }
 
+TEST_F(MoreVerdicts, NothingComesFromTheServiceAddressesOrGoesToThem) {
+    constexpr const char *kService = "100.100.100.100", *kService6 = "fd7a:115c:a1e0::53";
+    FilterInput input = receiver_with({rule({"*"}, {{"*", any}}, {})});
+    commit(input);
+    EXPECT_PASS(in(Packet{kService, kR}.udp(53)), "rule"); // as any address of the tailnet's ranges
+    EXPECT_DROP(in(Packet{kA, kService}.udp(53)), "not-local");
+    EXPECT_DROP(in(Packet{kA6, kService6}.udp(53)), "not-local");
+    for (const char* address : {kService, kService6}) input.never_sources.push_back(*IpAddress::parse(address));
+    commit(input);
+    for (const Packet& packet : {Packet{kService, kR}, Packet{kService6, kR6}}) {
+        EXPECT_DROP(in(packet.udp(53)), "no-rule");
+        EXPECT_DROP(in(packet.tcp(80, kSyn)), "no-rule");
+    }
+    EXPECT_DROP(in(Packet{kService, kR}.icmp(8)), "no-rule");
+    EXPECT_DROP(in(Packet{kService6, kR6}.icmp(128)), "no-rule");
+    EXPECT_PASS(in(a_to_r.udp(53)), "rule");
+}
+
 TEST_F(MoreVerdicts, ShieldsLeaveNoRule) {
     FilterInput input = receiver();
     input.shields_up = true;

@@ -1,7 +1,8 @@
 // The verdicts of the reference client: its table of edge cases row by row, strict settings off. Two rows are tested
 // where they happen: 20 in memory_test.cpp (our memory is larger, and forgets approximately), 55 in
 // tests/lab/scenarios/spoofing.py (WireGuard refuses, the programs never see it). 98 is about who answers at
-// 100.100.100.100, which is MagicDNS's address and not the filter's business.
+// 100.100.100.100, the address of MagicDNS, which packets of this host reach without the tunnel:
+// tests/netns/test_dns.py; that peers do not reach it is in more_verdicts_test.cpp.
 #include "tests/bpf/packet_room.hpp"
 
 #include <functional>

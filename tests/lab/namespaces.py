@@ -99,7 +99,8 @@ busybox mkdir -p /run/lock
 echo "nameserver 127.0.0.1" > "$1/resolv.conf"
 resolv=$3
 case $resolv in /run/*) mkdir -p "${resolv%/*}"; : > "$resolv" ;; esac
-[ ! -f "$resolv" ] || mount --bind "$1/resolv.conf" "$resolv"
+# A machine without the file does not get one from an agent of a lab.
+if [ -f "$resolv" ]; then mount --bind "$1/resolv.conf" "$resolv"; else mount --bind /etc /etc; mount -o remount,bind,ro /etc; fi
 hostname "$2" 2>/dev/null || echo "$2" > /proc/sys/kernel/hostname
 for family in all default; do
     echo 0 > /proc/sys/net/ipv6/conf/$family/accept_dad

@@ -2,6 +2,7 @@
 import json
 import pathlib
 import re
+import signal
 import socket
 
 from .lab import BUILD, PROJECT, Host
@@ -37,12 +38,22 @@ class TailraceControl:
         lines = {"server_url": self.url, "listen": "0.0.0.0:8080", "listen_tls": "0.0.0.0:443", "metrics_listen": "127.0.0.1:9090",
                  "state_dir": str(self.folder / "state"), "socket": CONTROL_SOCKET, "base_domain": BASE_DOMAIN,
                  "derp_map_file": str(self.folder / "derp.json"), **settings}
-        self._config.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in lines.items()))
+        self._settings = lines
+        self._write_config()
         host.run(["mkdir", "-p", str(pathlib.Path(CONTROL_SOCKET).parent), self.folder / "state"])
         self.program = None
         self.start()
         if policy:
             self.set_policy(policy)
+
+    def _write_config(self) -> None:
+        self._config.write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in self._settings.items()))
+
+    def reload(self, **settings) -> None:
+        """With other settings, as far as a reload heeds them."""
+        self._settings.update(settings)
+        self._write_config()
+        self.program.signal(signal.SIGHUP)
 
     def set_relays(self, relays: dict) -> None:
         """From its next start on."""

@@ -22,7 +22,7 @@ TailnetState::Settings settings() {
 
 Control::Control(World& world)
     : world_(world), tailnet_(settings(), {}, {}, world.wall()),
-      composer_(tailnet_, {{}, magic_dns("tail.lab"), "tail.lab"}) {
+      composer_(tailnet_, {{}, dns_config("tail.lab", {}), "tail.lab"}) {
     set_policy("{}");
 }
 

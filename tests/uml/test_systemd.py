@@ -21,6 +21,7 @@ listen_tls: 127.0.0.1:443
 metrics_listen: 127.0.0.1:9090
 state_dir: /var/lib/tailrace-control
 """
+RESOLV_CONF = "# of this machine\nnameserver 192.0.2.1\n"
 STORY = """
 set -eu
 step() { echo; echo "== $1"; }
@@ -31,9 +32,13 @@ tailrace-control users create alice
 tailrace-control keys create --user alice > /root/key
 step up;       tailrace up --login-server http://127.0.0.1:8080 --auth-key file:/root/key --timeout 20s; tailrace status
 step device;   devices; nft list tables
+step names;    cat /etc/resolv.conf
 step stopped;  systemctl stop tailraced; devices
+step given;    cat /etc/resolv.conf
 step started;  systemctl start tailraced; tailrace wait --timeout 20s; devices
 step killed;   systemctl kill -s KILL tailraced; sleep 2; tailrace wait --timeout 20s; devices; systemctl is-active tailraced
+step replaced; echo nameserver 192.0.2.2 >/etc/new; mv /etc/new /etc/resolv.conf; sleep 3; tailrace status
+step written;  systemctl restart tailraced; tailrace wait --timeout 20s; sleep 1; cat /etc/resolv.conf
 step control;  systemctl restart tailrace-control; tailrace-control nodes list --json
 step journal;  journalctl -u tailraced -o json --no-pager
 step end
@@ -43,6 +48,7 @@ step end
 @pytest.mark.guest(timeout=180)
 def test_the_units_work_in_their_sandboxes(programs, tmp_path):
     UNITS.mkdir(parents=True, exist_ok=True)
+    pathlib.Path("/etc/resolv.conf").write_text(RESOLV_CONF)
     for unit in ("tailraced", "tailrace-control"):
         (UNITS / f"{unit}.service").write_bytes((PROJECT / f"debian/{SOURCES[unit]}").read_bytes())
     for program, place in ((TAILRACED, "/usr/sbin"), (TAILRACE, "/usr/bin"), (TAILRACE_CONTROL, "/usr/bin")):
@@ -68,7 +74,10 @@ ExecStopPost=/bin/systemctl exit
     index = steps["device"].split()[0]
     assert "ifindex" in index and all(steps[name].split()[0] == index for name in ("stopped", "started", "killed")), told
     assert "active" in steps["killed"].split()
+    assert "nameserver 100.100.100.100" in steps["names"] and steps["given"].strip() == RESOLV_CONF.strip(), told
+    # Who replaces the file takes it out of the sandbox, and that is told with its cure.
+    assert "systemctl restart tailraced" in steps["replaced"] and "nameserver 100.100.100.100" in steps["written"], told
     assert json.loads(steps["control"])[0]["name"], "the tailnet is still there"
     entries = [json.loads(line) for line in steps["journal"].splitlines() if line]
     adopted = [entry for entry in entries if entry["MESSAGE"].startswith("WireGuard device adopted")]
-    assert len(adopted) == 2 and all(entry["TAILRACE_DEVICE"] == "tailrace0" and entry["PRIORITY"] == "6" for entry in adopted)
+    assert len(adopted) == 3 and all(entry["TAILRACE_DEVICE"] == "tailrace0" and entry["PRIORITY"] == "6" for entry in adopted)

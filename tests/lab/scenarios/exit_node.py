@@ -13,11 +13,13 @@
 The site is in a network of its own, for an exit node gives nobody the networks that it is attached to.
 
 The client sends all the time to the site, the printer and the resolver at 192.168.1.1, and everything is watched that
-leaves its eth0.
+leaves its eth0. The names that it looks up are those that the exit node's resolver knows; its own, at 192.168.1.1, is there
+to hear it.
 """
 import time
 
 from ..lab import Lab
+from ..nameserver import NameServer
 from ..tailrace import Agent, TailraceControl, TailraceRelay
 from ..traffic import LeakWatch, Probes, WebServer, fetch
 from ..wait import wait_for
@@ -48,16 +50,19 @@ class ExitNet:
         self.site = lab.host("site", far, SITE)
         self.site.ip(f"address add {SITE6}/64 dev eth0 nodad", "route add default via 2001:db8:f::1")
         self.web = WebServer(self.site, (80,), PAYLOAD_BYTES)
-        self.exits = {}
+        self.exits, self.names = {}, {}
         for name, (address, number) in EXITS.items():
             host = lab.host(name, address=address)
             host.add_v6(number)
             for setting in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv4.conf.all.rp_filter"):
                 host.sysctl(setting, 1)
+            self.names[name] = NameServer(host, value=address)
             self.exits[name] = exit_is(host)
         self.home = lab.nat("home", internet, "easy", "192.168.1.0/24")
         self.home.box.ip("address add fd00:1::1/64 dev lan0 nodad")
         self.client_host = lab.host("client", self.home.lan)
+        (self.client_host.directory / "resolv.conf").write_text(f"nameserver {RESOLVER}\n")
+        self.home_names = NameServer(self.home.box, RESOLVER, "192.0.2.1")
         self.printer = lab.host("printer", self.home.lan, PRINTER)
         for host, number in ((self.client_host, 10), (self.printer, 20)):
             host.ip(f"address add fd00:1::{number}/64 dev eth0 nodad", "route add default via fd00:1::1")
@@ -78,6 +83,11 @@ class ExitNet:
         got = fetch(self.client_host, f"http://{host}/payload", 3)
         return bool(got) and got[0] == PAYLOAD_BYTES
 
+    def looks_up(self, name: str) -> str:
+        """The address that the client's own programs find; a name asked for once may be kept for a while."""
+        found = self.client_host.run(["getent", "ahostsv4", name], check=False, timeout=30).stdout.split()
+        return found[0] if found else ""
+
     def seen_by_site(self) -> str:
         asked = [line for line in self.web.program.output().splitlines() if "GET /payload" in line]
         return asked[-1].split()[0].removeprefix("::ffff:")
@@ -87,6 +97,10 @@ class ExitNet:
         address, number = EXITS[name]
         wait_for(lambda: self.fetches() and self.seen_by_site() == address, 30, f"the client is seen as {name}")
         wait_for(lambda: self.fetches(SITE6) and self.seen_by_site() == f"2001:db8::{number:x}", 15, f"the same with IPv6")
+
+    def asks(self, name: str) -> None:
+        """The client's questions about names are answered by the resolver of that exit node, and heard by no other."""
+        wait_for(lambda: self.looks_up("www.example") == EXITS[name][0], 20, f"the client looks names up at {name}")
 
 
 class NothingLeaks:
@@ -111,10 +125,12 @@ def run(lab: Lab) -> ExitNet:
     begin = time.time()
     wait_for(lambda: len(watch.seen_since(begin)) > 20, 10, "the watch sees what leaves without an exit node")
     assert net.fetches() and net.seen_by_site() == net.home.box.address
+    wait_for(lambda: net.looks_up("before.example") == "192.0.2.1", 10, "names are asked for at home")
 
     client.cli("set", "--exit-node=exit-a")
     closed = NothingLeaks(watch)
     net.goes_by("exit-a")
+    net.asks("exit-a")
     closed.check("switched on")
     table = host.run("ip route show table 52").stdout + host.run("ip -6 route show table 52").stdout
     assert table.count("unreachable default") == 2, table
@@ -131,6 +147,8 @@ def run(lab: Lab) -> ExitNet:
     closed.check("somebody is chosen")
     client.cli("set", "--exit-node", client.peer("exit-b")["TailscaleIPs"][0])
     net.goes_by("exit-b")
+    net.asks("exit-b")
+    assert net.looks_up("exit-b") == client.peer("exit-b")["TailscaleIPs"][0], "those of the tailnet are answered here"
     closed.check("changed to another exit node")
 
     wait_for(lambda: client.direct_to("exit-b"), 20, "there is a direct path, which does not need the agent")
@@ -179,6 +197,7 @@ def run(lab: Lab) -> ExitNet:
     net.control.program.kill()
     client.start()
     net.goes_by("exit-b")
+    net.asks("exit-b")
     closed.check("the agent came back without control")
 
     client.program.kill()
@@ -216,6 +235,9 @@ def run(lab: Lab) -> ExitNet:
     net.goes_by("exit-b")
     client.cli("exit-node", "disconnect")
     wait_for(lambda: net.fetches() and net.seen_by_site() == net.home.box.address, 10, "and itself once more")
+    asked = {line.split()[1] for line in net.home_names.asked()}
+    assert asked == {"before.example"}, f"heard at home while an exit node was in use: {asked}"
+    assert not any("exit-b" in line for names in net.names.values() for line in names.asked())
     probes.stop()
     return net
 

@@ -76,7 +76,7 @@ class RoutedNet:
 def left_behind(host) -> dict:
     """What an agent may leave on a machine."""
     commands = {"rules": "nft --stateless --terse list ruleset", "policy rules": "ip rule", "IPv6 policy rules": "ip -6 rule", "routes": "ip route show table all",
-                "IPv6 routes": "ip -6 route show table all", "devices": "ip -br link", "pins": "find /sys/fs/bpf -mindepth 1",
+                "IPv6 routes": "ip -6 route show table all", "devices": "ip -br link", "pins": "find /sys/fs/bpf -mindepth 1", "resolvers": "cat /etc/resolv.conf",
                 "settings": "sysctl -e net.ipv4.conf.all.src_valid_mark net.ipv4.conf.all.rp_filter", "notes": "find /run/tailrace -name '*.src_valid_mark'"}
     # The kernel makes anycast addresses by itself where IPv6 is forwarded.
     return {what: sorted(line for line in host.run(command, check=False).stdout.splitlines() if not line.startswith("anycast"))

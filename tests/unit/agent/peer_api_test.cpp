@@ -1,6 +1,5 @@
 #include "agent/peerapi/dns_proxy.hpp"
 #include "agent/peerapi/peer_api.hpp"
-#include "base/io/socket.hpp"
 #include "proto/dns_query.hpp"
 #include "tests/fakes/run_task.hpp"
 
@@ -58,7 +57,8 @@ TEST(PeerApiTest, AnswersPeersAndNobodyElse) {
                         if (!known) return std::nullopt;
                         return PeerApiCaller{"bob", "Bob"};
                     },
-                    [](const IpAddress&) { return false; }};
+                    [](const IpAddress&) { return false; },
+                    [](Bytes query) -> Task<Result<Bytes>> { co_return query; }};
         EXPECT_TRUE(api.set_addresses({loopback}));
         EXPECT_FALSE(api.set_addresses({loopback}));
         EXPECT_NE(api.port4(), 0);
@@ -115,78 +115,6 @@ TEST(DnsProxy, FindsTheResolversOfTheHost) {
     std::vector<std::string> asked;
     for (const Endpoint& one : resolvers_in(text)) asked.push_back(one.text());
     EXPECT_THAT(asked, testing::ElementsAre("192.0.2.53:53", "[2001:db8::53]:53", "192.0.2.54:53"));
-}
-
-/// A resolver that says `answer` to everything, after something forged.
-Task<void> say(UdpSocket* socket, std::function<Bytes(Bytes)> answer) {
-    for (;;) {
-        auto asked = co_await socket->receive();
-        if (!asked) co_return;
-        Bytes forged = answer(asked->data);
-        set_dns_id(forged, static_cast<std::uint16_t>(parse_dns_query(asked->data)->id + 1));
-        (void)socket->send(asked->from, forged);
-        (void)socket->send(asked->from, answer(asked->data));
-    }
-}
-
-TEST(DnsProxy, AsksOneResolverAfterTheOther) {
-    run_task([](Reactor& reactor) -> Task<void> {
-        Endpoint here{*IpAddress::parse("127.0.0.1"), 0};
-        auto mute = UdpSocket::bind(reactor, here, {}), speaks = UdpSocket::bind(reactor, here, {});
-        spawn(reactor, "resolver", say(&*speaks, [](Bytes query) {
-                  query[2] |= std::byte{0x80};
-                  query.push_back(std::byte{'!'});
-                  return query;
-              }));
-        Bytes query = std::get<Bytes>(dns_message_of(dns_request()));
-        std::vector<Endpoint> both{mute->local(), speaks->local()}, silent{mute->local()}, none;
-        auto answer = co_await ask_resolvers(reactor, both, query, kDnsPatience);
-        EXPECT_TRUE(answer) << answer.error().message();
-        if (answer) {
-            EXPECT_EQ(answer->size(), query.size() + 1);
-            EXPECT_EQ(answer->front(), std::byte{0}) << "under the ID that the client chose";
-        }
-        EXPECT_FALSE(co_await ask_resolvers(reactor, silent, query, std::chrono::milliseconds{50}));
-        EXPECT_FALSE(co_await ask_resolvers(reactor, none, query, kDnsPatience));
-        speaks->close();
-    });
-}
-
-/// A resolver whose answers over UDP are cut, and whole over TCP.
-Task<void> say_whole(Listener* listener) {
-    auto stream = co_await listener->accept();
-    if (!stream) co_return;
-    std::array<std::byte, 2> head{};
-    (void)co_await (*stream)->read_exactly(head);
-    Bytes query(Reader{head}.be16());
-    (void)co_await (*stream)->read_exactly(query);
-    query[2] |= std::byte{0x80};
-    Writer out;
-    out.be16(static_cast<std::uint16_t>(query.size() + 2000));
-    out.bytes(query);
-    out.bytes(Bytes(2000));
-    (void)co_await (*stream)->write_all(out.view());
-}
-
-TEST(DnsProxy, TakesTheWholeAnswerOverTcp) {
-    run_task([](Reactor& reactor) -> Task<void> {
-        auto listener = Listener::tcp(reactor, {*IpAddress::parse("127.0.0.1"), 0});
-        auto socket = UdpSocket::bind(reactor, listener->local(), {});
-        EXPECT_TRUE(socket) << socket.error().message();
-        if (!socket) co_return;
-        spawn(reactor, "resolver", say(&*socket, [](Bytes query) {
-                  query[2] |= std::byte{0x82}; // truncated
-                  return query;
-              }));
-        spawn(reactor, "resolver", say_whole(&*listener));
-        Bytes query = std::get<Bytes>(dns_message_of(dns_request()));
-        std::vector<Endpoint> one{listener->local()};
-        auto answer = co_await ask_resolvers(reactor, one, query, kDnsPatience);
-        EXPECT_TRUE(answer) << answer.error().message();
-        if (answer) EXPECT_EQ(answer->size(), query.size() + 2000);
-        socket->close();
-        listener->close();
-    });
 }
 
 } // namespace

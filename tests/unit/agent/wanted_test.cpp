@@ -182,6 +182,21 @@ TEST(Wanted, SaysThatAnAcceptedRouteCoversOurNetwork) {
                 Contains(testing::HasSubstr("covers the network 192.168.1.0/24 of eth0")));
 }
 
+TEST(Wanted, KeepsTheServiceAddressesForThisHost) {
+    const IpPrefix v4 = prefix("100.100.100.100/32"), v6 = prefix("fd7a:115c:a1e0::53/128");
+    auto self = node(1, {});
+    EXPECT_THAT(compute_wanted(self, {}, Prefs{}, {}, WallTime::now()).router.quiet_addresses, ElementsAre(v4));
+    self.addresses.push_back(prefix("fd7a:115c:a1e0::1/128"));
+    Prefs prefs;
+    prefs.advertise_routes = {prefix("100.64.0.0/10"), prefix("fd7a:115c:a1e0::/48")};
+    auto greedy = node(2, {v4, v6});
+    auto out = compute_wanted(self, {&greedy}, prefs, {}, WallTime::now());
+    EXPECT_THAT(out.router.quiet_addresses, ElementsAre(v4, v6));
+    EXPECT_THAT(out.peers.at(0).allowed_ips, ElementsAre(prefix("100.64.0.2/32"))) << "a peer is not one of them";
+    for (const IpPrefix& local : out.local_nets)
+        EXPECT_FALSE(local.contains(v4) || local.contains(v6)) << local.text() << " lets peers ask";
+}
+
 TEST(Wanted, TranslatesViaRoutesThatAreApproved) {
     const IpPrefix approved = prefix("fd7a:115c:a1e0:b1a:0:7:a01:0/112"),
                    other = prefix("fd7a:115c:a1e0:b1a:0:8:a01:0/112");

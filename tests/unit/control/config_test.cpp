@@ -1,4 +1,5 @@
 #include "control/config/config.hpp"
+#include "control/map/wire_json.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -55,6 +56,60 @@ log:
     EXPECT_EQ(config->log_format, log::Format::Json);
     EXPECT_EQ(config->route_choice, RouteChoice::Region);
     EXPECT_EQ(default_config().route_choice, RouteChoice::Primary);
+}
+
+TEST(ControlConfig, SaysHowNodesLookNamesUp) {
+    EXPECT_EQ(default_config().dns, DnsSettings{});
+    auto config = parse_config(R"(
+base_domain: tail.lab
+dns:
+  magic_dns: true
+  nameservers:
+    global: [1.1.1.1, "[2606:4700::1111]:5353", https://dns.nextdns.io/abc]
+    split:
+      Corp.example.: 10.0.0.53
+      eu.corp.example: [10.1.0.53, 10.1.0.54]
+  search_domains: [corp.example]
+  extra_records:
+    - {name: Grafana.corp.example, type: A, value: 100.64.0.3}
+    - {name: grafana.corp.example, value: "fd7a:115c:a1e0::3"}
+)",
+                               "control.yaml");
+    ASSERT_TRUE(config) << config.error().message();
+    EXPECT_EQ(config->dns.nameservers.size(), 3u);
+    EXPECT_EQ(config->dns.split.at("corp.example").at(0).addr, "10.0.0.53");
+    EXPECT_EQ(config->dns.split.at("eu.corp.example").size(), 2u);
+    EXPECT_EQ(config->dns.extra_records.at(0).name, "grafana.corp.example");
+    EXPECT_EQ(config->dns.extra_records.at(1).type, "AAAA");
+    wire::DnsConfig sent = dns_config("tail.lab", config->dns);
+    EXPECT_TRUE(sent.proxied);
+    EXPECT_THAT(sent.domains, testing::ElementsAre("tail.lab", "corp.example"));
+    EXPECT_TRUE(sent.routes.at("tail.lab").empty());
+    EXPECT_EQ(sent.routes.at("corp.example").size(), 1u);
+    EXPECT_EQ(sent.resolvers.size(), 3u);
+    config->dns.magic_dns = false;
+    sent = dns_config("tail.lab", config->dns);
+    EXPECT_FALSE(sent.proxied || sent.routes.contains("tail.lab"));
+    EXPECT_THAT(sent.domains, testing::ElementsAre("corp.example"));
+}
+
+TEST(ControlConfig, RefusesDnsSettingsThatMakeNoSense) {
+    auto complaint = [](const std::string& dns) {
+        auto config = parse_config("base_domain: tail.lab\ndns:\n" + dns, "control.yaml");
+        return config ? std::string{"no complaint"} : config.error().message();
+    };
+    EXPECT_THAT(complaint("  nameserver: 1.1.1.1\n"), HasSubstr("control.yaml:3: unknown key \"nameserver\""));
+    EXPECT_THAT(complaint("  nameservers: {global: [one]}\n"),
+                HasSubstr("control.yaml:3: global: \"one\" is no address"));
+    EXPECT_THAT(complaint("  nameservers: {global: [1.1.1.1, 1.1.1.1]}\n"), HasSubstr("twice"));
+    EXPECT_THAT(complaint("  nameservers: {split: {corp.example: }}\n"), HasSubstr("needs a resolver"));
+    EXPECT_THAT(complaint("  nameservers: {split: {-x.example: 10.0.0.1}}\n"), HasSubstr("is not a domain name"));
+    EXPECT_THAT(complaint("  nameservers: {split: {tail.lab: 10.0.0.1}}\n"), HasSubstr("is base_domain"));
+    EXPECT_THAT(complaint("  search_domains: [a..b]\n"), HasSubstr("is not a domain name"));
+    EXPECT_THAT(complaint("  extra_records: [{name: a.b, type: A, value: \"::1\"}]\n"), HasSubstr("has type AAAA"));
+    EXPECT_THAT(complaint("  extra_records: [{name: a.b, value: x}]\n"), HasSubstr("wants an IP address"));
+    EXPECT_THAT(complaint("  extra_records: [{value: 10.0.0.1}]\n"), HasSubstr("name is missing"));
+    EXPECT_THAT(complaint("  magic_dns: perhaps\n"), HasSubstr("neither true nor false"));
 }
 
 TEST(ControlConfig, NamesTheLineOfAnUnknownKey) {

@@ -65,6 +65,19 @@ TEST(RouterDiff, SweepsOnlyAddressesInOurRanges) {
     EXPECT_EQ(changes.size(), 1u);
 }
 
+TEST(RouterDiff, KeepsQuietAddressesApart) {
+    auto wanted = config();
+    wanted.quiet_addresses = {prefix("100.100.100.100/32"), prefix("fd7a:115c:a1e0::53/128")};
+    auto state = state_of(wanted);
+    auto changes = diff(state, wanted, kDevice, kIpv6);
+    EXPECT_THAT(changes.add_quiet_addresses, ElementsAre(wanted.quiet_addresses[0], wanted.quiet_addresses[1]));
+    EXPECT_EQ(changes.size(), 2u);
+    EXPECT_THAT(diff(state, wanted, kDevice, kNoIpv6).add_quiet_addresses, SizeIs(1));
+    for (const auto& address : wanted.quiet_addresses) state.addresses.push_back(address);
+    EXPECT_TRUE(diff(state, wanted, kDevice, kIpv6).empty());
+    EXPECT_THAT(diff(state, config(), kDevice, kIpv6).remove_addresses, SizeIs(2));
+}
+
 TEST(RouterDiff, LeavesRoutesOfOtherDevicesAlone) {
     auto state = state_of(config());
     state.routes.push_back({prefix("10.0.0.0/8"), RouteType::Unicast, kDevice + 1});
