@@ -273,7 +273,9 @@ Task<HttpResponse> LocalServer::route(HttpRequest request, bool write) {
         co_return HttpResponse::json(200, *suggested);
     }
     if (name == "check-accept-routes") // ours; the reference client has none
-        co_return HttpResponse::json(200, error_object("Warning", join(backend_.check_accept_routes(), "\n")));
+        co_return HttpResponse::json(
+            200,
+            error_object("Warning", join(backend_.check_accept_routes(request.query("over-lan") == "true"), "\n")));
     if (name == "derpmap") co_return HttpResponse::json(200, backend_.derp_map_json());
     if (name == "debug-drops") co_return HttpResponse::json(200, backend_.drops_json());
     if (name == "debug-packet-filter-rules") co_return HttpResponse::json(200, backend_.filter_json());

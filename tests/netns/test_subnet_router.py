@@ -26,8 +26,8 @@ def test_modes_and_stateful_filtering(lab, programs):
     subnet_router.modes(lab)
 
 
-def test_a_thousand_routes_and_one_that_covers_our_own_network(lab, programs):
-    subnet_router.many_routes(lab)
+def test_a_thousand_routes_and_such_as_cover_our_own_network(lab, programs):
+    subnet_router.overlapping(lab)
 
 
 def test_two_hundred_clients_on_one_router(lab, programs):
