@@ -79,20 +79,30 @@ class Room:
         for number, client in enumerate(self.clients):
             self.net.server.start(f"iperf3-{number}", ["iperf3", "-s", "-p", FIRST_PORT + number])
             wait_for(lambda: self._is_through(client), 60, f"{client.name} reaches the network")
-        time.sleep(6) # paths settle
+        wait_for(self._paths_are_direct, 120, "all paths are direct")
         self.is_userspace = self.net.client.device_kind() == "wireguard-go"
 
     def _is_through(self, client) -> bool:
         return client.run(["curl", "-so", "/dev/null", "--noproxy", "*", "--max-time", "2", f"http://{SERVER}/payload"], check=False).returncode == 0
+
+    def _paths_are_direct(self) -> bool:
+        """In both directions, all at once. Whoever has been silent for long has none, and sends something."""
+        found = {peer["HostName"] for peer in self.net.router.status()["Peer"].values() if peer["CurAddr"]}
+        late = [agent for agent in self.agents[1:] if not agent.direct_to("router") or agent.host.name not in found]
+        for agent in late:
+            ping(agent.host, SERVER, timeout=1)
+        return not late
 
     def busy_seconds(self) -> float:
         """Kernel WireGuard works in threads of the kernel: then the machine should have nothing else to do."""
         return seconds_of_lab(self.net.router_host) if self.is_userspace else seconds_of_machine()
 
     def strip(self) -> None:
-        """Leaves WireGuard, its peers and routes, and one masquerade rule."""
+        """Leaves WireGuard, its peers and routes, and one masquerade rule. All agents go at once: one that outlives its peer's
+        for some seconds would take to the relay."""
         for agent in self.agents:
             agent.program.kill()
+        for agent in self.agents:
             agent.detach_packet_programs()
             agent.host.run("nft flush ruleset")
         self.net.router_host.nft(RULES)
