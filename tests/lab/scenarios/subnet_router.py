@@ -138,20 +138,26 @@ def is_clean(host, before: dict) -> None:
         raise AssertionError(f"left behind, or gone:\n" + "\n".join(differences())) from None
 
 
-def two_sites(lab: Lab, other_is=Agent) -> None:
+def joined(lab: Lab, **more) -> RoutedNet:
+    net = RoutedNet(lab, **more)
+    net.forward()
+    net.join()
+    return net
+
+
+def two_sites(net: RoutedNet, other_is=Agent) -> None:
     """A second router, at a site of its own: machines of both networks, which know nothing of a tailnet, talk to each other
     under their own addresses. Each network's gateway is its router."""
-    net = RoutedNet(lab)
-    net.forward()
-    other_host = lab.host("other")
-    other_lan = lab.lan(other_host, "192.168.8.0/24")
+    other_host = net.lab.host("other")
+    other_lan = net.lab.lan(other_host, "192.168.8.0/24")
     other_host.sysctl("net.ipv4.ip_forward", 1)
-    desk = lab.host("desk", other_lan, "192.168.8.10")
+    desk = net.lab.host("desk", other_lan, "192.168.8.10")
     net.control.set_policy(POLICY.replace('"acls": [', '"acls": [ { "action": "accept", "src": ["192.168.7.0/24", "192.168.8.0/24"], "dst": ["192.168.7.0/24:80", "192.168.8.0/24:80"] },'))
     WebServer(desk, (80,), PAYLOAD_BYTES)
     other = other_is(other_host)
-    for agent, route in ((net.router, LAN), (other, "192.168.8.0/24")):
-        agent.up(net.control.url, net.control.create_key(US, tags=["tag:router"]), f"--advertise-routes={route}", "--accept-routes", "--snat-subnet-routes=false")
+    settings = ("--accept-routes", "--snat-subnet-routes=false")
+    other.up(net.control.url, net.control.create_key(US, tags=["tag:router"]), "--advertise-routes=192.168.8.0/24", *settings)
+    net.router.cli("set", *settings)
     for host, address, seen in ((desk, SERVER, "192.168.8.10"), (net.server, "192.168.8.10", SERVER)):
         wait_for(lambda: fetch(host, f"http://{address}/payload", 3), 20, f"{host.name} fetches from {address}")
     assert net.seen_by_server() == "192.168.8.10"
@@ -160,29 +166,24 @@ def two_sites(lab: Lab, other_is=Agent) -> None:
 
 def behind_nat(lab: Lab, router: str, client: str) -> RoutedNet:
     """A router at somebody's home; direct where the client can be reached, over the relay where both are behind hard NATs."""
-    net = RoutedNet(lab, behind=(router, client))
-    net.forward()
-    net.join()
+    net = joined(lab, behind=(router, client))
     for address in (SERVER, SERVER6):
         wait_for(lambda: net.fetches(address), 20, f"the client fetches from {address}")
         assert not tcp_opens(net.client_host, address, 8080), "the policy closes port 8080 of the network"
     return net
 
 
-def crowd(lab: Lab, count: int = 200) -> None:
+def crowd(net: RoutedNet, count: int = 200) -> None:
     """Many clients of one router: they hold their sessions with control (bench/storm), one of them is real. What the packet
     program in force says of each of them is what the policy says."""
-    net = RoutedNet(lab)
-    net.forward()
-    net.join()
     wait_for(net.fetches, 20, "the client fetches")
-    storm = lab.host("crowd").start("storm", [BUILD / "bench/storm", "--url", net.control.url, "--key", net.control.create_key(US), "--nodes", count])
+    known = set(net.router.status()["Peer"])
+    storm = net.lab.host("crowd").start("storm", [BUILD / "bench/storm", "--url", net.control.url, "--key", net.control.create_key(US), "--nodes", count])
     began = time.monotonic()
     peers = lambda: net.router_host.run("wg show tailrace0 peers").stdout.split() # noqa: E731
-    wait_for(lambda: len(peers()) == count + 1, 60, "all are peers of the router")
+    wait_for(lambda: len(peers()) == len(known) + count, 60, "all are peers of the router", interval=0.5)
     took = time.monotonic() - began
-    status = net.router.status()["Peer"].values()
-    addresses = [peer["TailscaleIPs"][0] for peer in status if peer["DNSName"].split(".")[0] != "client"]
+    addresses = [peer["TailscaleIPs"][0] for key, peer in net.router.status()["Peer"].items() if key not in known]
     assert len(addresses) == count and storm.alive()
 
     def verdicts(port: int) -> list:
@@ -256,16 +257,15 @@ def modes(lab: Lab) -> None:
     wait_for(lambda: net.fetches() and net.seen_by_server() == "192.168.7.1", 10, "what somebody took away is there again")
 
 
-def overlapping(lab: Lab, count: int = 1000) -> None:
+def overlapping(net: RoutedNet, count: int = 1000) -> None:
     """Many routes, and such as cover the network of the client itself: whoever works on it from there is not cut off, be the route
     there when routes are accepted or come later. Not before somebody asked for that."""
-    net = RoutedNet(lab)
-    net.forward()
+    net.client.cli("set", "--accept-routes=false")
     net.control.set_policy(POLICY.replace('"192.168.0.0/16": ["tag:router"]', '"0.0.0.0/0": ["tag:router"]').replace('"dst": ["192.168.7.0/24:80"', '"dst": ["10.0.0.0/8:*", "203.0.0.0/16:*", "192.168.7.0/24:80"'))
-    desk = lab.host("desk") # of whoever works on the client, in the same network
+    desk = net.lab.host("visitor") # of whoever works on the client, in the same network
     many = [f"10.{i // 256}.{i % 256}.0/24" for i in range(count)]
     offered = [*many, LAN, LAN6, "203.0.113.0/24"]
-    net.join(router=(f"--advertise-routes={','.join(offered)}",), client=())
+    net.router.cli("set", f"--advertise-routes={','.join(offered)}")
     session = SlowStream(desk, net.client_host, net.client_host.address, 2222)
     assert session.goes_on(20)
     said = wait_for(lambda: (text := net.client.cli("set", "--accept-routes").stdout) or "Warning" in text and text or net.client.cli("set", "--accept-routes=false").stdout,
@@ -299,3 +299,5 @@ def overlapping(lab: Lab, count: int = 1000) -> None:
     assert session.goes_on(30), "TCP has waited"
     net.client.cli("set", "--accept-routes=false")
     wait_for(lambda: "10.0.0.0/24" not in table(), 10, "no route is left")
+    net.router.cli("set", f"--advertise-routes={LAN},{LAN6}")
+    net.client.cli("set", "--accept-routes")
