@@ -51,6 +51,7 @@ ForwardingConfig forwarding_of(const wire::Node& self, const Prefs& prefs, bool 
     out.masquerade = out.routes && !prefs.no_snat;
     out.stateful = prefs.no_stateful_filtering == false;
     out.keep_marks = out.mode == ForwardingMode::On && (uses_exit_node(prefs) || accepts_routes);
+    out.answer_as_asked = out.keep_marks && !uses_exit_node(prefs) && attached_by(prefs) == AttachedBy::Host;
     out.drop_spoofed = !self.has_cap("disable-linux-cgnat-drop-rule");
     return out;
 }

@@ -261,13 +261,15 @@ def overlapping(net: RoutedNet, count: int = 1000) -> None:
     """Many routes, and such as cover the network of the client itself: whoever works on it from there is not cut off, be the route
     there when routes are accepted or come later. Not before somebody asked for that."""
     net.client.cli("set", "--accept-routes=false")
-    net.control.set_policy(POLICY.replace('"192.168.0.0/16": ["tag:router"]', '"0.0.0.0/0": ["tag:router"]').replace('"dst": ["192.168.7.0/24:80"', '"dst": ["10.0.0.0/8:*", "203.0.0.0/16:*", "192.168.7.0/24:80"'))
+    net.control.set_policy(POLICY.replace('"192.168.0.0/16": ["tag:router"]', '"0.0.0.0/0": ["tag:router"]').replace('"dst": ["192.168.7.0/24:80"', '"dst": ["10.0.0.0/8:*", "203.0.0.0/16:*", "198.51.100.0/24:*", "192.168.7.0/24:80"'))
+    far = net.lab.lan(net.lab.internet().switch, "198.51.100.0/24")
+    abroad = net.lab.host("abroad", far, "198.51.100.50") # and of somebody who does from elsewhere
     desk = net.lab.host("visitor") # of whoever works on the client, in the same network
     many = [f"10.{i // 256}.{i % 256}.0/24" for i in range(count)]
     offered = [*many, LAN, LAN6, "203.0.113.0/24"]
     net.router.cli("set", f"--advertise-routes={','.join(offered)}")
-    session = SlowStream(desk, net.client_host, net.client_host.address, 2222)
-    assert session.goes_on(20)
+    session, from_abroad = (SlowStream(host, net.client_host, net.client_host.address, port) for host, port in ((desk, 2222), (abroad, 2223)))
+    assert session.goes_on(20) and from_abroad.goes_on(20)
     said = wait_for(lambda: (text := net.client.cli("set", "--accept-routes").stdout) or "Warning" in text and text or net.client.cli("set", "--accept-routes=false").stdout,
                     15, "the client is told before it is done")
     assert "203.0.113.0/24 of router covers the network 203.0.113.0/24 of eth0: this host goes on reaching 203.0.113.0/24 directly" in said, said
@@ -280,10 +282,18 @@ def overlapping(net: RoutedNet, count: int = 1000) -> None:
     assert any("directly, not through the tunnel" in text for text in net.client.status()["Health"])
     assert "dev eth0" in way_to_desk() and session.goes_on(20), "the session goes on"
 
-    net.router.cli("set", f"--advertise-routes={','.join([*offered, '203.0.0.0/16', desk.address + '/32'])}")
+    net.router.cli("set", f"--advertise-routes={','.join([*offered, '203.0.0.0/16', desk.address + '/32', '198.51.100.0/24'])}")
     wait_for(lambda: "203.0.0.0/16 dev tailrace0" in table(), 15, "a larger one comes, and one for the very desk")
     assert "tailrace0" in net.client_host.run("ip route get 203.0.7.1").stdout, "what is not of the network goes there"
     assert "dev eth0" in way_to_desk() and session.goes_on(20), "the session goes on"
+    wait_for(lambda: "198.51.100.0/24 dev tailrace0" in table(), 10, "and one for abroad")
+    assert "tailrace0" in net.client_host.run(f"ip route get {abroad.address}").stdout
+    assert from_abroad.goes_on(20), "who came from there is answered there"
+    assert SlowStream(abroad, net.client_host, net.client_host.address, 2224).goes_on(20), "and so is who comes now"
+    net.client.cli("set", "--netfilter-mode=off")
+    assert not from_abroad.goes_on(3), "our rules do that"
+    net.client.cli("set", "--netfilter-mode=on")
+    assert from_abroad.goes_on(30), "TCP has waited"
     assert net.client.running() and net.client.peer("router")["Online"], "control and the router are reached as before"
     net.client_host.ip("address add 203.0.7.9/24 dev eth0") # it moves into a network that a route covers
     wait_for(lambda: "throw 203.0.7.0/24" in table(), 10, "that one is the host's own at once")

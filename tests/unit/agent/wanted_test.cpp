@@ -50,11 +50,13 @@ TEST(Wanted, LeavesTheNetworksOfTheHostAloneUnlessAsked) {
     EXPECT_THAT(result.router.routes, Not(Contains(prefix("192.168.1.7/32"))));
     EXPECT_THAT(result.router.throw_routes, ElementsAre(prefix("10.1.2.0/24"), prefix("192.168.1.0/24")));
     EXPECT_THAT(result.notes, testing::SizeIs(3));
+    EXPECT_TRUE(result.forwarding.answer_as_asked);
 
     prefs.routes_over_lan = true;
     result = wanted({router}, prefs, networks);
     EXPECT_THAT(result.router.routes, Contains(prefix("192.168.1.7/32")));
     EXPECT_THAT(result.router.throw_routes, IsEmpty());
+    EXPECT_FALSE(result.forwarding.answer_as_asked);
 
     prefs.exit_node_id = "3"; // goes by the exit node, unless that is allowed
     result = wanted({router}, prefs, networks);
@@ -63,6 +65,7 @@ TEST(Wanted, LeavesTheNetworksOfTheHostAloneUnlessAsked) {
     result = wanted({router}, prefs, networks);
     EXPECT_THAT(result.router.routes, Not(Contains(prefix("192.168.1.7/32"))));
     EXPECT_THAT(result.router.throw_routes, ElementsAre(prefix("10.1.2.0/24"), prefix("192.168.1.0/24")));
+    EXPECT_FALSE(result.forwarding.answer_as_asked) << "nothing leaves past an exit node";
 }
 
 TEST(Wanted, GivesTheInternetOnlyToTheChosenExitNode) {

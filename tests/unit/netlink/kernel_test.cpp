@@ -196,7 +196,7 @@ TEST_F(Kernel, ForwardingStandsIsRepairedAndGoes) {
     auto forwarding = Forwarding::create("tr0");
     ASSERT_TRUE(ok(forwarding));
     ForwardingConfig wanted;
-    wanted.routes = wanted.masquerade = wanted.stateful = wanted.keep_marks = true;
+    wanted.routes = wanted.masquerade = wanted.stateful = wanted.keep_marks = wanted.answer_as_asked = true;
     wanted.port = 41641;
     if (run("nft --version") == 0 && run("nft list tables") != 0) GTEST_SKIP() << "the kernel has no nftables";
     ASSERT_TRUE(ok(forwarding->reconcile(wanted)));
