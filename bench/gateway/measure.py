@@ -59,8 +59,8 @@ def seconds_of_lab(host) -> float:
 
 
 class Room:
-    def __init__(self, lab: Lab, peers: int, router_is=Agent, agent_words=()):
-        self.net = RoutedNet(lab, router_is=router_is if router_is is not Agent else lambda host: Agent(host, more=agent_words))
+    def __init__(self, lab: Lab, peers: int, router_is=Agent):
+        self.net = RoutedNet(lab, router_is=router_is)
         self.net.forward()
         ports = f"{FIRST_PORT}-{FIRST_PORT + peers}"
         self.net.control.set_policy(POLICY.replace('"192.168.7.0/24:80"', f'"192.168.7.0/24:80,{ports}"'))
@@ -96,6 +96,17 @@ class Room:
     def busy_seconds(self) -> float:
         """Kernel WireGuard works in threads of the kernel: then the machine should have nothing else to do."""
         return seconds_of_lab(self.net.router_host) if self.is_userspace else seconds_of_machine()
+
+    def has_fast_path(self) -> bool:
+        return self.net.router_host.run("nft list table inet tailrace-tailrace0-fast", check=False).returncode == 0
+
+    def lose_fast_path(self) -> None:
+        router = self.net.router
+        router.program.stop()
+        router.more = ("--no-fast-path",)
+        router.start()
+        wait_for(lambda: router.running() and not self.has_fast_path(), 60, "the router forwards without a fast path")
+        wait_for(self._paths_are_direct, 120, "all paths are direct")
 
     def strip(self) -> None:
         """Leaves WireGuard, its peers and routes, and one masquerade rule. All agents go at once: one that outlives its peer's
@@ -193,18 +204,17 @@ def main() -> None:
         args.seconds = args.rounds = 1
     rows = []
     for peers in args.peers:
-        for what, words in (("policy and fast path", ()), ("policy", ("--no-fast-path",))):
-            with tempfile.TemporaryDirectory(prefix="tailrace-bench.") as directory, Lab(directory) as lab:
-                room = Room(lab, peers, agent_words=words)
-                kind = room.net.router.device_kind()
-                has_table = room.net.router_host.run("nft list table inet tailrace-tailrace0-fast", check=False).returncode == 0
-                if not words and not has_table:
-                    print("this kernel has no flow table (CONFIG_NF_FLOW_TABLE), so there is no fast path to measure", file=sys.stderr)
-                    continue
-                rows += measure(room, what, args)
-                if words:
-                    room.strip()
-                    rows += measure(room, f"{kind} alone", args)
+        with tempfile.TemporaryDirectory(prefix="tailrace-bench.") as directory, Lab(directory) as lab:
+            room = Room(lab, peers)
+            kind = room.net.router.device_kind()
+            if room.has_fast_path():
+                rows += measure(room, "policy and fast path", args)
+            else:
+                print("this kernel has no flow table (CONFIG_NF_FLOW_TABLE), so there is no fast path to measure", file=sys.stderr)
+            room.lose_fast_path()
+            rows += measure(room, "policy", args)
+            room.strip()
+            rows += measure(room, f"{kind} alone", args)
         if stock.binary("tailscaled") and stock.binary("tailscale"):
             with tempfile.TemporaryDirectory(prefix="tailrace-bench.") as directory, Lab(directory) as lab:
                 rows += measure(Room(lab, peers, router_is=stock.StockClient), "stock router", args)
