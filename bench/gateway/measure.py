@@ -197,7 +197,7 @@ def main() -> None:
     arguments.add_argument("--seconds", type=int, default=3, help="of one transfer")
     arguments.add_argument("--rounds", type=int, default=3, help="of which the median counts")
     arguments.add_argument("--packets", type=int, default=2000, help="a second, of all peers together, where packets are counted")
-    arguments.add_argument("--quick", action="store_true", help="one round of a second: whether it works, and a first look")
+    arguments.add_argument("--quick", action="store_true", help="one round of a second: whether it works, and a first look; with many peers most of it is the start of iperf3")
     arguments.add_argument("--json", action="store_true")
     args = arguments.parse_args()
     if args.quick:
