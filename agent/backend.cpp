@@ -253,6 +253,7 @@ void Backend::refresh_endpoints() {
                 for (const InterfaceAddress& address : link.addresses) attached.push_back(address.prefix.masked());
         paths_->book().set_local_networks(std::move(attached));
     }
+    if (host_networks_in(*links) != attached_) wake_engine(); // routes are made with them in mind
     if (found == endpoints_) return;
     endpoints_ = std::move(found);
     if (paths_) {
@@ -266,12 +267,17 @@ void Backend::refresh_endpoints() {
 }
 
 Result<std::vector<HostNetwork>> Backend::host_networks() {
-    std::vector<HostNetwork> out;
     auto links = engine_.links();
     if (!links) return links.error();
-    for (const Link& link : *links)
+    return host_networks_in(*links);
+}
+
+std::vector<HostNetwork> Backend::host_networks_in(const std::vector<Link>& links) const {
+    std::vector<HostNetwork> out;
+    for (const Link& link : links)
         for (const InterfaceAddress& address : link.addresses)
-            if (link.name != options_.engine.device) out.push_back({address.prefix, link.loopback, link.name});
+            if (link.name != options_.engine.device)
+                out.push_back({address.prefix, link.loopback, link.name, link.up && link.running});
     return out;
 }
 
@@ -363,6 +369,7 @@ Task<void> Backend::run_engine() {
             ensure_paths();
             follow_exit_node();
             auto networks = host_networks();
+            if (networks) attached_ = *networks;
             EngineConfig config = engine_config(networks ? *networks : std::vector<HostNetwork>{});
             if (paths_) {
                 paths_->set_port_mapping(port_mapping_settings());

@@ -110,8 +110,8 @@ public:
     std::string check_ip_forwarding(std::vector<IpPrefix> routes);
     /// Empty, or how UDP would be forwarded faster.
     std::string check_udp_gro_forwarding();
-    /// What --accept-routes would do to this host, were it given. Sentences.
-    std::vector<std::string> check_accept_routes();
+    /// What --accept-routes would do to this host, were it given, without or with --routes-over-lan. Sentences.
+    std::vector<std::string> check_accept_routes(bool over_lan);
     /// {"ID","Name"} of the exit node that is best for us, empty ones when there is none.
     Result<std::string> suggest_exit_node_json();
 
@@ -166,6 +166,7 @@ private:
     static constexpr auto kLeastRetry = std::chrono::milliseconds{500};
     static constexpr std::size_t kSmallTailnet = 64; ///< peers; in a larger one what nobody needs is not done for all
     Result<std::vector<HostNetwork>> host_networks();
+    std::vector<HostNetwork> host_networks_in(const std::vector<Link>& links) const;
     ExitNodeQuestion exit_node_question() const;
     /// The preferences follow who the exit node is, by address or by `auto:any`.
     void follow_exit_node();
@@ -237,8 +238,9 @@ private:
     DnsService dns_;
     FlowWatch flow_watch_;
     PathTraffic path_traffic_;
-    std::vector<Endpoint> endpoints_; ///< of our interfaces
-    TimePoint checked_{};             ///< when all was last seen to be as it should
+    std::vector<Endpoint> endpoints_;   ///< of our interfaces
+    std::vector<HostNetwork> attached_; ///< as the engine was told last
+    TimePoint checked_{};               ///< when all was last seen to be as it should
     SleepWatch sleep_watch_;
     bool network_change_pending_ = false;
     TimePoint memory_given_back_{};

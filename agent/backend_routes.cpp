@@ -37,12 +37,14 @@ std::string Backend::check_udp_gro_forwarding() {
     return udp_gro_trouble(interface_features(options_.engine.device), uplink->name, interface_features(uplink->name));
 }
 
-std::vector<std::string> Backend::check_accept_routes() {
+std::vector<std::string> Backend::check_accept_routes(bool over_lan) {
     std::vector<const wire::Node*> peers;
     for (const auto& [id, peer] : netmap_.peers()) peers.push_back(&peer);
     auto networks = host_networks();
     if (!networks) return {networks.error().with("the networks of this machine are not known").message()};
-    return accepted_route_warnings(acceptable_routes(peers, prefs_, WallTime::now()), *networks);
+    Prefs wanted = prefs_;
+    wanted.routes_over_lan = over_lan;
+    return route_warnings(acceptable_routes(peers, prefs_, WallTime::now()), wanted, *networks);
 }
 
 ExitNodeQuestion Backend::exit_node_question() const {

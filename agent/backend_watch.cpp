@@ -104,8 +104,14 @@ Task<void> Backend::follow_network(std::shared_ptr<bool> alive) {
         }
         bool addresses = false, routes = false, repair = false;
         bool elsewhere = false; // the way to the internet is another one
+        bool flows = false;     // may be forwarded to somewhere else
         int own = engine_.device_index();
         for (const NetworkEvent& event : seen) {
+            if (const auto* view = std::get_if<Ipv6LinkEvent>(&event)) {
+                repair = repair || view->link_index == own; // of other interfaces the addresses tell
+                continue;
+            }
+            flows = true;
             if (std::holds_alternative<EventsLost>(event)) {
                 addresses = routes = repair = elsewhere = true;
             } else if (const auto* link = std::get_if<LinkEvent>(&event)) {
@@ -128,11 +134,13 @@ Task<void> Backend::follow_network(std::shared_ptr<bool> alive) {
                 }
             } else if (const auto* rule = std::get_if<RuleEvent>(&event)) {
                 repair = repair || rule->change == Change::Removed;
+            } else if (std::holds_alternative<NexthopEvent>(event)) {
+                routes = elsewhere = true; // any of them, the default route included, may go by it
             }
         }
         if (addresses) refresh_endpoints();
         if (routes && paths_) paths_->on_routes_change();
-        if (!seen.empty() && !engine_.end_fast_flows()) wake_engine();
+        if (flows && !engine_.end_fast_flows()) wake_engine();
         if (elsewhere) on_network_change_soon();
         if (repair && (engine_up_ || is_closed(prefs_))) wake_engine();
     }

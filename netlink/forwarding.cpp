@@ -24,7 +24,12 @@ constexpr std::int32_t kSourceNatPriority = 100;
 constexpr std::uint32_t kEstablishedOrRelated = 0x2 | 0x4; // NF_CT_STATE_BIT of the two
 constexpr std::uint32_t kNew = 0x8;
 constexpr std::uint32_t kUntracked = 0x40;
-constexpr std::uint32_t kSourceOffset4 = 12, kSourceOffset6 = 8; // of the IP header
+
+/// An address in the IP header.
+struct AddressField {
+    std::uint32_t offset4, offset6;
+};
+constexpr AddressField kSource{12, 8}, kDestination{16, 24};
 
 void append_state(nftnl_rule* rule, std::uint32_t bits) {
     const std::uint32_t zero = 0;
@@ -52,12 +57,12 @@ void append_change_mark(nftnl_rule* rule, std::uint32_t mark) {
     append_mask(rule, &keep, sizeof keep, &mark);
 }
 
-void append_source(nftnl_rule* rule, const IpPrefix& prefix) {
+void append_address(nftnl_rule* rule, AddressField field, const IpPrefix& prefix) {
     const bool v4 = prefix.address().is_v4();
     (v4 ? append_ipv4 : append_ipv6)(rule);
     const BytesView address = prefix.address().bytes();
     const auto size_bytes = static_cast<std::uint32_t>(address.size());
-    append_payload(rule, NFT_PAYLOAD_NETWORK_HEADER, v4 ? kSourceOffset4 : kSourceOffset6, size_bytes);
+    append_payload(rule, NFT_PAYLOAD_NETWORK_HEADER, v4 ? field.offset4 : field.offset6, size_bytes);
     std::array<std::uint8_t, 16> mask{};
     for (int bit = 0; bit < prefix.bits(); ++bit) mask[bit / 8] |= static_cast<std::uint8_t>(0x80 >> (bit % 8));
     append_mask(rule, mask.data(), size_bytes);
@@ -92,13 +97,38 @@ public:
         append_change_mark(rule, kBypassMark);
         append_set_ct(rule, NFT_CT_MARK);
     }
+    void answers() {
+        open("arrived", {"filter", NF_INET_LOCAL_IN, kManglePriority});
+        for (const IpPrefix& own : {cgnat_prefix(), tailscale_ula_prefix()}) {
+            nftnl_rule* rule = add();
+            append_address(rule, kDestination, own);
+            append_verdict(rule, NFT_RETURN);
+        }
+        nftnl_rule* rule = add();
+        append_not_interface(rule, NFT_META_IIFNAME, device_);
+        append_not_interface(rule, NFT_META_IIFNAME, "lo");
+        append_ct(rule, NFT_CT_MARK);
+        append_is_mark(rule, 0);
+        append_ct(rule, NFT_CT_MARK);
+        append_change_mark(rule, kBypassMark);
+        append_set_ct(rule, NFT_CT_MARK);
+        open("answer", {"route", NF_INET_LOCAL_OUT, kManglePriority});
+        rule = add();
+        append_ct(rule, NFT_CT_MARK);
+        append_is_mark(rule, kBypassMark);
+        append_meta(rule, NFT_META_MARK);
+        append_is_mark(rule, 0);
+        append_meta(rule, NFT_META_MARK);
+        append_change_mark(rule, kBypassMark);
+        append_set_meta(rule, NFT_META_MARK);
+    }
     void input() {
         open("input", {"filter", NF_INET_LOCAL_IN, kBeforeFilter});
         for (const IpPrefix& source : {chrome_os_prefix(), cgnat_prefix(), tailscale_ula_prefix()}) {
             nftnl_rule* rule = add();
             append_not_interface(rule, NFT_META_IIFNAME, device_);
             append_not_interface(rule, NFT_META_IIFNAME, "lo");
-            append_source(rule, source);
+            append_address(rule, kSource, source);
             append(rule, "counter");
             append_verdict(rule, source == chrome_os_prefix() ? NFT_RETURN : NF_DROP);
         }
@@ -114,7 +144,7 @@ public:
         for (const IpPrefix& source : {cgnat_prefix(), tailscale_ula_prefix()}) {
             rule = add();
             append_interface(rule, NFT_META_OIFNAME, device_);
-            append_source(rule, source);
+            append_address(rule, kSource, source);
             append(rule, "counter");
             append_verdict(rule, NF_DROP);
         }
@@ -161,6 +191,7 @@ private:
 std::vector<PlannedChain> planned(const std::string& table, const std::string& device, const ForwardingConfig& wanted) {
     Plan plan{table, device, wanted.mode == ForwardingMode::On};
     if (wanted.keep_marks) plan.marks();
+    if (wanted.keep_marks && wanted.answer_as_asked) plan.answers();
     if (wanted.drop_spoofed) plan.input();
     plan.forward(wanted.stateful);
     if (wanted.masquerade) plan.masquerade();

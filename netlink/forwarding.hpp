@@ -6,6 +6,12 @@
 //             ct state established,related ct mark & MASK == BYPASS meta mark set mark & ~MASK ^ BYPASS }
 //         chain save { type filter hook output priority mangle;
 //             ct state new meta mark & MASK == BYPASS ct mark set ct mark & ~MASK ^ BYPASS }
+//         chain arrived { type filter hook input priority mangle;                             # answer_as_asked
+//             ip daddr 100.64.0.0/10 return
+//             ip6 daddr fd7a:115c:a1e0::/48 return
+//             iifname != "DEVICE" iifname != "lo" ct mark & MASK == 0 ct mark set ct mark & ~MASK ^ BYPASS }
+//         chain answer { type route hook output priority mangle;
+//             ct mark & MASK == BYPASS meta mark & MASK == 0 meta mark set mark & ~MASK ^ BYPASS }
 //         chain input { type filter hook input priority filter - 5;                          # drop_spoofed
 //             iifname != "DEVICE" iifname != "lo" ip saddr 100.115.92.0/23 return
 //             iifname != "DEVICE" iifname != "lo" ip saddr 100.64.0.0/10 counter drop
@@ -50,13 +56,16 @@ enum class ForwardingMode {
 
 struct ForwardingConfig {
     ForwardingMode mode = ForwardingMode::On;
-    bool routes = false;      ///< we are a router: what stands in the way of forwarded packets is worth a warning
-    bool masquerade = false;  ///< forwarded packets leave under our own address
-    bool stateful = false;    ///< from elsewhere into the tailnet only replies
-    bool keep_marks = false;  ///< replies to our own marked packets are routed as those were: with rp_filter=1 and an
-                              ///< exit node they would be taken for forged
-    bool drop_spoofed = true; ///< tailnet sources come by the device only
-    std::uint16_t port = 0;   ///< of WireGuard: let in where a filter table is closed; 0: not
+    bool routes = false;     ///< we are a router: what stands in the way of forwarded packets is worth a warning
+    bool masquerade = false; ///< forwarded packets leave under our own address
+    bool stateful = false;   ///< from elsewhere into the tailnet only replies
+    bool keep_marks = false; ///< replies to our own marked packets are routed as those were: with rp_filter=1 and an
+                             ///< exit node they would be taken for forged
+    bool answer_as_asked = false; ///< with keep_marks: what comes to this host by another interface is answered by the
+                                  ///< host's own routes, though ours lead to where it came from: whoever works on this
+                                  ///< host from there is not cut off
+    bool drop_spoofed = true;     ///< tailnet sources come by the device only
+    std::uint16_t port = 0;       ///< of WireGuard: let in where a filter table is closed; 0: not
 
     friend bool operator==(const ForwardingConfig&, const ForwardingConfig&) = default;
 };

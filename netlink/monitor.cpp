@@ -22,6 +22,8 @@ void decode_event(const nlmsghdr& message, std::vector<NetworkEvent>& events) {
         if (auto link = decode_link(message))
             events.push_back(
                 LinkEvent{message.nlmsg_type == RTM_NEWLINK ? Change::Added : Change::Removed, std::move(*link)});
+        else if (auto view = header_of<ifinfomsg>(message); view.ifi_family == AF_INET6)
+            events.push_back(Ipv6LinkEvent{view.ifi_index});
         break;
     case RTM_NEWADDR:
     case RTM_DELADDR:
@@ -41,6 +43,10 @@ void decode_event(const nlmsghdr& message, std::vector<NetworkEvent>& events) {
             events.push_back(
                 RuleEvent{message.nlmsg_type == RTM_NEWRULE ? Change::Added : Change::Removed, std::move(*rule)});
         break;
+    case RTM_NEWNEXTHOP:
+    case RTM_DELNEXTHOP:
+        events.push_back(NexthopEvent{message.nlmsg_type == RTM_NEWNEXTHOP ? Change::Added : Change::Removed});
+        break;
     default:
         break;
     }
@@ -59,7 +65,7 @@ Result<NetworkMonitor> NetworkMonitor::open() {
     if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
         return Error::from_errno(errno, "bind network monitor");
     for (int group : {RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE,
-                      RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE})
+                      RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE, RTNLGRP_NEXTHOP, RTNLGRP_IPV6_IFINFO})
         if (::setsockopt(fd.get(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) != 0)
             return Error::from_errno(errno, "join network event group {}", group);
     return NetworkMonitor{std::move(fd)};

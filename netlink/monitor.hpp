@@ -34,13 +34,22 @@ struct RuleEvent {
     Change change = Change::Added;
     PolicyRule rule;
 };
+/// An object that routes name instead of a gateway: what goes by it goes elsewhere, and no route has changed.
+struct NexthopEvent {
+    Change change = Change::Added;
+};
+/// IPv6's own view of an interface: also told when `disable_ipv6` of it is set back, of which nobody else speaks.
+struct Ipv6LinkEvent {
+    int link_index = 0;
+};
 /// The kernel dropped events because nobody read them: look at everything again.
 struct EventsLost {};
 
-using NetworkEvent = std::variant<LinkEvent, AddressEvent, RouteEvent, RuleEvent, EventsLost>;
+using NetworkEvent =
+    std::variant<LinkEvent, AddressEvent, RouteEvent, RuleEvent, NexthopEvent, Ipv6LinkEvent, EventsLost>;
 
-/// One non-blocking socket for link, address, route and rule events of both families. Wait until fd() is readable, then
-/// call read_events() once; it takes all that is there.
+/// One non-blocking socket for link, address, route, nexthop and rule events of both families. Wait until fd() is
+/// readable, then call read_events() once; it takes all that is there.
 class NetworkMonitor {
 public:
     static Result<NetworkMonitor> open();

@@ -65,12 +65,13 @@ void diff_routes(const RouterState& current, const RouterConfig& wanted, int dev
         const Key key{route.destination, route.metric};
         return want.contains(key) && !right.contains(key);
     });
-    // What refuses comes first and goes last: at no moment is there neither the tunnel nor a refusal.
-    auto refuses = [](const Route& route) { return route.type == RouteType::Unreachable; };
+    // What refuses comes first and goes last: at no moment is there neither the tunnel nor a refusal. Likewise what is
+    // kept out of the tunnel: at no moment is it in there.
+    auto keeps_out = [](const Route& route) { return route.type != RouteType::Unicast; };
     auto& added = changes.add_routes;
     auto& removed = changes.remove_routes;
-    std::stable_partition(added.begin(), added.end(), refuses);
-    std::stable_partition(removed.begin(), removed.end(), [&](const Route& route) { return !refuses(route); });
+    std::stable_partition(added.begin(), added.end(), keeps_out);
+    std::stable_partition(removed.begin(), removed.end(), [&](const Route& route) { return !keeps_out(route); });
 }
 
 void diff_rules(const RouterState& current, bool v6, RouterChanges& changes) {

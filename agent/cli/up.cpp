@@ -158,6 +158,11 @@ Task<std::string> warning_of(LocalClient& client, std::string question) {
     co_return warning != nullptr && warning->is_string() ? warning->get_string().c_str() : "";
 }
 
+/// Whether it is about what accepted routes do to this host.
+bool accepts_routes(const GivenFlags& given) {
+    return given.contains("accept-routes") || given.contains("routes-over-lan");
+}
+
 /// What these preferences would do that people want to know before it is done. Gives what it printed.
 Task<std::vector<std::string>> warn_about_routes(LocalClient& client, Prefs wanted, bool advertises, bool accepts) {
     std::vector<std::string> told;
@@ -165,7 +170,9 @@ Task<std::vector<std::string>> warn_about_routes(LocalClient& client, Prefs want
         told.push_back(co_await warning_of(client, "check-ip-forwarding"));
         if (told.back().empty()) told.push_back(co_await warning_of(client, "check-udp-gro-forwarding"));
     }
-    if (accepts && wanted.route_all) told.push_back(co_await warning_of(client, "check-accept-routes"));
+    if (accepts && wanted.route_all)
+        told.push_back(co_await warning_of(client, wanted.routes_over_lan ? "check-accept-routes?over-lan=true"
+                                                                          : "check-accept-routes"));
     std::erase(told, "");
     for (const std::string& warning : told) fmt::print("Warning: {}\n", warning);
     std::fflush(stdout);
@@ -197,7 +204,7 @@ Task<int> up(LocalClient& client, UpOptions options) {
         fmt::print("Warning: --snat-subnet-routes=false with --advertise-exit-node: the internet does not know tailnet "
                    "addresses.\n");
 
-    auto told = co_await warn_about_routes(client, *wanted, true, options.given.contains("accept-routes"));
+    auto told = co_await warn_about_routes(client, *wanted, true, accepts_routes(options.given));
 
     bool running = status->backend_state == "Running";
     bool only_default = options.given.empty() && options.auth_key.empty() && !options.reset && !options.force_reauth;
@@ -284,7 +291,7 @@ Task<int> set(LocalClient& client, GivenFlags given) {
     }
     if (allows_lan_for_nothing(given, *wanted)) co_return fail(kLanAccessNeedsExitNode);
     bool advertises = given.contains("advertise-routes") || given.contains("advertise-exit-node");
-    co_await warn_about_routes(client, *wanted, advertises, given.contains("accept-routes"));
+    co_await warn_about_routes(client, *wanted, advertises, accepts_routes(given));
     auto done = co_await client.edit_prefs(masked_prefs(*wanted, prefs_named(given)));
     if (!done) co_return fail(done.error().message());
     co_return 0;

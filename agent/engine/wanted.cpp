@@ -55,6 +55,7 @@ ForwardingConfig forwarding_of(const wire::Node& self, const Prefs& prefs, bool 
     out.masquerade = out.routes && !prefs.no_snat;
     out.stateful = prefs.no_stateful_filtering == false;
     out.keep_marks = out.mode == ForwardingMode::On && (uses_exit_node(prefs) || accepts_routes);
+    out.answer_as_asked = out.keep_marks && !uses_exit_node(prefs) && attached_by(prefs) == AttachedBy::Host;
     out.drop_spoofed = !self.has_cap("disable-linux-cgnat-drop-rule");
     return out;
 }
@@ -90,6 +91,17 @@ const std::vector<IpAddress>& service_addresses() {
 
 bool uses_exit_node(const Prefs& prefs) {
     return !prefs.exit_node_id.empty() || !prefs.exit_node_ip.empty() || !prefs.auto_exit_node.empty();
+}
+
+AttachedBy attached_by(const Prefs& prefs) {
+    const bool direct = uses_exit_node(prefs) ? prefs.exit_node_allow_lan_access : !prefs.routes_over_lan;
+    return direct ? AttachedBy::Host : AttachedBy::Tunnel;
+}
+
+std::vector<std::string> route_warnings(const std::vector<AcceptedRoute>& routes, const Prefs& prefs,
+                                        const std::vector<HostNetwork>& host_networks) {
+    return accepted_route_warnings(routes, host_networks, attached_by(prefs),
+                                   uses_exit_node(prefs) ? "--exit-node-allow-lan-access" : "--routes-over-lan=false");
 }
 
 std::vector<IpPrefix> kept_out_of_tunnel(const Prefs& prefs, const std::vector<HostNetwork>& host_networks) {
@@ -267,9 +279,17 @@ Wanted compute_wanted(const wire::Node& self, const std::vector<const wire::Node
         out.notes.push_back(
             fmt::format("Of the routes that other nodes have for us only {} are in force, {} are too many.",
                         kMostAcceptedRoutes, left_out));
-    if (prefs.route_all)
-        for (std::string& warning : accepted_route_warnings(acceptable_routes(peers, prefs, now), host_networks))
-            out.notes.push_back(std::move(warning));
+    if (prefs.route_all) {
+        const std::vector<AcceptedRoute> all = acceptable_routes(peers, prefs, now);
+        for (std::string& warning : route_warnings(all, prefs, host_networks)) out.notes.push_back(std::move(warning));
+        if (attached_by(prefs) == AttachedBy::Host) {
+            AttachedFirst attached = keep_attached(all, host_networks);
+            for (const IpPrefix& route : attached.left_out) routes.erase(route);
+            auto& kept_out = out.router.throw_routes;
+            kept_out.insert(kept_out.end(), attached.kept_out.begin(), attached.kept_out.end());
+            sort_unique(kept_out);
+        }
+    }
     out.forwarding = forwarding_of(self, prefs, accepted > 0);
     out.router.addresses = out.addresses;
     out.router.routes.assign(routes.begin(), routes.end());

@@ -43,6 +43,13 @@ Wanted compute_wanted(const wire::Node& self, const std::vector<const wire::Node
 
 /// Whether an exit node is chosen, known or not.
 bool uses_exit_node(const Prefs& prefs);
+
+/// With an exit node the network that this host is attached to goes by it too, unless that is allowed; without one
+/// accepted routes leave it alone, unless they shall not.
+AttachedBy attached_by(const Prefs& prefs);
+/// See accepted_route_warnings().
+std::vector<std::string> route_warnings(const std::vector<AcceptedRoute>& routes, const Prefs& prefs,
+                                        const std::vector<HostNetwork>& host_networks);
 /// What is kept out of the tunnel while an exit node is chosen: loopback, and our networks where the preferences say
 /// so.
 std::vector<IpPrefix> kept_out_of_tunnel(const Prefs& prefs, const std::vector<HostNetwork>& host_networks);

@@ -273,7 +273,9 @@ Task<HttpResponse> LocalServer::route(HttpRequest request, bool write) {
         co_return HttpResponse::json(200, *suggested);
     }
     if (name == "check-accept-routes") // ours; the reference client has none
-        co_return HttpResponse::json(200, error_object("Warning", join(backend_.check_accept_routes(), "\n")));
+        co_return HttpResponse::json(
+            200,
+            error_object("Warning", join(backend_.check_accept_routes(request.query("over-lan") == "true"), "\n")));
     if (name == "dns-config") {
         if (!backend_.netmap().has_self()) co_return HttpResponse::text(503, "no network map\n");
         co_return HttpResponse::json(200, backend_.dns_config_json());

@@ -26,10 +26,39 @@ double share_of(std::vector<IpPrefix> prefixes) {
     return share;
 }
 
+/// Whether people mean this one when they speak of the networks that a host is attached to.
+bool is_attached(const HostNetwork& network) {
+    const IpAddress& address = network.prefix.address();
+    return network.in_use && !network.loopback && !network.prefix.is_single() && !is_tailscale_address(address) &&
+           !address.is_link_local();
+}
+
+bool covers(const IpPrefix& route, const IpPrefix& attached) {
+    return route.contains(attached.address()) && route.bits() <= attached.bits();
+}
+
+bool is_within(const IpPrefix& route, const IpPrefix& attached) {
+    return attached.contains(route.address()) && route.bits() >= attached.bits();
+}
+
 } // namespace
 
+AttachedFirst keep_attached(const std::vector<AcceptedRoute>& routes, const std::vector<HostNetwork>& networks) {
+    std::set<IpPrefix> kept_out, left_out;
+    for (const HostNetwork& network : networks) {
+        if (!is_attached(network)) continue;
+        const IpPrefix attached = network.prefix.masked();
+        for (const AcceptedRoute& route : routes) {
+            if (is_within(route.prefix, attached)) left_out.insert(route.prefix);
+            if (covers(route.prefix, attached)) kept_out.insert(attached);
+        }
+    }
+    return {{kept_out.begin(), kept_out.end()}, {left_out.begin(), left_out.end()}};
+}
+
 std::vector<std::string> accepted_route_warnings(const std::vector<AcceptedRoute>& routes,
-                                                 const std::vector<HostNetwork>& networks) {
+                                                 const std::vector<HostNetwork>& networks, AttachedBy by,
+                                                 std::string_view cure) {
     std::vector<std::string> out;
     std::size_t more = 0;
     auto say = [&](std::string text) {
@@ -40,20 +69,25 @@ std::vector<std::string> accepted_route_warnings(const std::vector<AcceptedRoute
     };
     std::set<std::pair<IpPrefix, IpPrefix>> told; // two addresses of one network are one matter
     for (const HostNetwork& network : networks) {
-        if (network.loopback || network.prefix.is_single() || is_tailscale_address(network.prefix.address()) ||
-            network.prefix.address().is_link_local())
-            continue;
+        if (!is_attached(network)) continue;
         const IpPrefix attached = network.prefix.masked();
         for (const AcceptedRoute& route : routes) {
-            const bool covers = route.prefix.contains(attached.address()) && route.prefix.bits() <= attached.bits();
-            const bool is_part = attached.contains(route.prefix.address()) && route.prefix.bits() > attached.bits();
-            if ((!covers && !is_part) || !told.insert({route.prefix, attached}).second) continue;
-            say(fmt::format(
-                "The accepted route {} of {} covers {}{} of {}: this host reaches {} through the tunnel, not "
-                "directly. To go on as before, run \"tailrace set --accept-routes=false\", or take the "
-                "route back on {}.",
-                route.prefix.text(), route.router, is_part ? "a part of the network " : "the network ", attached.text(),
-                network.interface, is_part ? route.prefix.text() : attached.text(), route.router));
+            const bool is_all = covers(route.prefix, attached);
+            if (!is_all && !is_within(route.prefix, attached)) continue;
+            if (!told.insert({route.prefix, attached}).second) continue;
+            const std::string claimed =
+                fmt::format("The accepted route {} of {} covers {}{} of {}", route.prefix.text(), route.router,
+                            is_all ? "the network " : "a part of the network ", attached.text(), network.interface);
+            const std::string what = is_all ? attached.text() : route.prefix.text();
+            if (by == AttachedBy::Host)
+                say(fmt::format("{}: this host goes on reaching {} directly, not through the tunnel. Where that is "
+                                "another network than the one behind {}, \"tailrace set --routes-over-lan\" leads to "
+                                "that one, and whoever works on this host from {} is cut off.",
+                                claimed, what, route.router, attached.text()));
+            else
+                say(fmt::format("{}: this host reaches {} through the tunnel, not directly. To reach it directly, run "
+                                "\"tailrace set {}\", or take the route back on {}.",
+                                claimed, what, cure, route.router));
         }
     }
     for (bool v6 : {false, true}) {

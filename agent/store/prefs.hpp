@@ -80,6 +80,7 @@ struct Prefs {
     bool remote_config = false;
     std::optional<std::vector<RawJson>> drive_shares;
     bool hard_nat_traversal = true; ///< ours; the reference client has none
+    bool routes_over_lan = false;   ///< likewise: accepted routes win over networks that this host is attached to
     std::optional<Persist> config;
 
     bool operator==(const Prefs&) const = default;
@@ -147,7 +148,7 @@ struct JsonFields<Prefs> {
         field("AppConnector", &Prefs::app_connector), field("PostureChecking", &Prefs::posture_checking),
         field("NetfilterKind", &Prefs::netfilter_kind), field("RemoteConfig", &Prefs::remote_config),
         field("DriveShares", &Prefs::drive_shares), field("HardNATTraversal", &Prefs::hard_nat_traversal),
-        field("Config", &Prefs::config));
+        field("RoutesOverLAN", &Prefs::routes_over_lan), field("Config", &Prefs::config));
 };
 
 } // namespace tailrace

@@ -59,8 +59,8 @@ def seconds_of_lab(host) -> float:
 
 
 class Room:
-    def __init__(self, lab: Lab, peers: int, router_is=Agent, agent_words=()):
-        self.net = RoutedNet(lab, router_is=router_is if router_is is not Agent else lambda host: Agent(host, more=agent_words))
+    def __init__(self, lab: Lab, peers: int, router_is=Agent):
+        self.net = RoutedNet(lab, router_is=router_is)
         self.net.forward()
         ports = f"{FIRST_PORT}-{FIRST_PORT + peers}"
         self.net.control.set_policy(POLICY.replace('"192.168.7.0/24:80"', f'"192.168.7.0/24:80,{ports}"'))
@@ -79,20 +79,41 @@ class Room:
         for number, client in enumerate(self.clients):
             self.net.server.start(f"iperf3-{number}", ["iperf3", "-s", "-p", FIRST_PORT + number])
             wait_for(lambda: self._is_through(client), 60, f"{client.name} reaches the network")
-        time.sleep(6) # paths settle
+        wait_for(self._paths_are_direct, 120, "all paths are direct")
         self.is_userspace = self.net.client.device_kind() == "wireguard-go"
 
     def _is_through(self, client) -> bool:
         return client.run(["curl", "-so", "/dev/null", "--noproxy", "*", "--max-time", "2", f"http://{SERVER}/payload"], check=False).returncode == 0
 
+    def _paths_are_direct(self) -> bool:
+        """In both directions, all at once. Whoever has been silent for long has none, and sends something."""
+        found = {peer["HostName"] for peer in self.net.router.status()["Peer"].values() if peer["CurAddr"]}
+        late = [agent for agent in self.agents[1:] if not agent.direct_to("router") or agent.host.name not in found]
+        for agent in late:
+            ping(agent.host, SERVER, timeout=1)
+        return not late
+
     def busy_seconds(self) -> float:
         """Kernel WireGuard works in threads of the kernel: then the machine should have nothing else to do."""
         return seconds_of_lab(self.net.router_host) if self.is_userspace else seconds_of_machine()
 
+    def has_fast_path(self) -> bool:
+        return self.net.router_host.run("nft list table inet tailrace-tailrace0-fast", check=False).returncode == 0
+
+    def lose_fast_path(self) -> None:
+        router = self.net.router
+        router.program.stop()
+        router.more = ("--no-fast-path",)
+        router.start()
+        wait_for(lambda: router.running() and not self.has_fast_path(), 60, "the router forwards without a fast path")
+        wait_for(self._paths_are_direct, 120, "all paths are direct")
+
     def strip(self) -> None:
-        """Leaves WireGuard, its peers and routes, and one masquerade rule."""
+        """Leaves WireGuard, its peers and routes, and one masquerade rule. All agents go at once: one that outlives its peer's
+        for some seconds would take to the relay."""
         for agent in self.agents:
             agent.program.kill()
+        for agent in self.agents:
             agent.detach_packet_programs()
             agent.host.run("nft flush ruleset")
         self.net.router_host.nft(RULES)
@@ -176,25 +197,24 @@ def main() -> None:
     arguments.add_argument("--seconds", type=int, default=3, help="of one transfer")
     arguments.add_argument("--rounds", type=int, default=3, help="of which the median counts")
     arguments.add_argument("--packets", type=int, default=2000, help="a second, of all peers together, where packets are counted")
-    arguments.add_argument("--quick", action="store_true", help="one round of a second: whether it works, and a first look")
+    arguments.add_argument("--quick", action="store_true", help="one round of a second: whether it works, and a first look; with many peers most of it is the start of iperf3")
     arguments.add_argument("--json", action="store_true")
     args = arguments.parse_args()
     if args.quick:
         args.seconds = args.rounds = 1
     rows = []
     for peers in args.peers:
-        for what, words in (("policy and fast path", ()), ("policy", ("--no-fast-path",))):
-            with tempfile.TemporaryDirectory(prefix="tailrace-bench.") as directory, Lab(directory) as lab:
-                room = Room(lab, peers, agent_words=words)
-                kind = room.net.router.device_kind()
-                has_table = room.net.router_host.run("nft list table inet tailrace-tailrace0-fast", check=False).returncode == 0
-                if not words and not has_table:
-                    print("this kernel has no flow table (CONFIG_NF_FLOW_TABLE), so there is no fast path to measure", file=sys.stderr)
-                    continue
-                rows += measure(room, what, args)
-                if words:
-                    room.strip()
-                    rows += measure(room, f"{kind} alone", args)
+        with tempfile.TemporaryDirectory(prefix="tailrace-bench.") as directory, Lab(directory) as lab:
+            room = Room(lab, peers)
+            kind = room.net.router.device_kind()
+            if room.has_fast_path():
+                rows += measure(room, "policy and fast path", args)
+            else:
+                print("this kernel has no flow table (CONFIG_NF_FLOW_TABLE), so there is no fast path to measure", file=sys.stderr)
+            room.lose_fast_path()
+            rows += measure(room, "policy", args)
+            room.strip()
+            rows += measure(room, f"{kind} alone", args)
         if stock.binary("tailscaled") and stock.binary("tailscale"):
             with tempfile.TemporaryDirectory(prefix="tailrace-bench.") as directory, Lab(directory) as lab:
                 rows += measure(Room(lab, peers, router_is=stock.StockClient), "stock router", args)

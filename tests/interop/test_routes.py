@@ -2,7 +2,7 @@
 import pytest
 
 from lab.scenarios.exit_node import EXITS, PRINTER, ExitNet
-from lab.scenarios.subnet_router import LAN, POLICY, SERVER, SERVER6, RoutedNet, two_sites
+from lab.scenarios.subnet_router import LAN, POLICY, SERVER, SERVER6, RoutedNet, joined, two_sites
 from lab.stock import Headscale, StockClient
 from lab.tailrace import Agent, TailraceControl
 from lab.traffic import tcp_opens
@@ -44,7 +44,7 @@ def test_an_exit_node(lab, programs, ours):
 
 @pytest.mark.needs("tailscaled", "tailscale")
 def test_two_networks_one_behind_a_stock_router(lab, programs):
-    two_sites(lab, other_is=StockClient)
+    two_sites(joined(lab), other_is=StockClient)
 
 
 @pytest.mark.needs("tailscaled", "tailscale", "headscale")

@@ -184,15 +184,19 @@ class Agent:
         return self.host.start("up", [TAILRACE, "--socket", AGENT_SOCKET, *self._up_words(url, key, timeout), *more])
 
     def status(self) -> dict:
-        """What `tailrace status --json` prints, asked of the agent's socket from here: tests look often, and starting a program
-        costs many times as much, most of all in user-mode Linux."""
+        """What `tailrace status --json` prints."""
+        return self.ask("status")
+
+    def ask(self, what: str) -> dict:
+        """What the agent says on its socket, asked from here: tests look often, and starting a program costs many times as much,
+        most of all in user-mode Linux."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(15)
             connection.connect(f"/proc/{self.host.namespaces.keeper_pid}/root{AGENT_SOCKET}")
-            connection.sendall(b"GET /localapi/v0/status HTTP/1.1\r\nHost: local-tailscaled.sock\r\nConnection: close\r\n\r\n")
+            connection.sendall(f"GET /localapi/v0/{what} HTTP/1.1\r\nHost: local-tailscaled.sock\r\nConnection: close\r\n\r\n".encode())
             head, _, body = b"".join(iter(lambda: connection.recv(1 << 20), b"")).partition(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 200 "):
-            raise CommandFailed(f"{self.host.name}: status: {(head + body).decode(errors='replace')}")
+            raise CommandFailed(f"{self.host.name}: {what}: {(head + body).decode(errors='replace')}")
         return json.loads(body)
 
     def running(self) -> bool:

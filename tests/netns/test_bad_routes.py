@@ -84,8 +84,12 @@ def test_half_and_half_is_no_exit_node_and_cuts_nobody_off(net):
 
 def test_routes_of_control_relay_and_the_router_itself(net):
     net.join(router=(f"--advertise-routes={LAN},{LAN6},203.0.113.0/24,{CONTROL}/32,{RELAY}/32,{ROUTER}/32,203.0.113.254/32",))
+    told = lambda: " ".join(net.client.status()["Health"] or []) # noqa: E731
+    wait_for(lambda: net.fetches() and "covers the network 203.0.113.0/24 of eth0" in told(), 15, "they are there")
+    assert not any(f"{one} dev" in table(net.client_host) for one in ("203.0.113.0/24", CONTROL, RELAY, ROUTER)), "the client's own network is not given away"
+    net.client.cli("set", "--routes-over-lan")
     wait_for(lambda: all(one in table(net.client_host) for one in ("203.0.113.0/24", CONTROL, RELAY, ROUTER)), 15, "they are in force")
-    assert any("covers the network 203.0.113.0/24 of eth0" in text for text in net.client.status()["Health"])
+    assert "this host reaches 203.0.113.0/24 through the tunnel" in told()
     wait_for(lambda: net.fetches() and net.client.direct_to("router") == f"{ROUTER}:41641", 30, "the router is reached directly all the same")
     stays_connected(net)
     net.client.cli("set", "--accept-routes=false")

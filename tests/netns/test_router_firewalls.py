@@ -1,5 +1,11 @@
 """Routers beside other people's firewalls. Picture: lab/scenarios/subnet_router.py; the firewall is on the router."""
+import os
+import pathlib
+import shutil
+
 import pytest
+
+from lab.lab import PATH
 
 from lab.scenarios.subnet_router import SERVER, SERVER6, RoutedNet, is_clean
 from lab.traffic import ping
@@ -25,6 +31,20 @@ def docker(host) -> None:
         host.run(line)
 
 
+def dockerd(host):
+    """The daemon itself, where it is installed or DOCKERD names it, beside containerd and runc. Without a container: it makes its
+    rules when it starts."""
+    program = os.environ.get("DOCKERD") or shutil.which("dockerd", path=PATH)
+    if not program:
+        pytest.skip("dockerd is not installed (Debian's docker.io is 300 MB, and not in scripts/packages-test.txt); DOCKERD may name one")
+    folder = pathlib.Path(program).parent
+    daemon = host.start("dockerd", [program, "--iptables=true", "--ip6tables=true", "--experimental", "--storage-driver=vfs", "--data-root", host.directory / "docker"],
+                        env={"PATH": f"{folder}:{folder.parent / 'bin'}:{PATH}"})
+    daemon.wait_for_output("API listen on", 60)
+    assert "FORWARD DROP" in host.run("iptables -S FORWARD").stdout.replace("-P ", "")
+    return daemon
+
+
 def closed_input(host) -> None:
     host.run("iptables -P INPUT DROP")
     host.run("iptables -A INPUT -i lo -j ACCEPT")
@@ -32,9 +52,9 @@ def closed_input(host) -> None:
     docker(host)
 
 
-@pytest.mark.parametrize("firewall", [docker, closed_input, masquerade, ufw])
+@pytest.mark.parametrize("firewall", [docker, dockerd, closed_input, masquerade, ufw])
 def test_a_router_forwards_beside(lab, programs, firewall):
-    net = RoutedNet(lab, prepare=firewall)
+    net = RoutedNet(lab, prepare=lambda host: setattr(host, "firewall", firewall(host)))
     net.forward()
     net.join()
     for address in (SERVER, SERVER6):
@@ -42,6 +62,13 @@ def test_a_router_forwards_beside(lab, programs, firewall):
     assert not any("nftables chain" in text for text in net.router.status()["Health"] or [])
     wait_for(lambda: ping(net.client_host, net.router.ip(), timeout=1), 10, "the router itself answers")
     wait_for(lambda: net.client.direct_to("router"), 20, "nothing keeps path discovery from its port")
+    if firewall is dockerd: # puts its own rules to the head of the chain when it starts
+        net.router_host.firewall.stop(20)
+        firewall(net.router_host)
+        for address in (SERVER, SERVER6):
+            wait_for(lambda: net.fetches(address), 15, f"the client fetches from {address} with the daemon started anew")
+        net.router_host.run("iptables -F FORWARD")
+        wait_for(net.fetches, 15, "the rules are there again")
     if firewall is docker:
         shown = net.router_host.run("iptables -S FORWARD").stdout
         assert "-i tailrace0" in shown and "-o tailrace0" in shown, shown

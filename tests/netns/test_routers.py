@@ -6,6 +6,12 @@ def test_a_route_is_where_a_router_is(lab, programs):
     routers.run(lab)
 
 
+def test_a_power_cut_and_a_router_that_only_control_hears(lab, programs):
+    net = routers.Routers(lab)
+    routers.power_cut(net, hours=0)
+    routers.heard_by_control_alone(net)
+
+
 def test_a_router_that_flaps_and_one_that_only_the_client_does_not_reach(lab, programs):
     net = routers.Routers(lab)
     routers.flapping(net)

@@ -10,7 +10,7 @@ def test_a_router_gives_its_network_to_the_tailnet_and_leaves_nothing_behind(lab
 
 
 def test_two_networks_become_one(lab, programs):
-    subnet_router.two_sites(lab)
+    subnet_router.two_sites(subnet_router.joined(lab))
 
 
 @pytest.mark.parametrize("client", ["", "easy", "hard"])
@@ -26,9 +26,9 @@ def test_modes_and_stateful_filtering(lab, programs):
     subnet_router.modes(lab)
 
 
-def test_a_thousand_routes_and_one_that_covers_our_own_network(lab, programs):
-    subnet_router.many_routes(lab)
+def test_a_thousand_routes_and_such_as_cover_our_own_network(lab, programs):
+    subnet_router.overlapping(subnet_router.joined(lab))
 
 
 def test_two_hundred_clients_on_one_router(lab, programs):
-    subnet_router.crowd(lab)
+    subnet_router.crowd(subnet_router.joined(lab))

@@ -1,4 +1,9 @@
-"""The packages that scripts/package has built, and their predecessors: the same with a lower version and another default."""
+"""The packages that scripts/package has built, and their predecessors.
+
+A predecessor has a lower version and another default configuration. What is in it are the programs of an earlier commit, where
+scripts/package has kept packages of one (each time that it builds a clean tree, or when asked: `scripts/package --earlier`), and
+else those of now: to build a second commit in each run of the tests would take longer than most rooms. came_from() says which.
+"""
 import os
 import pathlib
 import shutil
@@ -8,6 +13,7 @@ import pytest
 
 from lab.lab import PROJECT
 
+KEPT = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "tailrace/packages" # one folder a commit
 BUILT = pathlib.Path(os.environ.get("TAILRACE_PACKAGES", PROJECT / "build-package"))
 NAMES = ("tailrace", "tailrace-control", "tailrace-relay")
 
@@ -19,9 +25,32 @@ def built() -> dict:
     return {name: files[-1] for name, files in found.items()}
 
 
+def sources_of(folder: pathlib.Path) -> str:
+    file = folder / "sources.sha256"
+    return file.read_text() if file.exists() else ""
+
+
+def earlier() -> pathlib.Path | None:
+    """Where the packages of the newest commit before this tree are that are kept, and of other sources. A shallow clone has few
+    commits, a tree without git none."""
+    log = subprocess.run(["git", "rev-list", "--max-count=1000", "HEAD"], cwd=PROJECT, capture_output=True, text=True)
+    for commit in log.stdout.split() if log.returncode == 0 else []:
+        folder = KEPT / commit
+        if all(list(folder.glob(f"{name}_*.deb")) for name in NAMES) and sources_of(folder) != sources_of(BUILT):
+            return folder
+    return None
+
+
+def came_from() -> str:
+    folder = earlier()
+    return f"packages of commit {folder.name[:12]}" if folder else "packages of this build with a lower version, for none of an earlier commit are kept"
+
+
 def predecessor(deb: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+    kept = earlier()
+    source = next(kept.glob(f"{deb.name.split('_')[0]}_*.deb")) if kept else deb
     tree = folder / (deb.stem + ".tree")
-    subprocess.run(["dpkg-deb", "--raw-extract", deb, tree], check=True)
+    subprocess.run(["dpkg-deb", "--raw-extract", source, tree], check=True)
     control = tree / "DEBIAN/control"
     lines = control.read_text().splitlines()
     control.write_text("".join(f"{'Version: 0.0.9' if line.startswith('Version:') else line}\n" for line in lines))

@@ -1,12 +1,20 @@
 """The packages on a machine with systemd and WireGuard of its own (user-mode Linux): traffic goes on over an upgrade, a stop
-leaves it, and a removal takes it down.
+leaves it, and a removal takes it down. All the while a peer sends what the policy lets nobody send, and another what it lets
+only others send.
+
+      gw1 (the machine; control too)
+       | 192.0.2.1           | 192.0.2.5
+     peer (alice's)        stranger (bob's)
+
+What an upgrade begins with: see debs.py.
 """
+import json
 import re
 import subprocess
 
 from lab.lab import PROJECT
 
-from .debs import built, dpkg_with_needs_of, predecessor
+from .debs import built, came_from, dpkg_with_needs_of, predecessor
 
 STORY = """
 set -eu
@@ -18,20 +26,30 @@ dpkg -i /root/debs/*_old.deb >/root/dpkg.log 2>&1
 step installed; systemctl is-active tailraced.service tailraced.socket; systemctl is-active tailrace-control || true
 cp /root/control.yaml /etc/tailrace/control.yaml
 systemctl start tailrace-control
-tailrace-control users create alice
-tailrace-control keys create --user alice --reusable >/root/key
+for user in alice bob; do tailrace-control users create $user@example.com; done
+tailrace-control policy set /root/policy.hujson
+tailrace-control keys create --user alice@example.com --reusable >/root/key
+tailrace-control keys create --user bob@example.com --reusable >/root/key-of-bob
 step declared
 printf 'login-server: http://127.0.0.1:8080\\nauth-key-file: /root/key\\nhostname: gw1\\n' >/etc/tailrace/tailraced.yaml
 systemctl reload tailraced; tailrace wait --timeout 30s; tailrace status; devices; nft list tables
 step peer
-ip netns add peer; ip link add v0 type veth peer name v1 netns peer
-ip address add 192.0.2.1/24 dev v0; ip link set v0 up
-ip netns exec peer sh -c 'ip link set lo up; ip address add 192.0.2.2/24 dev v1; ip link set v1 up; ip route add default via 192.0.2.1'
-ip netns exec peer /usr/sbin/tailraced --config /dev/null --state-dir /root/peer --socket /root/peer.sock >/root/peer.log 2>&1 &
-for i in $(busybox seq 100); do tailrace --socket /root/peer.sock status >/dev/null 2>&1 && break; busybox sleep 0.1; done
-tailrace --socket /root/peer.sock up --login-server http://192.0.2.1:8080 --auth-key file:/root/key --hostname peer --timeout 30s
+node() { # name, number, key
+    ip netns add $1; ip link add v$2 type veth peer name eth0 netns $1
+    ip address add 192.0.2.$((4 * $2 + 1))/30 dev v$2; ip link set v$2 up
+    ip netns exec $1 sh -c "ip link set lo up; ip address add 192.0.2.$((4 * $2 + 2))/30 dev eth0; ip link set eth0 up; ip route add default via 192.0.2.$((4 * $2 + 1))"
+    ip netns exec $1 /usr/sbin/tailraced --config /dev/null --state-dir /root/$1 --socket /root/$1.sock >/root/$1.log 2>&1 &
+    for i in $(busybox seq 100); do tailrace --socket /root/$1.sock status >/dev/null 2>&1 && break; busybox sleep 0.1; done
+    tailrace --socket /root/$1.sock up --login-server http://192.0.2.$((4 * $2 + 1)):8080 --auth-key file:$3 --hostname $1 --timeout 30s
+}
+node peer 0 /root/key; node stranger 1 /root/key-of-bob
 gw1=$(tailrace ip -4)
 for i in $(busybox seq 100); do ip netns exec peer ping -n -c 1 -w 1 $gw1 >/dev/null 2>&1 && break; done
+step forbidden
+sed "s/STRANGER/$(tailrace --socket /root/stranger.sock ip -4)/" /root/arrived.nft | nft -f -
+arrived() { nft -j list counter inet watch arrived | busybox grep -o '"packets": [0-9]*'; }
+ip netns exec peer /usr/bin/python3 /root/knock $gw1 9999 >/root/knock-of-peer 2>&1 & knocks=$!
+ip netns exec stranger /usr/bin/python3 /root/knock $gw1 80 >/root/knock-of-stranger 2>&1 & knocks="$knocks $!"
 flood() { ip netns exec peer ping -n -i 0.01 $gw1 >/root/pings 2>&1 & pings=$!; busybox sleep 1; }
 told() { busybox sleep 1; kill -INT $pings; wait $pings || true; busybox tail -3 /root/pings; }
 step locked; tailrace set --hostname other 2>&1 || true
@@ -52,7 +70,11 @@ tailrace wait --timeout 30s; devices; busybox sleep 0.2; kill $watcher; busybox 
 told
 dpkg-query -W tailrace; cat /etc/tailrace/tailraced.yaml
 step restarted; flood; systemctl restart tailraced; tailrace wait --timeout 30s; systemctl restart tailraced; tailrace wait --timeout 30s; told
-step stopped; systemctl stop tailraced tailraced.socket; devices; systemctl start tailraced.socket; tailrace wait --timeout 30s; devices
+step refused; arrived; nft list table inet watch >/root/watch; tailrace debug drops --json; kill -INT $knocks; wait $knocks || true; busybox cat /root/knock-of-peer /root/knock-of-stranger /root/watch
+ip netns exec peer /usr/bin/python3 /root/knock $gw1 9999 >/dev/null & knocks=$!
+step counts; tailrace-control policy set /root/open.hujson; for i in $(busybox seq 100); do arrived | busybox grep -qv ' 0$' && break; busybox sleep 0.1; done
+arrived; kill $knocks; tailrace-control policy set /root/policy.hujson
+step stopped; systemctl stop tailraced tailraced.socket; devices; ip netns exec peer ping -n -c 3 -i 0.2 -w 3 $gw1 >/dev/null && echo passes; systemctl start tailraced.socket; tailrace wait --timeout 30s; devices
 step down; systemctl stop tailraced tailraced.socket; echo 'on-stop: down' >>/etc/tailrace/tailraced.yaml
 systemctl start tailraced; tailrace wait --timeout 30s; ip -br link show tailrace0
 systemctl stop tailraced.socket tailraced; ip link show tailrace0 2>&1 || true; nft list tables
@@ -67,6 +89,48 @@ server_url: http://127.0.0.1:8080
 listen: 0.0.0.0:8080
 listen_tls: ""
 metrics_listen: ""
+"""
+POLICY = """{
+  "acls": [
+    { "action": "accept", "proto": "icmp", "src": ["alice@example.com"], "dst": ["*:*"] }, // also bob's, so that he sees hers
+    { "action": "accept", "proto": "tcp", "src": ["alice@example.com"], "dst": ["alice@example.com:80"] },
+  ],
+}
+"""
+OPEN = """{ "acls": [ { "action": "accept", "src": ["*"], "dst": ["*:*"] } ] }"""
+# What has come past the policy and the backstop.
+ARRIVED = """table inet watch {
+    counter arrived { }
+    chain arrive {
+        type filter hook input priority 10
+        iifname "tailrace0" ip saddr STRANGER icmp type echo-request counter name arrived
+        iifname "tailrace0" meta l4proto tcp counter name arrived
+        iifname "tailrace0" meta l4proto udp counter name arrived
+        iifname "tailrace0" meta l4proto icmpv6 counter
+    }
+}
+"""
+# Sixty packets a second: to a port that is closed to all, one that is open to TCP only, and a connection to the port given.
+KNOCK = """
+import signal, socket, sys, time
+sent = 0
+def tell(*_):
+    print("sent", sent)
+    sys.exit(0)
+signal.signal(signal.SIGINT, tell)
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+while True:
+    tcp = socket.socket()
+    tcp.setblocking(False)
+    tcp.connect_ex((sys.argv[1], int(sys.argv[2])))
+    tcp.close()
+    for port in (9999, 80):
+        try:
+            udp.sendto(b"may I?", (sys.argv[1], port))
+        except OSError:
+            pass
+    sent += 3
+    time.sleep(0.05)
 """
 UNIT = """[Unit]
 DefaultDependencies=no
@@ -85,7 +149,7 @@ cd /
 for folder in /lib/systemd/system-generators /usr/lib/systemd/system-environment-generators /var/lib/dpkg; do mount -t tmpfs tmpfs $folder; done
 cp -r {folder}/dpkg/. /var/lib/dpkg/
 for deb in {folder}/debs/*; do dpkg-deb --fsys-tarfile $deb | tar t | busybox grep '/$' | xargs mkdir -p; done
-cp -r {folder}/story {folder}/debs {folder}/control.yaml /root/ # systemd empties /tmp
+cp -r {folder}/story {folder}/debs {folder}/control.yaml {folder}/policy.hujson {folder}/open.hujson {folder}/arrived.nft {folder}/knock /root/ # systemd empties /tmp
 cp {folder}/story.service /run/systemd/system/
 unshare --pid --fork --mount --mount-proc env container=other /lib/systemd/systemd --system --unit=story.service --show-status=false >/dev/null
 cat /root/told
@@ -107,7 +171,8 @@ def test_traffic_goes_on_over_an_upgrade_and_ends_with_a_removal(tmp_path):
     for deb in debs:
         (folder / deb.name).write_bytes(deb.read_bytes())
     dpkg_with_needs_of(debs, tmp_path / "dpkg")
-    (tmp_path / "control.yaml").write_text(CONTROL)
+    for name, text in (("control.yaml", CONTROL), ("policy.hujson", POLICY), ("open.hujson", OPEN), ("arrived.nft", ARRIVED), ("knock", KNOCK)):
+        (tmp_path / name).write_text(text)
     (tmp_path / "story").write_text(STORY)
     (tmp_path / "story.service").write_text(UNIT)
     (tmp_path / "init").write_text(INIT.format(folder=tmp_path))
@@ -128,7 +193,14 @@ def test_traffic_goes_on_over_an_upgrade_and_ends_with_a_removal(tmp_path):
     counted = none_lost(steps["upgraded"]), none_lost(steps["restarted"])
     print(f"pings, a hundred a second, none lost: {counted[0]} over an upgrade, {counted[1]} over two restarts")
     assert min(counted) > 100, told
-    assert steps["stopped"].split() == [index, index], told
+    arrived, _, drops = steps["refused"].partition("\n")
+    dropped = sum(reason["Packets"] for reason in json.JSONDecoder().raw_decode(drops)[0]["Reasons"] if not reason["Passes"])
+    knocked = [int(count) for count in re.findall(r"^sent (\d+)$", steps["refused"], re.M)]
+    print(f"upgraded from {came_from()}; of {knocked} forbidden packets of a peer and a stranger 0 arrived, {dropped} are counted as dropped")
+    assert len(knocked) == 2 and min(knocked) > 300 and dropped > 300, told
+    assert arrived == '"packets": 0', told
+    assert steps["counts"].split()[-1] != "0", f"what arrives is counted: {told}"
+    assert steps["stopped"].split() == [index, "passes", index], told
     assert "does not exist" in steps["down"] and "tailrace-tailrace0" not in steps["down"], told
     assert steps["watchdog"].split() == ["1min", "0"], told
     assert "does not exist" in steps["removed"] and "tailrace" not in steps["removed"].split("does not exist")[1], told

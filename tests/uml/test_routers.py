@@ -17,9 +17,12 @@ def test_a_route_is_where_a_router_is(lab, programs):
 
 @pytest.mark.time_travel
 @pytest.mark.guest(mem="2G", timeout=400)
-def test_a_power_cut_and_a_router_that_only_control_hears(lab, programs):
+def test_a_power_cut_and_one_without_peers_flapping_and_one_without_its_client(lab, programs):
     net = routers.Routers(lab)
     routers.power_cut(net, hours=0.15)
     in_time(net)
     routers.heard_by_control_alone(net)
+    routers.flapping(net)
+    routers.cut_from_the_client(net)
+    routers.a_flow_over_a_fail_over(net)
     print("seconds until the other router carried the route:", {how: round(took, 2) for how, took in net.moved.items()})

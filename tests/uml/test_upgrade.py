@@ -15,7 +15,10 @@ OLD = int(re.search(r"define TR_SCHEMA_VERSION (\d+)", (PROJECT / "bpf/shared/ba
 NEW = OLD + 1
 POLICY = """{
   "tagOwners": { "tag:gateway": ["ops@example.com"] },
-  "acls": [ { "action": "accept", "src": ["alice@example.com", "bob@example.com"], "dst": ["tag:gateway:80,5201"] } ],
+  "acls": [
+    { "action": "accept", "src": ["alice@example.com"], "dst": ["tag:gateway:80,5201"] },
+    { "action": "accept", "src": ["tag:gateway"], "dst": ["bob@example.com:*"] }, // so that he sees whom he may not reach
+  ],
 }"""
 
 
@@ -46,6 +49,7 @@ class Watch:
     def __init__(self, net, seconds: float):
         alice, gateway, address = net.hosts["alice"], net.hosts["gateway"], net.gateway.ip()
         self.knocking = Knocking(alice, gateway, [address, net.gateway.ip(6)], CLOSED)
+        self.stranger = Knocking(net.hosts["bob"], gateway, [address], 5201) # where alice may
         self.pings = Ping(alice, address)
         self.pings.wait_for_reply()
         self.transfer = Transfer(alice, gateway, address, seconds)
@@ -56,6 +60,7 @@ class Watch:
         self.pings.finish()
         assert all(each_second), f"bits in each second: {each_second}"
         assert self.knocking.finish() == 0
+        assert self.stranger.finish() == 0
 
 
 @pytest.mark.guest(mem="2G", timeout=240)

@@ -101,7 +101,11 @@ def run(lab) -> None:
     route = ("a route", lambda: fast.router.ip(f"route add prohibit {SERVER}/32"), lambda: fast.router.ip(f"route delete prohibit {SERVER}/32"))
     rule = ("a rule", lambda: fast.router.run("nft insert rule inet site pass tcp dport 5201 drop"),
             lambda: fast.router.nft("delete table inet site\n" + FIREWALL))
-    for what, close, reopen in (rule, rule, rule, revoked, route, ("a lost filter", fast.lose_filter, fast.go_on)):
+    # Of an object that routes name these tell nothing where the kernel is set so.
+    fast.router.sysctl("net.ipv4.nexthop_compat_mode", 0)
+    fast.router.ip("nexthop add id 7 dev lan0", f"route add {SERVER}/32 nhid 7 src 192.168.7.1")
+    nexthop = ("a nexthop object", lambda: fast.router.ip("nexthop replace id 7 blackhole"), lambda: fast.router.ip("nexthop delete id 7")) # and its route
+    for what, close, reopen in (nexthop, rule, rule, revoked, route, ("a lost filter", fast.lose_filter, fast.go_on)):
         transfer = fast.transfer(30)
         time.sleep(1)
         close()

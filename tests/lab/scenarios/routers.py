@@ -83,6 +83,20 @@ class Routers:
     def health(self, name: str) -> str:
         return self.routes()[(name, ROUTE)]["health"]
 
+    def comes_back(self, name: str) -> None:
+        """Control sees it. Asked seldom: each time a program is started."""
+        wait_for(lambda: self.health(name) in ("on probation", "healthy"), 60, f"{name} is there", interval=0.5)
+
+    def carrier_and_other(self) -> tuple:
+        """The names, when both may carry the route and are there."""
+        for name in self.routers:
+            self.control.cli("nodes", "routes", "approve", name, ROUTE)
+        first = wait_for(self.carriers, 15, "somebody carries the route")[0]
+        second = "r2" if first == "r1" else "r1"
+        self.comes_back(second)
+        self.wait_for_carrier(first, "as before")
+        return first, second
+
     def wait_for_carrier(self, name: str, why: str, timeout: float = 15) -> None:
         wait_for(lambda: self.carriers() == [name], timeout, f"alice uses {name}: {why}")
         assert self.primary() == [name]
@@ -119,7 +133,7 @@ def approvals(net: Routers) -> None:
     assert "10.7.0.0/24 of r1 is approved" in control.cli("nodes", "routes", "approve", "r1", ROUTE).stdout
     net.wait_for_carrier("r1", "it is the only one")
     assert "10.7.0.0/24 of r2 is approved" in control.cli("nodes", "routes", "approve", "r2", "--all").stdout
-    wait_for(lambda: (net.health("r1"), net.health("r2")) == ("healthy", "healthy"), 10, "both are watched")
+    wait_for(lambda: (net.health("r1"), net.health("r2")) == ("healthy", "healthy"), 10, "both are watched", interval=0.5)
     net.wait_for_carrier("r1", "it was there first")
     table = control.cli("nodes", "routes", "list").stdout
     assert [line.split() for line in table.splitlines()] == [
@@ -158,29 +172,29 @@ def failures(net: Routers) -> None:
 
     net.fails_over("kill -9", "r2", r1.program.kill)
     r1.start()
-    wait_for(lambda: net.health("r1") in ("on probation", "healthy"), 30, "r1 is back")
+    net.comes_back("r1")
     net.stays_for(2, "r2", "nobody who comes back takes over")
 
     net.fails_over("a pulled cable", "r1", lambda: r2.host.set_plugged(net.internet, "eth0", "down"))
     r2.host.set_plugged(net.internet, "eth0", "up")
     r2.host.ip(f"route replace default via {net.internet.gateway}")
-    wait_for(lambda: net.health("r2") in ("on probation", "healthy"), 60, "r2 is back")
+    net.comes_back("r2")
     net.stays_for(2, "r1", "nobody who comes back takes over")
 
     r1.program.signal(signal.SIGTERM)
     r1.program.wait(10)
     net.stays_for(4, "r1", "an orderly restart is announced")
     r1.start()
-    wait_for(lambda: net.health("r1") == "healthy" or net.health("r1") == "on probation", 20, "r1 is back")
+    net.comes_back("r1")
     net.stays_for(1, "r1", "it was away for a moment only")
 
     r1.host.nft(CUT_OFF)
-    wait_for(lambda: net.health("r1") == "reached by peers", 15, "peers speak for r1, which control does not hear")
+    wait_for(lambda: net.health("r1") == "reached by peers", 15, "peers speak for r1, which control does not hear", interval=0.5)
     net.stays_for(8, "r1", "only control is cut off from it")
     net.fails_over("silence on both ways", "r2", r1.program.kill)
     r1.host.run(["nft", "delete", "table", "inet", "cut"])
     r1.start()
-    wait_for(lambda: net.health("r1") in ("on probation", "healthy"), 60, "r1 is back")
+    net.comes_back("r1")
 
 
 class Site:
@@ -241,7 +255,7 @@ def a_flow_over_a_fail_over(net: Routers) -> None:
         else:
             assert stream.goes_on(30), "the flow lives on"
         net.routers[first].start()
-        wait_for(lambda: net.health(first) in ("on probation", "healthy"), 60, f"{first} is back")
+        net.comes_back(first)
 
 
 def moves(net: Routers) -> int:
@@ -251,22 +265,20 @@ def moves(net: Routers) -> int:
 
 def flapping(net: Routers) -> None:
     """Up and down, ten times: who flaps loses the route once, and whoever has it keeps it."""
-    r1, r2 = net.routers["r1"], net.routers["r2"]
-    for name in ("r1", "r2"):
-        net.control.cli("nodes", "routes", "approve", name, ROUTE)
-    net.wait_for_carrier("r1", "before anything flaps")
+    first, second = net.carrier_and_other()
+    flapper = net.routers[first]
     before = moves(net)
     for _ in range(10):
-        r1.cli("down")
-        wait_for(lambda: net.carriers() == ["r2"], GONE_SECONDS + NOISE_SECONDS, "r2 has the route while r1 is down", interval=0.05)
-        r1.cli("up", timeout=30)
-        assert net.carriers() == ["r2"], "and while it is up again"
+        flapper.cli("down")
+        wait_for(lambda: net.carriers() == [second], GONE_SECONDS + NOISE_SECONDS, f"{second} has the route while {first} is down", interval=0.05)
+        flapper.cli("up", timeout=30)
+        assert net.carriers() == [second], "and while it is up again"
     assert moves(net) == before + 1, "one move in ten times"
-    wait_for(lambda: net.health("r1") in ("on probation", "healthy"), 30, "r1 is back")
-    net.stays_for(3, "r2", "r1 is not trusted yet")
-    net.fails_over("the end of the steady one", "r1", r2.program.kill)
-    r2.start()
-    wait_for(lambda: net.health("r2") in ("on probation", "healthy"), 30, "r2 is back")
+    net.comes_back(first)
+    net.stays_for(3, second, f"{first} is not trusted yet")
+    net.fails_over("the end of the steady one", first, net.routers[second].program.kill)
+    net.routers[second].start()
+    net.comes_back(second)
     assert moves(net) == before + 2, "who flapped is better than nobody"
 
 
@@ -287,16 +299,13 @@ def cut_from_the_client(net: Routers) -> None:
 
 def heard_by_control_alone(net: Routers) -> None:
     """The carrier's UDP and its relay are cut off, its stream from control is not: its clients are asked, and it goes."""
-    for name in ("r1", "r2"):
-        net.control.cli("nodes", "routes", "approve", name, ROUTE)
-    carrier = wait_for(net.carriers, 15, "somebody carries the route")[0]
-    other = "r2" if carrier == "r1" else "r1"
+    carrier, other = net.carrier_and_other()
     router = net.routers[carrier]
     wait_for(lambda: ping(net.alice.host, router.ip(), timeout=1), 20, "alice reaches the carrier")
     net.fails_over("all is cut off but control", other, lambda: router.host.nft(ALL_BUT_CONTROL), UNREACHED_SECONDS)
     assert net.health(carrier) == "not reached by peers", net.routes()
     router.host.run("nft delete table inet deaf")
-    wait_for(lambda: net.health(carrier) in ("on probation", "healthy"), 60, "peers reach it again")
+    net.comes_back(carrier)
     net.stays_for(2, other, "nobody who comes back takes over")
 
 
@@ -304,29 +313,32 @@ def power_cut(net: Routers, hours: float) -> None:
     """A router without power is gone, its kernel too. For long, where the clock jumps and that takes no time at all."""
     for name in ("r1", "r2"):
         net.control.cli("nodes", "routes", "approve", name, ROUTE)
-    net.wait_for_carrier("r1", "before the power fails")
-    r1 = net.routers["r1"]
+    first = wait_for(net.carriers, 15, "somebody carries the route")[0]
+    second = "r2" if first == "r1" else "r1"
+    net.comes_back(second)
+    router = net.routers[first]
 
     def cut():
-        r1.host.set_plugged(net.internet, "eth0", "down")
-        r1.program.kill()
-    net.fails_over("a power cut", "r2", cut)
+        router.host.set_plugged(net.internet, "eth0", "down")
+        router.program.kill()
+    net.fails_over("a power cut", second, cut)
     time.sleep(hours * 3600)
-    assert net.carriers() == ["r2"] and net.health("r1") not in ("on probation", "healthy")
-    r1.host.run("ip link delete tailrace0") # what a boot starts without
-    r1.host.set_plugged(net.internet, "eth0", "up")
-    r1.host.ip(f"route replace default via {net.internet.gateway}")
-    r1.start()
-    wait_for(lambda: net.health("r1") in ("on probation", "healthy"), 60, "r1 is back")
+    assert net.carriers() == [second] and net.health(first) not in ("on probation", "healthy")
+    router.host.run("ip link delete tailrace0") # what a boot starts without
+    router.host.set_plugged(net.internet, "eth0", "up")
+    router.host.ip(f"route replace default via {net.internet.gateway}")
+    router.start()
+    net.comes_back(first)
     time.sleep(hours * 3600)
-    assert net.health("r1") == "healthy" and net.carriers() == ["r2"], "and does not take the route back"
+    assert not hours or net.health(first) == "healthy"
+    net.stays_for(2, second, "nobody who comes back takes over")
 
 
 def restart_of_control(net: Routers) -> None:
     net.wait_for_carrier("r2", "before control restarts")
     net.control.program.kill()
     net.control.start()
-    wait_for(lambda: {net.health("r1"), net.health("r2")} <= {"healthy", "on probation"}, 45, "both routers are back")
+    wait_for(lambda: {net.health("r1"), net.health("r2")} <= {"healthy", "on probation"}, 45, "both routers are back", interval=0.5)
     assert net.primary() == ["r2"], "it was r2 before control restarted"
     net.stays_for(2, "r2", "the choice is stored")
     net.control.cli("nodes", "routes", "revoke", "r2", ROUTE)

@@ -66,28 +66,52 @@ TEST(IpForwarding, IsNotNeededForAnAddressOfOurOwn) {
 TEST(AcceptedRoutes, SayWhichNetworkOfTheHostTheyCover) {
     std::vector<HostNetwork> networks = {{prefix("192.168.1.5/24"), false, "eth0"},
                                          {prefix("127.0.0.1/8"), true, "lo"}};
-    auto said = accepted_route_warnings({{prefix("192.168.0.0/16"), "gw2"}}, networks);
+    auto said = accepted_route_warnings({{prefix("192.168.0.0/16"), "gw2"}}, networks, AttachedBy::Host);
     ASSERT_THAT(said, SizeIs(1));
-    EXPECT_THAT(said[0], HasSubstr("192.168.0.0/16 of gw2 covers the network 192.168.1.0/24 of eth0"));
-    said = accepted_route_warnings({{prefix("192.168.1.128/25"), "gw2"}}, networks);
+    EXPECT_THAT(said[0], HasSubstr("192.168.0.0/16 of gw2 covers the network 192.168.1.0/24 of eth0: this host goes on "
+                                   "reaching 192.168.1.0/24 directly"));
+    EXPECT_THAT(said[0], HasSubstr("\"tailrace set --routes-over-lan\""));
+    said = accepted_route_warnings({{prefix("192.168.1.128/25"), "gw2"}}, networks, AttachedBy::Tunnel);
     ASSERT_THAT(said, SizeIs(1));
-    EXPECT_THAT(said[0], HasSubstr("a part of the network 192.168.1.0/24"));
-    EXPECT_THAT(accepted_route_warnings({{prefix("192.168.2.0/24"), "gw2"}, {prefix("10.0.0.0/8"), "gw2"}}, networks),
+    EXPECT_THAT(said[0], HasSubstr("a part of the network 192.168.1.0/24 of eth0: this host reaches 192.168.1.128/25 "
+                                   "through the tunnel"));
+    EXPECT_THAT(said[0], HasSubstr("\"tailrace set --routes-over-lan=false\""));
+    EXPECT_THAT(accepted_route_warnings({{prefix("192.168.2.0/24"), "gw2"}, {prefix("10.0.0.0/8"), "gw2"}}, networks,
+                                        AttachedBy::Host),
                 IsEmpty());
+}
+
+TEST(AcceptedRoutes, LeaveAloneWhatTheHostIsAttachedTo) {
+    std::vector<HostNetwork> networks = {{prefix("192.168.1.5/24"), false, "eth0"},
+                                         {prefix("192.168.1.6/24"), false, "eth0"},
+                                         {prefix("172.17.0.1/16"), false, "docker0", false},
+                                         {prefix("127.0.0.1/8"), true, "lo"}};
+    auto attached = keep_attached({{prefix("192.168.0.0/16"), "gw"},
+                                   {prefix("192.168.1.0/24"), "gw"},
+                                   {prefix("192.168.1.128/25"), "gw"},
+                                   {prefix("172.17.0.0/16"), "gw"},
+                                   {prefix("10.0.0.0/8"), "gw"}},
+                                  networks);
+    EXPECT_THAT(attached.kept_out, ElementsAre(prefix("192.168.1.0/24")));
+    EXPECT_THAT(attached.left_out, testing::UnorderedElementsAre(prefix("192.168.1.0/24"), prefix("192.168.1.128/25")));
 }
 
 TEST(AcceptedRoutes, DontFloodTheHealthReport) {
     std::vector<AcceptedRoute> routes;
     for (int i = 0; i < 200; ++i)
         routes.push_back({IpPrefix{IpAddress::v4(0xc0a80100u + static_cast<std::uint32_t>(i)), 32}, "gw"});
-    EXPECT_THAT(accepted_route_warnings(routes, {{prefix("192.168.1.5/24"), false, "eth0"}}), SizeIs(6));
+    EXPECT_THAT(accepted_route_warnings(routes, {{prefix("192.168.1.5/24"), false, "eth0"}}, AttachedBy::Host),
+                SizeIs(6));
 }
 
 TEST(AcceptedRoutes, TellOfAnExitNodeInPieces) {
-    auto said = accepted_route_warnings({{prefix("0.0.0.0/1"), "gw"}, {prefix("128.0.0.0/1"), "gw"}}, {});
+    auto said =
+        accepted_route_warnings({{prefix("0.0.0.0/1"), "gw"}, {prefix("128.0.0.0/1"), "gw"}}, {}, AttachedBy::Host);
     ASSERT_THAT(said, SizeIs(1));
     EXPECT_THAT(said[0], HasSubstr("of gw are together half of all IPv4 addresses or more"));
-    EXPECT_THAT(accepted_route_warnings({{prefix("8.0.0.0/5"), "gw"}, {prefix("8.0.0.0/6"), "gw"}}, {}), IsEmpty());
+    EXPECT_THAT(
+        accepted_route_warnings({{prefix("8.0.0.0/5"), "gw"}, {prefix("8.0.0.0/6"), "gw"}}, {}, AttachedBy::Host),
+        IsEmpty());
 }
 
 TEST(ViaRoute, NamesASiteAndAnIpv4Network) {

@@ -38,6 +38,36 @@ TEST(Wanted, TakesSubnetRoutesOnlyWhenAsked) {
     EXPECT_THAT(wanted({router}, prefs).router.routes, Contains(prefix("10.7.0.0/24")));
 }
 
+TEST(Wanted, LeavesTheNetworksOfTheHostAloneUnlessAsked) {
+    Prefs prefs;
+    prefs.route_all = true;
+    auto router = node(2, {prefix("10.0.0.0/8"), prefix("192.168.1.0/24"), prefix("192.168.1.7/32")});
+    const std::vector<HostNetwork> networks = {{prefix("192.168.1.5/24"), false, "eth0"},
+                                               {prefix("10.1.2.3/24"), false, "eth1"}};
+    auto result = wanted({router}, prefs, networks);
+    EXPECT_THAT(result.router.routes, Contains(prefix("10.0.0.0/8")));
+    EXPECT_THAT(result.router.routes, Not(Contains(prefix("192.168.1.0/24"))));
+    EXPECT_THAT(result.router.routes, Not(Contains(prefix("192.168.1.7/32"))));
+    EXPECT_THAT(result.router.throw_routes, ElementsAre(prefix("10.1.2.0/24"), prefix("192.168.1.0/24")));
+    EXPECT_THAT(result.notes, testing::SizeIs(3));
+    EXPECT_TRUE(result.forwarding.answer_as_asked);
+
+    prefs.routes_over_lan = true;
+    result = wanted({router}, prefs, networks);
+    EXPECT_THAT(result.router.routes, Contains(prefix("192.168.1.7/32")));
+    EXPECT_THAT(result.router.throw_routes, IsEmpty());
+    EXPECT_FALSE(result.forwarding.answer_as_asked);
+
+    prefs.exit_node_id = "3"; // goes by the exit node, unless that is allowed
+    result = wanted({router}, prefs, networks);
+    EXPECT_THAT(result.router.routes, Contains(prefix("192.168.1.0/24")));
+    prefs.exit_node_allow_lan_access = true;
+    result = wanted({router}, prefs, networks);
+    EXPECT_THAT(result.router.routes, Not(Contains(prefix("192.168.1.7/32"))));
+    EXPECT_THAT(result.router.throw_routes, ElementsAre(prefix("10.1.2.0/24"), prefix("192.168.1.0/24")));
+    EXPECT_FALSE(result.forwarding.answer_as_asked) << "nothing leaves past an exit node";
+}
+
 TEST(Wanted, GivesTheInternetOnlyToTheChosenExitNode) {
     Prefs prefs;
     prefs.exit_node_id = "3";

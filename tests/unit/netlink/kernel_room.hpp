@@ -41,7 +41,9 @@ protected:
         auto made = links_->create(name, "dummy");
         if (!made) made = links_->create(name, "veth");
         EXPECT_TRUE(ok(made));
-        EXPECT_TRUE(ok(links_->set_state(made->index, LinkState::Up)));
+        auto ends = links_->list(); // both up, or there is no carrier
+        EXPECT_TRUE(ok(ends));
+        for (const Link& end : *ends) EXPECT_TRUE(ok(links_->set_state(end.index, LinkState::Up)));
         return *made;
     }
     std::optional<Links> links_;

@@ -196,7 +196,7 @@ TEST_F(Kernel, ForwardingStandsIsRepairedAndGoes) {
     auto forwarding = Forwarding::create("tr0");
     ASSERT_TRUE(ok(forwarding));
     ForwardingConfig wanted;
-    wanted.routes = wanted.masquerade = wanted.stateful = wanted.keep_marks = true;
+    wanted.routes = wanted.masquerade = wanted.stateful = wanted.keep_marks = wanted.answer_as_asked = true;
     wanted.port = 41641;
     if (run("nft --version") == 0 && run("nft list tables") != 0) GTEST_SKIP() << "the kernel has no nftables";
     ASSERT_TRUE(ok(forwarding->reconcile(wanted)));
@@ -255,17 +255,18 @@ TEST_F(Kernel, MonitorTellsWhatHappens) {
     ASSERT_TRUE(ok(monitor));
     EXPECT_THAT(*monitor->read_events(), IsEmpty());
     Link link = device("tr0");
-    ASSERT_EQ(run("ip addr add 192.0.2.1/24 dev tr0 && ip rule add pref 5210 lookup main && ip rule del pref 5210 && "
-                  "ip route add prohibit 10.9.0.0/16 && ip route add 10.0.0.0/8 via 192.0.2.2 && ip addr del "
-                  "192.0.2.1/24 dev tr0"),
-              0);
+    ASSERT_EQ(
+        run("ip addr add 192.0.2.1/24 dev tr0 && ip rule add pref 5210 lookup main && ip rule del pref 5210 && "
+            "ip route add prohibit 10.9.0.0/16 && ip route add 10.0.0.0/8 via 192.0.2.2 && "
+            "ip nexthop add id 7 via 192.0.2.2 dev tr0 && ip nexthop del id 7 && ip addr del 192.0.2.1/24 dev tr0"),
+        0);
     ASSERT_TRUE(ok(links_->remove("tr0")));
     pollfd wait{monitor->fd(), POLLIN, 0};
     ASSERT_EQ(::poll(&wait, 1, 1000), 1);
     auto events = monitor->read_events();
     ASSERT_TRUE(ok(events));
     bool up = false, gone = false, address_added = false, address_removed = false, rule_removed = false, route = false,
-         refused = false;
+         refused = false, nexthop_added = false, nexthop_removed = false;
     for (const auto& event : *events) {
         if (auto* seen = std::get_if<LinkEvent>(&event); seen && seen->link.index == link.index) {
             up |= seen->link.up && seen->change == Change::Added && seen->link.name == "tr0";
@@ -279,9 +280,34 @@ TEST_F(Kernel, MonitorTellsWhatHappens) {
             route |= seen->has_gateway && seen->table == 254;
         if (auto* seen = std::get_if<RouteEvent>(&event); seen && seen->route.destination == prefix("10.9.0.0/16"))
             refused |= seen->route.type == RouteType::Prohibit;
+        if (auto* seen = std::get_if<NexthopEvent>(&event))
+            (seen->change == Change::Added ? nexthop_added : nexthop_removed) = true;
     }
-    EXPECT_TRUE(up && gone && address_added && address_removed && rule_removed && route && refused)
-        << up << gone << address_added << address_removed << rule_removed << route << refused;
+    EXPECT_TRUE(up && gone && address_added && address_removed && rule_removed && route && refused && nexthop_added &&
+                nexthop_removed)
+        << up << gone << address_added << address_removed << rule_removed << route << refused << nexthop_added
+        << nexthop_removed;
+}
+
+TEST_F(Kernel, MonitorTellsWhenIpv6IsBack) {
+    Link link = device("tr0");
+    auto read_all = [](NetworkMonitor& monitor) {
+        std::vector<NetworkEvent> out;
+        pollfd wait{monitor.fd(), POLLIN, 0};
+        if (::poll(&wait, 1, 1000) != 1) return out;
+        auto events = monitor.read_events();
+        return events ? std::move(*events) : out;
+    };
+    if (run("test -e /proc/sys/net/ipv6/conf/tr0/disable_ipv6") != 0) GTEST_SKIP() << "this kernel has no IPv6";
+    for (int i = 0; i < 300 && !(*links_->find("tr0"))->running; ++i) ::usleep(10'000); // a carrier takes a moment
+    ASSERT_EQ(run("(echo 1 >/proc/sys/net/ipv6/conf/tr0/disable_ipv6)"), 0);
+    auto monitor = NetworkMonitor::open();
+    ASSERT_TRUE(ok(monitor));
+    ASSERT_EQ(run("(echo 0 >/proc/sys/net/ipv6/conf/tr0/disable_ipv6)"), 0);
+    EXPECT_TRUE(std::ranges::any_of(read_all(*monitor), [&](const NetworkEvent& event) {
+        const auto* view = std::get_if<Ipv6LinkEvent>(&event);
+        return view != nullptr && view->link_index == link.index;
+    }));
 }
 
 } // namespace
