@@ -269,8 +269,9 @@ private:
         explicit PendingPing(Reactor& reactor) : answered(reactor) {}
         Event answered;
         std::optional<PingAnswered> answer;
+        std::optional<RelayRoute> via; ///< through a relay server
     };
-    std::map<std::uint64_t, std::shared_ptr<PendingPing>> pending_pings_;
+    std::map<std::uint64_t, std::shared_ptr<PendingPing>> pending_pings_, pending_pings_via_;
     std::set<std::shared_ptr<BusWatcher>> watchers_;
     std::set<std::shared_ptr<DiscoCapture>> captures_;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

@@ -131,15 +131,16 @@ void write_guard(PrometheusText& out, const Guard& guard) {
 } // namespace
 
 void Backend::write_path_metrics(PrometheusText& out) {
-    constexpr std::pair<PathTraffic::Kind, const char*> kPaths[] = {
-        {PathTraffic::DirectV4, "direct_ipv4"}, {PathTraffic::DirectV6, "direct_ipv6"}, {PathTraffic::Relay, "derp"}};
+    constexpr std::pair<PathTraffic::Kind, const char*> kPaths[] = {{PathTraffic::DirectV4, "direct_ipv4"},
+                                                                    {PathTraffic::DirectV6, "direct_ipv6"},
+                                                                    {PathTraffic::Relay, "derp"},
+                                                                    {PathTraffic::PeerRelayV4, "peer_relay_ipv4"},
+                                                                    {PathTraffic::PeerRelayV6, "peer_relay_ipv6"}};
     for (bool inbound : {true, false}) {
         out.family(inbound ? "tailscaled_inbound_bytes_total" : "tailscaled_outbound_bytes_total", Type::Counter,
                    inbound ? "Bytes that WireGuard received from peers." : "Bytes that WireGuard sent to peers.");
         for (const auto& [kind, name] : kPaths)
             out.sample(inbound ? path_traffic_.of(kind).received : path_traffic_.of(kind).sent, {{"path", name}});
-        for (const char* never : {"peer_relay_ipv4", "peer_relay_ipv6"})
-            out.sample(std::uint64_t{0}, {{"path", never}});
     }
     std::uint64_t direct4 = 0, direct6 = 0, relayed = 0, none = 0, online = 0;
     TimePoint now = reactor_.now();

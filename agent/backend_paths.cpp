@@ -1,6 +1,7 @@
 // How peers are reached: the paths engine and who asks it, pings and captures.
 #include "agent/backend.hpp"
 #include "agent/dataplane/steering.hpp"
+#include "agent/engine/packet_filter.hpp"
 #include "base/json/json.hpp"
 #include "base/log.hpp"
 #include "base/random.hpp"
@@ -41,6 +42,13 @@ void Backend::ensure_paths() {
         auto found = pending_pings_.find(answer.question);
         if (found == pending_pings_.end() || found->second->answer) return;
         found->second->answer = answer;
+        found->second->answered.notify();
+    };
+    callbacks.ping_answered_via = [this](const AnsweredVia& answer) {
+        auto found = pending_pings_via_.find(answer.question);
+        if (found == pending_pings_via_.end() || found->second->answer) return;
+        found->second->answer = PingAnswered{answer.question, answer.peer, answer.route.server, answer.round_trip};
+        found->second->via = answer.route;
         found->second->answered.notify();
     };
     callbacks.path_works = [this](const NodeKey& peer) { shake_hands(peer); };
@@ -187,6 +195,7 @@ Task<wire::PingResponse> Backend::on_ping_wanted(std::string type, IpAddress add
     response.latency_seconds = result.latency_seconds;
     response.endpoint = result.endpoint;
     response.is_local_ip = result.is_local_ip;
+    response.peer_relay = result.peer_relay;
     response.derp_region_id = result.derp_region_id;
     response.derp_region_code = result.derp_region_code;
     co_return response;
@@ -285,21 +294,25 @@ Task<PingResult> Backend::ping(std::string address_text, std::string type, Durat
         result.err = fmt::format("pings of type {} are not supported", type);
         co_return result;
     }
-    std::uint64_t question = paths_ ? paths_->book().ask(reactor_.now(), key) : 0;
+    std::uint64_t via = paths_ ? paths_->ask_via(key) : 0; // the answer comes later
+    std::uint64_t question = paths_ && via == 0 ? paths_->book().ask(reactor_.now(), key) : via;
     if (question == 0) {
         result.err = "nothing is known of where this peer is";
         co_return result;
     }
     auto pending = std::make_shared<PendingPing>(reactor_);
-    pending_pings_[question] = pending;
+    auto& waiting = via == 0 ? pending_pings_ : pending_pings_via_;
+    waiting[question] = pending;
     paths_->carry_out();
     if (!pending->answer) (void)co_await pending->answered.wait_for(timeout);
-    pending_pings_.erase(question);
+    waiting.erase(question);
     if (!pending->answer) {
         result.err = "timeout";
         co_return result;
     }
-    if (int region = relay_region(pending->answer->endpoint); region != 0) {
+    if (pending->via) {
+        result.peer_relay = pending->via->text();
+    } else if (int region = relay_region(pending->answer->endpoint); region != 0) {
         result.derp_region_id = region;
         result.derp_region_code = paths_->relays().code_of(region);
     } else {

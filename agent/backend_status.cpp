@@ -13,20 +13,6 @@ namespace {
 constexpr auto kActiveFor = std::chrono::minutes{2};
 constexpr auto kControlMayBeAway = std::chrono::seconds{10};
 
-bool source_matches(std::string_view source, const IpAddress& address) {
-    if (source == "*") return true;
-    if (auto dash = source.find('-'); dash != std::string_view::npos && source.find(':') == std::string_view::npos) {
-        auto first = IpAddress::parse(source.substr(0, dash)), last = IpAddress::parse(source.substr(dash + 1));
-        return first && last && IpRange{*first, *last}.contains(address);
-    }
-    if (source.find('/') != std::string_view::npos) {
-        auto prefix = IpPrefix::parse(source);
-        return prefix && prefix->contains(address);
-    }
-    auto single = IpAddress::parse(source);
-    return single && *single == address;
-}
-
 } // namespace
 
 std::vector<std::string> Backend::health() {
@@ -125,6 +111,8 @@ PeerStatus Backend::peer_status(const wire::Node& node, bool is_self) {
         out.last_write = WallTime::now().plus(-ago);
     }
     if (!out.active) out.cur_addr.clear();
+    if (out.active && out.cur_addr.empty() && paths_)
+        if (auto via = paths_->peer_relay(node.key).route) out.peer_relay = via->text();
     return out;
 }
 
@@ -181,7 +169,9 @@ std::string Backend::paths_json(const std::optional<NodeKey>& only) {
         }
         if (!first) out += ',';
         first = false;
-        out += write_peer_paths(node.name, node.key, path, candidates);
+        PeerRelays::State via;
+        if (paths_) via = paths_->peer_relay(node.key);
+        out += write_peer_paths(node.name, node.key, path, candidates, via);
     }
     return out + "]}";
 }
@@ -221,11 +211,10 @@ Result<std::string> Backend::whois(std::string_view asked) const {
             for (const wire::CapGrant& grant : rule.cap_grant) {
                 for (const IpPrefix& source : node->addresses) {
                     bool matches = std::ranges::any_of(
-                        rule.src_ips, [&](const std::string& s) { return source_matches(s, source.address()); });
+                        rule.src_ips, [&](const std::string& s) { return names_address(s, source.address()); });
                     bool for_us = std::ranges::any_of(grant.dsts, [&](const std::string& d) {
                         return std::ranges::any_of(netmap_.self().addresses, [&](const IpPrefix& own) {
-                            return own.address().is_v4() == source.address().is_v4() &&
-                                   source_matches(d, own.address());
+                            return own.address().is_v4() == source.address().is_v4() && names_address(d, own.address());
                         });
                     });
                     if (!matches || !for_us) continue;

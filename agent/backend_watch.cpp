@@ -197,7 +197,13 @@ void Backend::take_device_state(WireGuardState state) {
             paths_->book().on_data(device_read_, now, key, *peer.endpoint);
         if (moved) paths_->book().on_traffic(now, key);
     }
-    path_traffic_.take(state, [this](const Endpoint& endpoint) { return paths_ && paths_->is_relayed(endpoint); });
+    path_traffic_.take(
+        state, [this](const Endpoint& endpoint) { return paths_ && paths_->is_relayed(endpoint); },
+        [this](const WireGuardKey& key) -> std::optional<Endpoint> {
+            auto via = paths_ ? paths_->peer_relay(NodeKey{key}).route : std::nullopt;
+            if (!via) return std::nullopt;
+            return via->server;
+        });
     wireguard_ = std::move(state);
     device_read_ = now;
     if (engine_.guard().is_wanted()) {

@@ -6,6 +6,9 @@
 #include "underlay.bpf.h"
 #include <linux/pkt_cls.h>
 
+/* Link's header, IPv6 or IPv4 with options, UDP and the start of its payload. */
+#define PULL_BYTES 98
+
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
     __uint(max_entries, TR_STEERED_COUNT);
@@ -59,9 +62,14 @@ int tr_steer(struct __sk_buff *skb)
         return TC_ACT_UNSPEC;
     if (config->moves && to.family == 4)
         move_back(skb, config, &to, &tuple, &place);
-    if (skb->gso_size || place.is_fragment || !load(skb, place.udp, &datagram, sizeof(datagram)) ||
+    if (place.is_fragment || !load(skb, place.udp, &datagram, UDP_HEADER_BYTES) ||
         datagram.dst_port != config->wireguard_port)
         return TC_ACT_UNSPEC;
+    if (!load(skb, place.udp, &datagram, sizeof(datagram))) { /* of many in one only headers are there */
+        if (bpf_skb_pull_data(skb, skb->len < PULL_BYTES ? skb->len : PULL_BYTES) ||
+            !load(skb, place.udp, &datagram, sizeof(datagram)))
+            return TC_ACT_UNSPEC;
+    }
     bytes = bpf_ntohs(datagram.bytes);
     if (bytes < sizeof(datagram) || place.udp + bytes > skb->len)
         return TC_ACT_UNSPEC;
@@ -74,6 +82,9 @@ int tr_steer(struct __sk_buff *skb)
     else if (is_geneve(datagram.payload, bytes))
         what = TR_STEERED_GENEVE;
     else
+        return TC_ACT_UNSPEC;
+    /* Relay servers send many at once, all of one kind, and the kernel takes them apart again for the agent's socket. */
+    if (skb->gso_size && what != TR_STEERED_GENEVE)
         return TC_ACT_UNSPEC;
     if (!bpf_map_lookup_elem(&tr_local, &to))
         return TC_ACT_UNSPEC;

@@ -11,6 +11,7 @@ constexpr std::byte kMagic[6] = {std::byte{0x54}, std::byte{0x53}, std::byte{0xf
                                  std::byte{0x9f}, std::byte{0x92}, std::byte{0xac}};
 constexpr std::size_t kEndpointSize = 18;
 constexpr std::uint8_t kPing = 1, kPong = 2, kCallMeMaybe = 3;
+constexpr std::uint8_t kCallMeMaybeVia = 7, kAllocateRequest = 8, kAllocateResponse = 9;
 constexpr std::uint8_t kPunch = 0xd4; // ours; the reference client counts up from 1
 constexpr std::uint8_t kPunchVersion = 1;
 
@@ -29,6 +30,58 @@ void write_endpoint(Writer& out, const Endpoint& endpoint) {
 Endpoint read_endpoint(Reader& in) {
     auto address = IpAddress::v6(in.array<16>()).unmapped();
     return {address, in.be16()};
+}
+
+void write_relay_endpoint(Writer& out, const DiscoRelayEndpoint& endpoint) {
+    out.bytes(endpoint.server.view());
+    for (const DiscoKey& client : endpoint.clients) out.bytes(client.view());
+    out.be64(endpoint.lamport_id);
+    out.be32(endpoint.vni);
+    out.be64(static_cast<std::uint64_t>(endpoint.bind_lifetime.count()));
+    out.be64(static_cast<std::uint64_t>(endpoint.steady_lifetime.count()));
+    for (const Endpoint& address : endpoint.addresses) write_endpoint(out, address);
+}
+
+std::array<DiscoKey, 2> read_clients(Reader& in) {
+    DiscoKey first{in.array<DiscoKey::kSize>()};
+    return {first, DiscoKey{in.array<DiscoKey::kSize>()}};
+}
+
+Result<DiscoRelayEndpoint> read_relay_endpoint(Reader& in) {
+    DiscoRelayEndpoint endpoint;
+    endpoint.server = DiscoKey{in.array<DiscoKey::kSize>()};
+    endpoint.clients = read_clients(in);
+    endpoint.lamport_id = in.be64();
+    endpoint.vni = in.be32();
+    endpoint.bind_lifetime = Duration{static_cast<std::int64_t>(in.be64())};
+    endpoint.steady_lifetime = Duration{static_cast<std::int64_t>(in.be64())};
+    if (!in.ok()) return in.error("disco relay endpoint");
+    if (in.left() == 0 || in.left() % kEndpointSize != 0)
+        return Error::make("disco relay endpoint: {} bytes are no list of addresses", in.left());
+    while (in.left() > 0) endpoint.addresses.push_back(read_endpoint(in));
+    return endpoint;
+}
+
+Result<DiscoMessage> parse_relay_message(std::uint8_t type, Reader& in) {
+    if (type == kAllocateRequest) {
+        DiscoAllocateRequest request;
+        request.clients = read_clients(in);
+        request.generation = in.be32();
+        if (!in.ok()) return in.error("disco allocate request");
+        return DiscoMessage{request};
+    }
+    DiscoAllocateResponse response;
+    if (type == kAllocateResponse) response.generation = in.be32();
+    auto endpoint = read_relay_endpoint(in);
+    if (!endpoint) return endpoint.error();
+    if (type == kCallMeMaybeVia) return DiscoMessage{DiscoCallMeMaybeVia{std::move(*endpoint)}};
+    response.endpoint = std::move(*endpoint);
+    return DiscoMessage{std::move(response)};
+}
+
+bool is_handshake(std::uint8_t type) {
+    return type >= static_cast<std::uint8_t>(DiscoRelayHandshake::Step::Bind) &&
+           type <= static_cast<std::uint8_t>(DiscoRelayHandshake::Step::Answer);
 }
 
 } // namespace
@@ -56,6 +109,23 @@ Bytes write_disco_message(const DiscoMessage& message) {
         out.u8(static_cast<std::uint8_t>(punch->step));
         out.be32(punch->run);
         write_endpoint(out, punch->outside);
+    } else if (const auto* handshake = std::get_if<DiscoRelayHandshake>(&message)) {
+        head(static_cast<std::uint8_t>(handshake->step));
+        out.be32(handshake->vni);
+        out.be32(handshake->generation);
+        out.bytes(handshake->remote.view());
+        out.bytes(handshake->challenge);
+    } else if (const auto* via = std::get_if<DiscoCallMeMaybeVia>(&message)) {
+        head(kCallMeMaybeVia);
+        write_relay_endpoint(out, via->endpoint);
+    } else if (const auto* request = std::get_if<DiscoAllocateRequest>(&message)) {
+        head(kAllocateRequest);
+        for (const DiscoKey& client : request->clients) out.bytes(client.view());
+        out.be32(request->generation);
+    } else if (const auto* response = std::get_if<DiscoAllocateResponse>(&message)) {
+        head(kAllocateResponse);
+        out.be32(response->generation);
+        write_relay_endpoint(out, response->endpoint);
     } else {
         head(std::get<DiscoUnknown>(message).type);
     }
@@ -102,6 +172,17 @@ Result<DiscoMessage> parse_disco_message(BytesView plaintext) {
         punch.step = static_cast<DiscoPunch::Step>(step);
         return DiscoMessage{punch};
     }
+    if (is_handshake(type)) { // of any version
+        DiscoRelayHandshake handshake;
+        handshake.step = static_cast<DiscoRelayHandshake::Step>(type);
+        handshake.vni = in.be32();
+        handshake.generation = in.be32();
+        handshake.remote = DiscoKey{in.array<DiscoKey::kSize>()};
+        handshake.challenge = in.array<32>();
+        if (!in.ok()) return in.error("disco relay handshake");
+        return DiscoMessage{handshake};
+    }
+    if (version == 0 && type >= kCallMeMaybeVia && type <= kAllocateResponse) return parse_relay_message(type, in);
     return DiscoMessage{DiscoUnknown{type}};
 }
 

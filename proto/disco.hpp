@@ -1,9 +1,10 @@
 // proto/disco.hpp - path discovery packets: "does this path work?" (derp-disco-paths.md 3). Source: tailscale
-// disco/disco.go. Relay messages (types 4 to 9) are recognised as unknown and ignored.
+// disco/disco.go.
 #pragma once
 #include "base/bytes.hpp"
 #include "base/net.hpp"
 #include "base/random.hpp"
+#include "base/time.hpp"
 #include "proto/keys.hpp"
 
 #include <array>
@@ -51,13 +52,56 @@ struct DiscoPunch {
     bool operator==(const DiscoPunch&) const = default;
 };
 
-/// A type that this version does not know; to be ignored.
+/// What a relay server of the tailnet has set aside for two clients.
+struct DiscoRelayEndpoint {
+    DiscoKey server;                   ///< of its own, not the node's
+    std::array<DiscoKey, 2> clients{}; ///< sorted
+    std::uint64_t lamport_id = 0;      ///< the later of two of one server has the greater one
+    std::uint32_t vni = 0;
+    Duration bind_lifetime{};   ///< both have to be bound within
+    Duration steady_lifetime{}; ///< after silence of that length it is gone
+    std::vector<Endpoint> addresses;
+    bool operator==(const DiscoRelayEndpoint&) const = default;
+};
+
+/// A client shows a relay server that it is where it says: in Geneve with the control bit.
+struct DiscoRelayHandshake {
+    enum class Step : std::uint8_t { Bind = 4, Challenge = 5, Answer = 6 };
+    Step step = Step::Bind;
+    std::uint32_t vni = 0;
+    std::uint32_t generation = 0; ///< which attempt, the client's choice, not zero
+    DiscoKey remote;              ///< the other client
+    std::array<std::byte, 32> challenge{};
+    bool operator==(const DiscoRelayHandshake&) const = default;
+};
+
+/// "Meet me at this relay server": over DERP only, from client to client.
+struct DiscoCallMeMaybeVia {
+    DiscoRelayEndpoint endpoint;
+    bool operator==(const DiscoCallMeMaybeVia&) const = default;
+};
+
+/// Over DERP only, from a client to a relay server.
+struct DiscoAllocateRequest {
+    std::array<DiscoKey, 2> clients{}; ///< sorted
+    std::uint32_t generation = 0;
+    bool operator==(const DiscoAllocateRequest&) const = default;
+};
+
+struct DiscoAllocateResponse {
+    std::uint32_t generation = 0;
+    DiscoRelayEndpoint endpoint;
+    bool operator==(const DiscoAllocateResponse&) const = default;
+};
+
+/// A type or version that this version does not know; to be ignored.
 struct DiscoUnknown {
     std::uint8_t type = 0;
     bool operator==(const DiscoUnknown&) const = default;
 };
 
-using DiscoMessage = std::variant<DiscoPing, DiscoPong, DiscoCallMeMaybe, DiscoPunch, DiscoUnknown>;
+using DiscoMessage = std::variant<DiscoPing, DiscoPong, DiscoCallMeMaybe, DiscoPunch, DiscoRelayHandshake,
+                                  DiscoCallMeMaybeVia, DiscoAllocateRequest, DiscoAllocateResponse, DiscoUnknown>;
 
 /// The plaintext of a packet: type, version, payload.
 Bytes write_disco_message(const DiscoMessage& message);

@@ -26,6 +26,15 @@ std::string peer_text(const boost::json::object& peer) {
     std::string endpoint = text_of(peer, "Endpoint");
     std::string out =
         fmt::format("{}  {}\n    {}\n", text_of(peer, "Name"), endpoint.empty() ? "-" : endpoint, text_of(peer, "Why"));
+    auto number = [&](const char* name) {
+        const auto* member = peer.if_contains(name);
+        return member == nullptr || !member->is_number() ? 0 : member->to_number<int>();
+    };
+    const auto* relayed = peer.if_contains("Relayed");
+    bool is_relayed = relayed != nullptr && relayed->is_bool() && relayed->get_bool();
+    if (int servers = number("RelayServers"); is_relayed && servers > 0 && text_of(peer, "PeerRelay").empty())
+        out += fmt::format("    peer relay: none, of {} relay servers {} is asked now, {} handshakes go on\n", servers,
+                           number("RelayQuestions"), number("RelayHandshakes"));
     const auto* candidates = peer.if_contains("Candidates");
     if (candidates == nullptr || !candidates->is_array() || candidates->get_array().empty()) return out;
     out += fmt::format("    {:<40} {:<26} {:<12} {:<12} {:<12} {}\n", "ADDRESS", "LEARNT FROM", "PINGED", "PONG",
@@ -72,7 +81,7 @@ Result<std::string> disco_frame_text(std::string_view line) {
     if (std::string id = text_of(frame, "TxID"); !id.empty()) out += " tx " + id;
     if (std::string seen = text_of(frame, "SeenFrom"); !seen.empty()) out += " seen from " + seen;
     if (type == "punch") out += " " + text_of(frame, "Step");
-    if (type == "call-me-maybe") out += " " + list_of(frame, "Endpoints");
+    if (std::string endpoints = list_of(frame, "Endpoints"); !endpoints.empty()) out += " " + endpoints;
     return out + "\n";
 }
 

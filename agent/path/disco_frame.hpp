@@ -3,6 +3,8 @@
 #include "base/time.hpp"
 #include "proto/disco.hpp"
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -14,6 +16,7 @@ struct DiscoFrame {
     Endpoint via; ///< the other side's address; relay_endpoint(region) over a relay, region 0 where it is not known
     NodeKey peer;
     DiscoMessage message;
+    std::optional<std::uint32_t> vni; ///< through a relay server at `via`
 };
 
 /// One JSON object without a line end. `lost`: frames before it that nobody could be told of. Nothing in it is secret:

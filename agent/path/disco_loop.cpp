@@ -85,6 +85,10 @@ std::optional<DiscoMessage> DiscoLoop::open(BytesView packet) {
     if (!looks_like_disco(packet)) return std::nullopt;
     DiscoKey sender = disco_sender(packet);
     if (!book_.node_of(sender)) return std::nullopt;
+    return open_from(sender, packet);
+}
+
+std::optional<DiscoMessage> DiscoLoop::open_from(const DiscoKey& sender, BytesView packet) {
     const DiscoBox* opener = box(sender);
     if (opener == nullptr) return std::nullopt;
     auto message = opener->open(packet);
@@ -92,14 +96,13 @@ std::optional<DiscoMessage> DiscoLoop::open(BytesView packet) {
     return std::move(*message);
 }
 
-void DiscoLoop::show(DiscoFrame::Direction direction, const Endpoint& via, const NodeKey& peer,
-                     const DiscoMessage& message) {
-    if (watcher_) watcher_({direction, via, peer, message});
-}
-
 void DiscoLoop::handle(const Datagram& datagram) {
     if (stun::looks_like_stun(datagram.data)) {
         if (auto response = stun::parse_response(datagram.data)) callbacks_.stun_answer(*response);
+        return;
+    }
+    if (auto packet = parse_geneve(datagram.data)) {
+        if (callbacks_.geneve) callbacks_.geneve(*packet, datagram.from);
         return;
     }
     auto message = open(datagram.data);
@@ -134,12 +137,19 @@ void DiscoLoop::on_relayed(int region, const NodeKey& from, BytesView packet) {
         book_.on_call_me_maybe(now, sender, from, call->endpoints);
     else if (const auto* punch = std::get_if<DiscoPunch>(&*message))
         if (callbacks_.punch && book_.node_of(sender) == from) callbacks_.punch(from, *punch);
+    if (std::holds_alternative<DiscoCallMeMaybeVia>(*message) ||
+        std::holds_alternative<DiscoAllocateResponse>(*message))
+        if (callbacks_.peer_relay && book_.node_of(sender) == from) callbacks_.peer_relay(from, *message);
     carry_out();
 }
 
 Bytes DiscoLoop::seal(const NodeKey& to, const DiscoMessage& message) {
     auto disco = book_.disco_of(to);
-    const DiscoBox* sealer = disco ? box(*disco) : nullptr;
+    return disco ? seal_for(*disco, message) : Bytes{};
+}
+
+Bytes DiscoLoop::seal_for(const DiscoKey& key, const DiscoMessage& message) {
+    const DiscoBox* sealer = box(key);
     return sealer == nullptr ? Bytes{} : sealer->seal(message);
 }
 

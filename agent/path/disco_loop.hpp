@@ -6,6 +6,7 @@
 #include "agent/path/raw_sender.hpp"
 #include "base/io/socket.hpp"
 #include "proto/disco.hpp"
+#include "proto/geneve.hpp"
 #include "proto/stun.hpp"
 
 #include <functional>
@@ -28,6 +29,10 @@ public:
         std::function<void(const stun::Response&)> stun_answer;
         /// A peer said this over a relay.
         std::function<void(const NodeKey& from, const DiscoPunch& message)> punch;
+        /// A peer said this of relay servers, over DERP.
+        std::function<void(const NodeKey& from, const DiscoMessage& message)> peer_relay;
+        /// What comes through a relay server, or from one.
+        std::function<void(const GenevePacket& packet, const Endpoint& from)> geneve;
         /// Something authentic of a peer came from there.
         std::function<void(const NodeKey& peer, const Endpoint& from)> heard;
     };
@@ -57,6 +62,13 @@ public:
     void send_call(const NodeKey& to, const DiscoKey& disco, const std::vector<Endpoint>& own);
     /// A whole packet for a peer; empty when its disco key is not known.
     Bytes seal(const NodeKey& to, const DiscoMessage& message);
+    /// The same for and of who is no peer.
+    Bytes seal_for(const DiscoKey& key, const DiscoMessage& message);
+    std::optional<DiscoMessage> open_from(const DiscoKey& sender, BytesView packet);
+    /// To who watches.
+    void show(const DiscoFrame& frame) {
+        if (watcher_) watcher_(frame);
+    }
     void send_relayed(const NodeKey& to, const DiscoMessage& message);
     const NodeKey& identity() const { return self_; }
     bool is_ping_of(const NodeKey& peer, BytesView packet);
@@ -74,7 +86,9 @@ private:
     void handle(const Datagram& datagram);
     std::optional<DiscoMessage> open(BytesView packet);
     const DiscoBox* box(const DiscoKey& peer);
-    void show(DiscoFrame::Direction direction, const Endpoint& via, const NodeKey& peer, const DiscoMessage& message);
+    void show(DiscoFrame::Direction direction, const Endpoint& via, const NodeKey& peer, const DiscoMessage& message) {
+        if (watcher_) watcher_({direction, via, peer, message, std::nullopt});
+    }
 
     Reactor& reactor_;
     DiscoPrivateKey key_;

@@ -121,6 +121,13 @@ void PathBook::set_relaying(TimePoint now, bool possible) {
     }
 }
 
+void PathBook::set_carried(TimePoint now, const NodeKey& node, bool carried) {
+    auto found = peers_.find(node);
+    if (found == peers_.end() || std::exchange(found->second.carried, carried) == carried) return;
+    settle(now, node, found->second);
+    look(now, node, found->second);
+}
+
 void PathBook::set_only_relay(TimePoint now, bool only) {
     if (std::exchange(only_relay_, only) == only) return;
     for (auto& [node, known] : peers_) give_up(now, node, known);
@@ -483,6 +490,7 @@ std::optional<DiscoKey> PathBook::disco_of(const NodeKey& node) const {
 void PathBook::park(TimePoint now) {
     relaying_ = false;
     for (auto& [node, known] : peers_) {
+        known.carried = false;
         std::optional<std::pair<TimePoint, Endpoint>> last;
         for (const auto& [endpoint, entry] : known.candidates)
             if (entry.last_pong && (!last || *entry.last_pong > last->first)) last = {*entry.last_pong, endpoint};

@@ -103,6 +103,8 @@ public:
     void on_own_endpoints(TimePoint now);
     /// Whether packets can be relayed at all, as far as is known.
     void set_relaying(TimePoint now, bool possible);
+    /// Whether packets for this peer get to it from its relayed endpoint, whatever relays do (PeerRelays).
+    void set_carried(TimePoint now, const NodeKey& node, bool carried);
     /// Nothing direct is tried, answered or used: control wants it so.
     void set_only_relay(TimePoint now, bool only);
     /// This address shall be nobody's path for a while: whoever has it goes to the relay now, and as pings from there
@@ -192,6 +194,7 @@ private:
         std::vector<Endpoint> from_control; ///< in control's order
         int home_region = 0;
         std::optional<Endpoint> relayed;
+        bool carried = false;             ///< from there, without DERP
         std::optional<Endpoint> in_force; ///< what WireGuard has
         std::optional<Endpoint> best;     ///< the direct address that worked last
         TimePoint trusted_until{};        ///< of `best`
@@ -234,7 +237,7 @@ private:
     void refuse(TimePoint now, const NodeKey& node, Known& known, Candidate& entry);
     bool refuses(TimePoint now, const Candidate& entry) const { return only_relay_ || now < entry.refused_until; }
     bool is_due(TimePoint now, const Candidate& entry) const;
-    bool can_relay(const Known& known) const { return relaying_ && known.relayed; }
+    bool can_relay(const Known& known) const { return (relaying_ || known.carried) && known.relayed; }
     static bool trusts(TimePoint now, const Known& known);
     /// Of a peer that is trusted now.
     static TimePoint end_of_trust(TimePoint now, const Known& known) {

@@ -25,7 +25,11 @@ std::vector<std::string_view> learnt_from(const PathBook::CandidateState& candid
     return out;
 }
 
-std::string path_reason(const PathBook::State& state, const std::vector<PathBook::CandidateState>& candidates) {
+std::string path_reason(const PathBook::State& state, const std::vector<PathBook::CandidateState>& candidates,
+                        const PeerRelays::State& via) {
+    if (state.relayed && via.route)
+        return fmt::format("peer relay: {} answered in {:.1f} ms, and no direct address does", via.route->text(),
+                           milliseconds(via.round_trip));
     if (state.relayed) {
         if (!state.active) return "relayed: nobody talks, and the next packet is noticed here";
         auto pinged = std::ranges::count_if(candidates, [](const auto& one) { return one.pinged_ago.has_value(); });
@@ -52,14 +56,17 @@ std::string path_reason(const PathBook::State& state, const std::vector<PathBook
 }
 
 std::string write_peer_paths(std::string_view name, const NodeKey& key, const PathBook::State& state,
-                             const std::vector<PathBook::CandidateState>& candidates) {
+                             const std::vector<PathBook::CandidateState>& candidates, const PeerRelays::State& via) {
     std::string out = "{\"Name\":";
     json::append_string(out, name);
     out += fmt::format(",\"PublicKey\":\"{}\",\"Endpoint\":\"{}\",\"Why\":\"{}\",\"HomeRegion\":{},\"Validated\":{},"
-                       "\"Trusted\":{},\"Relayed\":{},\"Active\":{},\"RoundTripMs\":{:.3f},\"Candidates\":[",
-                       key.text(), state.endpoint ? state.endpoint->text() : "", path_reason(state, candidates),
+                       "\"Trusted\":{},\"Relayed\":{},\"Active\":{},\"RoundTripMs\":{:.3f},\"PeerRelay\":\"{}\","
+                       "\"RelayServers\":{},\"RelayQuestions\":{},\"RelayHandshakes\":{},"
+                       "\"Candidates\":[",
+                       key.text(), state.endpoint ? state.endpoint->text() : "", path_reason(state, candidates, via),
                        state.home_region, state.validated, state.trusted, state.relayed, state.active,
-                       milliseconds(state.round_trip));
+                       milliseconds(via.route && state.relayed ? via.round_trip : state.round_trip),
+                       via.route ? via.route->text() : "", via.servers, via.questions, via.handshakes);
     for (std::size_t i = 0; i < candidates.size(); ++i) {
         const PathBook::CandidateState& one = candidates[i];
         std::string from;

@@ -1,6 +1,7 @@
 // agent/path/path_report.hpp - why a peer is reached as it is, for people. Pure.
 #pragma once
 #include "agent/path/path_book.hpp"
+#include "agent/path/peer_relays.hpp"
 
 #include <string>
 #include <string_view>
@@ -11,9 +12,11 @@ namespace tailrace {
 /// Where an address was learnt from: "control", "their call", "their ping", "WireGuard".
 std::vector<std::string_view> learnt_from(const PathBook::CandidateState& candidate);
 /// Why the path in force was chosen, a sentence.
-std::string path_reason(const PathBook::State& state, const std::vector<PathBook::CandidateState>& candidates);
+std::string path_reason(const PathBook::State& state, const std::vector<PathBook::CandidateState>& candidates,
+                        const PeerRelays::State& via = {});
 /// One peer of `debug paths`, a JSON object.
 std::string write_peer_paths(std::string_view name, const NodeKey& key, const PathBook::State& state,
-                             const std::vector<PathBook::CandidateState>& candidates);
+                             const std::vector<PathBook::CandidateState>& candidates,
+                             const PeerRelays::State& via = {});
 
 } // namespace tailrace

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 
 namespace tailrace {
 
@@ -14,13 +15,16 @@ namespace tailrace {
 /// second one. Of packets by path nobody knows: the kernel does not count them.
 class PathTraffic {
 public:
-    enum Kind : std::uint8_t { DirectV4, DirectV6, Relay, Kinds };
+    enum Kind : std::uint8_t { DirectV4, DirectV6, Relay, PeerRelayV4, PeerRelayV6, Kinds };
     struct Bytes {
         std::uint64_t received = 0, sent = 0;
     };
 
     /// What an adopted device moved before the first look counts for nothing.
-    void take(const WireGuardState& device, const std::function<bool(const Endpoint&)>& is_relayed);
+    /// `carrier_of` says what carries for a peer that is relayed: a server of its tailnet (PeerRelays); none where DERP
+    /// does.
+    void take(const WireGuardState& device, const std::function<bool(const Endpoint&)>& is_relayed,
+              const std::function<std::optional<Endpoint>(const WireGuardKey&)>& carrier_of);
     const Bytes& of(Kind kind) const { return sums_[kind]; }
 
 private:

@@ -64,6 +64,12 @@ Result<std::unique_ptr<Paths>> Paths::create(Reactor& reactor, DiscoPrivateKey k
         if (self->check_ && self->check_->on_answer(self->reactor_.now(), response)) self->measured_event_.notify();
     };
     disco.punch = [self](const NodeKey& from, const DiscoPunch& message) { self->punch_->on_message(from, message); };
+    disco.peer_relay = [self](const NodeKey& from, const DiscoMessage& message) {
+        self->peer_relays_->on_message(from, message);
+    };
+    disco.geneve = [self](const GenevePacket& packet, const Endpoint& from) {
+        self->peer_relays_->on_geneve(packet, from);
+    };
     disco.heard = [self](const NodeKey& peer, const Endpoint& from) {
         self->callbacks_.heard(from);
         self->punch_->on_heard(peer, from);
@@ -75,6 +81,11 @@ Result<std::unique_ptr<Paths>> Paths::create(Reactor& reactor, DiscoPrivateKey k
     self->punch_ =
         std::make_unique<PunchLoop>(reactor, *self->disco_, self->options_.wireguard_port, self->options_.mark,
                                     self->callbacks_.move_ports, self->callbacks_.keep_found);
+    PeerRelayLoop::Callbacks through;
+    through.arrived = [self](const NodeKey& from, BytesView packet) { self->arrived(from, packet); };
+    through.ping_answered = [self](const AnsweredVia& answer) { self->callbacks_.ping_answered_via(answer); };
+    through.heard = [self](const Endpoint& from) { self->callbacks_.heard(from); };
+    self->peer_relays_ = std::make_unique<PeerRelayLoop>(reactor, *self->disco_, std::move(through));
 
     std::uint16_t wished = 0;
     if (self->options_.device)
@@ -146,6 +157,16 @@ void Paths::set_peers(std::vector<PathBook::Peer> peers) {
     if (first) want_measurement();
 }
 
+void Paths::set_relay_servers(RelayServers servers) {
+    peer_relays_->set_peers(std::move(servers.capable), std::move(servers.servers));
+    peer_relays_->set_enabled(servers.enabled);
+}
+
+std::uint64_t Paths::ask_via(const NodeKey& peer) {
+    auto path = book().state(reactor_.now(), peer);
+    return path.trusted && !path.relayed ? 0 : peer_relays_->ask(peer);
+}
+
 void Paths::set_local_endpoints(std::vector<Endpoint> local) {
     local_ = std::move(local);
     update_own();
@@ -153,6 +174,7 @@ void Paths::set_local_endpoints(std::vector<Endpoint> local) {
 
 void Paths::on_network_change() {
     punch_->on_network_change();
+    peer_relays_->on_network_change();
     disco_->on_network_change();
     std::vector<IpAddress> own;
     for (const Endpoint& endpoint : local_) own.push_back(endpoint.address);
@@ -192,7 +214,7 @@ void Paths::from_kernel(const NodeKey& to, const Bytes& datagram) {
     // otherwise: handshakes go both ways (above), and a peer that only WireGuard hears keeps its path (on_data).
     // WireGuard has not heard yet of the direct path that there is.
     bool sent = path.trusted && disco_->send_raw(*path.endpoint, datagram);
-    if (!sent) relays_.send(home, to, datagram);
+    if (!sent && !peer_relays_->send(to, datagram)) relays_.send(home, to, datagram);
     if (!sent) punch_->on_relayed_packet(to);
     carry_out();
 }
@@ -203,6 +225,11 @@ bool Paths::from_relay(int region, const NodeKey& from, BytesView packet) {
         disco_->on_relayed(region, from, packet);
         return true;
     }
+    arrived(from, packet);
+    return true;
+}
+
+void Paths::arrived(const NodeKey& from, BytesView packet) {
     book().on_relayed_arrival(reactor_.now(), from);
     auto state = book().state(reactor_.now(), from);
     Result<void> injected;
@@ -214,7 +241,6 @@ bool Paths::from_relay(int region, const NodeKey& from, BytesView packet) {
     }
     if (!injected) log::debug("a relayed packet was lost", {{"error", injected.error()}});
     carry_out();
-    return true;
 }
 
 void Paths::call(const NodeKey& to, const DiscoKey& disco) {

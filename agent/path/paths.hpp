@@ -4,8 +4,10 @@
 #include "agent/path/disco_loop.hpp"
 #include "agent/path/net_report.hpp"
 #include "agent/path/own_endpoints.hpp"
+#include "agent/path/peer_relay_loop.hpp"
 #include "agent/path/port_mapper.hpp"
 #include "agent/path/punch_loop.hpp"
+#include "agent/path/relay_servers.hpp"
 #include "agent/relay/derp_client.hpp"
 #include "agent/relay/relay_port.hpp"
 #include "netlink/wireguard.hpp"
@@ -30,6 +32,8 @@ public:
     struct Callbacks {
         std::function<void(const std::vector<UseEndpoint>&)> use_endpoints;
         std::function<void(const PingAnswered&)> ping_answered;
+        /// The same of Paths::ask_via().
+        std::function<void(const AnsweredVia&)> ping_answered_via;
         std::function<void(const NodeKey&)> path_works;
         /// Something authentic of a peer came from there.
         std::function<void(const Endpoint& from)> heard;
@@ -56,6 +60,8 @@ public:
     void set_identity(const NodePrivateKey& node);
     void set_derp_map(const wire::DerpMap& map);
     void set_peers(std::vector<PathBook::Peer> peers);
+    /// Peers that do not know how, and all of them when it is forbidden, are reached otherwise from now on.
+    void set_relay_servers(RelayServers servers);
     /// Our interfaces' addresses, with the port: what is tried on a LAN.
     void set_local_endpoints(std::vector<Endpoint> local);
     void on_network_change();
@@ -82,6 +88,10 @@ public:
     bool is_relaying() const { return relays_.is_connected(home_.home()); }
     const DerpClient& relays() const { return relays_; }
     bool is_relayed(const Endpoint& endpoint) const { return port_->is_ours(endpoint); }
+    /// How a peer is reached through a relay server of the tailnet.
+    PeerRelays::State peer_relay(const NodeKey& peer) const { return peer_relays_->state(peer); }
+    /// Pings a peer that way, if that is how it is reached; else 0.
+    std::uint64_t ask_via(const NodeKey& peer);
     /// Some peer is talked to.
     bool anybody_active() const;
     /// A new measurement, waited for.
@@ -103,6 +113,8 @@ private:
     void on_mapping_changed();
     void update_punch();
     void from_kernel(const NodeKey& to, const Bytes& datagram);
+    /// A packet of WireGuard's that came otherwise than to its port.
+    void arrived(const NodeKey& from, BytesView packet);
     bool from_relay(int region, const NodeKey& from, BytesView packet);
     void call(const NodeKey& to, const DiscoKey& disco);
 
@@ -111,6 +123,7 @@ private:
     Callbacks callbacks_;
     std::unique_ptr<DiscoLoop> disco_;
     std::unique_ptr<PunchLoop> punch_;
+    std::unique_ptr<PeerRelayLoop> peer_relays_;
     bool hard_nat_traversal_ = true, only_tcp_ = false;
     std::string control_host_;
     std::unique_ptr<RelayPort> port_;

@@ -4,6 +4,7 @@
 
 #include <bpf/bpf.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -92,6 +93,26 @@ TEST_P(Steer, TheAgentGetsWhatIsNotWireGuards) {
     EXPECT_EQ(counts->disco, 2u);
     EXPECT_EQ(counts->stun, 2u);
     EXPECT_EQ(counts->geneve, 2u);
+}
+
+TEST_P(Steer, ManyOfARelayServerAtOnceAreTakenApart) {
+    Fd sender{::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)};
+    Bytes many;
+    for (int i = 0; i < 3; ++i) {
+        Bytes one = geneve(0x12);
+        many.insert(many.end(), one.begin(), one.end());
+    }
+    const int each = static_cast<int>(many.size() / 3);
+    ASSERT_EQ(::setsockopt(sender.get(), SOL_UDP, UDP_SEGMENT, &each, sizeof each), 0);
+    sockaddr_storage address{};
+    socklen_t length = Endpoint{*IpAddress::parse("127.0.0.1"), kWireGuardPort}.to_sockaddr(address);
+    ASSERT_EQ(::sendto(sender.get(), many.data(), many.size(), 0, reinterpret_cast<const sockaddr*>(&address), length),
+              std::ssize(many));
+    EXPECT_EQ(received(agent4_), 3);
+    EXPECT_EQ(received(wireguard4_), 0);
+    auto counts = steering_->counts();
+    ASSERT_TRUE(counts);
+    EXPECT_EQ(counts->geneve, 1u) << "seen as one";
 }
 
 TEST_P(Steer, WireGuardKeepsItsOwn) {

@@ -44,8 +44,11 @@ protected:
             peer.tx_bytes = sent;
             state.peers.push_back(peer);
         }
-        traffic_.take(state, [](const Endpoint& endpoint) { return endpoint.address.is_loopback(); });
+        traffic_.take(
+            state, [](const Endpoint& endpoint) { return endpoint.address.is_loopback(); },
+            [this](const WireGuardKey& key) { return key[0] == std::byte{1} ? carrier_ : std::nullopt; });
     }
+    std::optional<Endpoint> carrier_; ///< of the first peer
     PathTraffic traffic_;
 };
 
@@ -59,6 +62,19 @@ TEST_F(PathTrafficTest, PutsWhatMovedDownToThePathInForce) {
     EXPECT_EQ(traffic_.of(PathTraffic::DirectV6).sent, 81u);
     EXPECT_EQ(traffic_.of(PathTraffic::Relay).received, 100u);
     EXPECT_EQ(traffic_.of(PathTraffic::Relay).sent, 0u);
+}
+
+TEST_F(PathTrafficTest, TellsRelayServersOfTheTailnetFromDerp) {
+    take({{1, "127.64.0.1:1", 10, 10}, {2, "127.64.0.2:1", 10, 10}});
+    carrier_ = *Endpoint::parse("203.0.113.5:40000");
+    take({{1, "127.64.0.1:1", 15, 10}, {2, "127.64.0.2:1", 11, 10}});
+    carrier_ = *Endpoint::parse("[2001:db8::5]:40000");
+    take({{1, "127.64.0.1:1", 15, 17}, {2, "127.64.0.2:1", 11, 10}});
+    take({{1, "203.0.113.1:1", 15, 18}, {2, "127.64.0.2:1", 11, 10}});
+    EXPECT_EQ(traffic_.of(PathTraffic::PeerRelayV4).received, 5u);
+    EXPECT_EQ(traffic_.of(PathTraffic::PeerRelayV6).sent, 7u);
+    EXPECT_EQ(traffic_.of(PathTraffic::Relay).received, 1u);
+    EXPECT_EQ(traffic_.of(PathTraffic::DirectV4).sent, 1u);
 }
 
 TEST_F(PathTrafficTest, NeverGoesBack) {

@@ -33,6 +33,11 @@ TEST(PathReportTest, SaysWhyThePathWasChosen) {
     state.active = true;
     EXPECT_EQ(path_reason(state, {}), "relayed: no direct address is known");
     EXPECT_EQ(path_reason(state, two_that_answer()), "relayed: of 2 direct addresses that were pinged, none answers");
+    PeerRelays::State via;
+    via.route = RelayRoute{kFar, 7};
+    via.round_trip = std::chrono::milliseconds{25};
+    EXPECT_EQ(path_reason(state, two_that_answer(), via),
+              "peer relay: 203.0.113.7:41641:vni:7 answered in 25.0 ms, and no direct address does");
     state.relayed = false;
     state.endpoint = kNear;
     EXPECT_THAT(path_reason(state, two_that_answer()), HasSubstr("without proof"));
@@ -53,7 +58,15 @@ TEST(PathReportTest, IsShownAsATableWithAStarAtThePathInForce) {
     EXPECT_THAT(*text, HasSubstr("  * 192.0.2.7:41641 "));
     EXPECT_THAT(*text, HasSubstr("    203.0.113.7:41641 "));
     EXPECT_THAT(*text, HasSubstr("their call, their ping, WireGuard 2.0s ago"));
+    EXPECT_THAT(*text, Not(HasSubstr("peer relay")));
     EXPECT_FALSE(cli::paths_text("[]"));
+    state.relayed = true;
+    PeerRelays::State via;
+    via.servers = 2;
+    via.questions = 1;
+    json = "{\"Peers\":[" + write_peer_paths("bob.tail.lab.", NodeKey{}, state, {}, via) + "]}";
+    EXPECT_THAT(*cli::paths_text(json),
+                HasSubstr("    peer relay: none, of 2 relay servers 1 is asked now, 0 handshakes go on\n"));
 }
 
 TEST(DiscoFrameTest, IsALineForPeopleAndAnObjectForPrograms) {
@@ -81,6 +94,17 @@ TEST(DiscoFrameTest, IsALineForPeopleAndAnObjectForPrograms) {
     json = write_disco_frame({DiscoFrame::Direction::In, relay_endpoint(900), NodeKey{}, punch}, {}, "bob", 0);
     EXPECT_THAT(json, HasSubstr(R"("Type":"punch","Step":"ready","Run":7,"Outside":"203.0.113.7:41641")"));
     EXPECT_THAT(*cli::disco_frame_text(json), HasSubstr("punch         relay 900 ready\n"));
+    DiscoRelayHandshake handshake;
+    handshake.step = DiscoRelayHandshake::Step::Challenge;
+    json = write_disco_frame({DiscoFrame::Direction::In, kFar, NodeKey{}, handshake, 7}, {}, "bob", 0);
+    EXPECT_THAT(json, HasSubstr(R"("Via":"203.0.113.7:41641:vni:7","Peer":"bob","Type":"relay-challenge")"));
+    DiscoCallMeMaybeVia meet;
+    meet.endpoint.vni = 9;
+    meet.endpoint.addresses = {kNear, kFar};
+    json = write_disco_frame({DiscoFrame::Direction::In, relay_endpoint(900), NodeKey{}, meet}, {}, "bob", 0);
+    EXPECT_THAT(json, HasSubstr(R"("Type":"call-me-maybe-via","VNI":9,"Endpoints":[)"));
+    EXPECT_THAT(*cli::disco_frame_text(json),
+                HasSubstr("call-me-maybe-via relay 900 192.0.2.7:41641, 203.0.113.7:41641\n"));
     EXPECT_FALSE(cli::disco_frame_text("7"));
 }
 

@@ -2,6 +2,7 @@
 #include "proto/disco.hpp"
 
 #include "base/text.hpp"
+#include "proto/geneve.hpp"
 
 #include <gtest/gtest.h>
 
@@ -83,7 +84,7 @@ TEST(Disco, TruncatedMessagesAreErrorsAndUnknownOnesAreNot) {
     EXPECT_FALSE(parse_disco_message(*hex_decode("01")));
     EXPECT_FALSE(parse_disco_message(*hex_decode("0100010203")));
     EXPECT_FALSE(parse_disco_message(*hex_decode("02000102030405060708090a0b0c00")));
-    EXPECT_EQ(*parse_disco_message(*hex_decode("0700aabb")), DiscoMessage{DiscoUnknown{7}});
+    EXPECT_EQ(*parse_disco_message(*hex_decode("0a00aabb")), DiscoMessage{DiscoUnknown{10}});
     EXPECT_EQ(*parse_disco_message(*hex_decode("0300aabb")), DiscoMessage{DiscoCallMeMaybe{}});
     EXPECT_EQ(*parse_disco_message(*hex_decode("030100000000000000000000ffff010203040237")),
               DiscoMessage{DiscoCallMeMaybe{}});
@@ -121,6 +122,99 @@ TEST(Disco, ForeignAndDamagedPacketsDoNotOpen) {
     EXPECT_TRUE(looks_like_disco(BytesView{packet}.first(38)));
     EXPECT_FALSE(looks_like_disco(Bytes(100)));
     EXPECT_FALSE(DiscoBox::between(kA, DiscoKey{}));
+}
+
+constexpr std::string_view kBindPacket =
+    "00807a11000123005453f09f92ac675dd574ed7789310b3d2e7681f3790b466c773b1521fecf36577958371ea52f4849"
+    "4a4b4c4d4e4f505152535455565758595a5b5c5d5e5f2cacdd4b2bad3726e1b02b7b40d5726778189bee558e222c42ed"
+    "d399fb863b96381f7a3c335c65f9bde84e1f1bf017fccd12e6273cf41fd507ca95a0808a48bd1756a295649afebb80c5"
+    "de5cc37231c1318296335f3dc42aa088";
+
+DiscoKey vector_key(int third, int fourth, int fifth) {
+    std::array<std::byte, 32> key{std::byte{0},     std::byte{1},      std::byte{2},
+                                  std::byte(third), std::byte(fourth), std::byte(fifth)};
+    key[30] = std::byte{0x1e};
+    key[31] = std::byte{0x1f};
+    return DiscoKey{key};
+}
+
+TEST(Disco, TheRelayHandshakeMatchesTheVectors) {
+    const DiscoPrivateKey relay{raw<32>("a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbe7f")};
+    DiscoRelayHandshake bind;
+    bind.vni = 0x123;
+    bind.generation = 7;
+    bind.remote = kB.public_key();
+    Bytes sealed = DiscoBox::between(kA, relay.public_key())->seal(bind, nonce_from(0x48));
+    EXPECT_EQ(hex_encode(write_geneve({GenevePacket::Protocol::Disco, true, 0x123, sealed})), kBindPacket);
+    Bytes datagram = *hex_decode(kBindPacket);
+    auto geneve = parse_geneve(datagram);
+    ASSERT_TRUE(geneve);
+    EXPECT_TRUE(geneve->control);
+    EXPECT_EQ(geneve->vni, 0x123u);
+    EXPECT_EQ(*DiscoBox::between(relay, kA.public_key())->open(geneve->payload), DiscoMessage{bind});
+
+    DiscoRelayHandshake message{DiscoRelayHandshake::Step::Bind, 1, 2, vector_key(0, 0, 0), {}};
+    for (std::size_t i = 0; i < 32; ++i) message.challenge[i] = static_cast<std::byte>(i);
+    std::string tail = std::string{"0000000100000002"} +
+                       "0001020000000000000000000000000000000000000000000000000000001e1f"
+                       "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+    for (auto [step, head] : {std::pair{DiscoRelayHandshake::Step::Bind, "0400"},
+                              {DiscoRelayHandshake::Step::Challenge, "0500"},
+                              {DiscoRelayHandshake::Step::Answer, "0600"}}) {
+        message.step = step;
+        EXPECT_EQ(hex_encode(write_disco_message(message)), head + tail);
+        EXPECT_EQ(*parse_disco_message(*hex_decode(head + tail)), DiscoMessage{message});
+    }
+}
+
+TEST(Disco, RelayEndpointsMatchTheReferenceTests) {
+    const std::string clients = "0001020300000000000000000000000000000000000000000000000000001e1f"
+                                "0001020004000000000000000000000000000000000000000000000000001e1f";
+    const std::string body = "0001020000000000000000000000000000000000000000000000000000001e1f" + clients +
+                             "000000000000007b000001c8000000003b9aca000000000df8475800" +
+                             "00000000000000000000ffff01020304023720010000000000000000000000003456" + "0315";
+    DiscoRelayEndpoint endpoint_of_all;
+    endpoint_of_all.server = vector_key(0, 0, 0);
+    endpoint_of_all.clients = {vector_key(3, 0, 0), vector_key(0, 4, 0)};
+    endpoint_of_all.lamport_id = 123;
+    endpoint_of_all.vni = 456;
+    endpoint_of_all.bind_lifetime = std::chrono::seconds{1};
+    endpoint_of_all.steady_lifetime = std::chrono::seconds{60};
+    endpoint_of_all.addresses = {endpoint("1.2.3.4:567"), endpoint("[2001::3456]:789")};
+    for (const auto& [message, hex] :
+         {std::pair<DiscoMessage, std::string>{DiscoCallMeMaybeVia{endpoint_of_all}, "0700" + body},
+          {DiscoAllocateRequest{endpoint_of_all.clients, 1}, "0800" + clients + "00000001"},
+          {DiscoAllocateResponse{1, endpoint_of_all}, "090000000001" + body}}) {
+        EXPECT_EQ(hex_encode(write_disco_message(message)), hex);
+        EXPECT_EQ(*parse_disco_message(*hex_decode(hex)), message);
+        Bytes plaintext = *hex_decode(hex);
+        plaintext.pop_back();
+        EXPECT_FALSE(parse_disco_message(plaintext)) << hex;
+        plaintext = *hex_decode(hex);
+        plaintext[1] = std::byte{1}; // of another version
+        EXPECT_EQ(*parse_disco_message(plaintext),
+                  DiscoMessage{DiscoUnknown{std::to_integer<std::uint8_t>(plaintext[0])}});
+    }
+    EXPECT_FALSE(parse_disco_message(*hex_decode("0700" + body.substr(0, body.size() - 72)))) << "without an address";
+}
+
+TEST(Geneve, TakesItsTwoProtocolsAndNothingElse) {
+    const Bytes payload = *hex_decode("0400000001");
+    EXPECT_EQ(hex_encode(write_geneve({GenevePacket::Protocol::Disco, false, 0x123, {}})), "00007a1100012300");
+    EXPECT_EQ(hex_encode(write_geneve({GenevePacket::Protocol::WireGuard, false, 0x123, payload})),
+              "00007a12000123000400000001");
+    Bytes datagram = write_geneve({GenevePacket::Protocol::WireGuard, false, GenevePacket::kLargestVni, payload});
+    auto packet = parse_geneve(datagram);
+    ASSERT_TRUE(packet);
+    EXPECT_EQ(packet->protocol, GenevePacket::Protocol::WireGuard);
+    EXPECT_FALSE(packet->control);
+    EXPECT_EQ(packet->vni, GenevePacket::kLargestVni);
+    EXPECT_EQ(to_bytes(packet->payload), payload);
+    for (const char* other : {"40007a1200012300", "01007a1200012300", "00017a1200012300", "00007a1300012300",
+                              "00007a1200012301", "00007a12000123", ""}) {
+        Bytes bytes = *hex_decode(other);
+        EXPECT_FALSE(parse_geneve(bytes)) << other;
+    }
 }
 
 } // namespace

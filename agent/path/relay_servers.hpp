@@ -1,0 +1,22 @@
+// agent/path/relay_servers.hpp - which nodes of the tailnet relay for us, and which peers know how to use them.
+#pragma once
+#include "proto/netmap.hpp"
+
+#include <set>
+#include <vector>
+
+namespace tailrace {
+
+struct RelayServers {
+    bool enabled = false;         ///< control does not forbid it
+    std::set<NodeKey> capable;    ///< peers that can be met at a relay server
+    std::vector<NodeKey> servers; ///< peers that the policy lets us ask
+};
+
+/// Pure. Source: tailscale wgengine/magicsock/magicsock.go, updateRelayServersSet (derp-disco-paths.md 4.14).
+RelayServers find_relay_servers(const Netmap& netmap);
+
+/// Whether a `src` or a `dst` of a filter rule or grant names the address: "*", an address, a prefix or a range.
+bool names_address(std::string_view text, const IpAddress& address);
+
+} // namespace tailrace

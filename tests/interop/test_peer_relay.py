@@ -1,0 +1,15 @@
+"""A stock node relays UDP for ours. Picture: lab/scenarios/peer_relay.py"""
+import pytest
+
+from lab.scenarios import peer_relay
+from lab.stock import StockClient
+
+pytestmark = pytest.mark.needs("tailscaled", "tailscale")
+
+
+def test_two_of_our_agents_meet_at_a_stock_relay_server(lab, programs):
+    peer_relay.run(lab)
+
+
+def test_our_agent_and_a_stock_client_meet_at_a_stock_relay_server(lab, programs):
+    peer_relay.run(lab, bob_is=StockClient)
