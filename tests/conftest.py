@@ -51,7 +51,7 @@ def wishes_of(item) -> dict:
 def shares_guest(item, other) -> bool:
     """Tests of one file that want the same machine share one: a boot and a start of pytest cost as much as a short test."""
     mine, theirs = wishes_of(item), wishes_of(other)
-    return item.path == other.path and all(mine[name] == theirs[name] for name in ("mem", "time_travel"))
+    return item.path == other.path and room_of(item) == room_of(other) and all(mine[name] == theirs[name] for name in ("mem", "time_travel"))
 
 
 def run_in_guest(items: list, room: str) -> None:
