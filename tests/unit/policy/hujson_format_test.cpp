@@ -1,6 +1,7 @@
 #include "base/file.hpp"
 #include "base/json/json.hpp"
 #include "policy/hujson_format.hpp"
+#include "tests/unit/vectors.hpp"
 
 #include <gtest/gtest.h>
 
@@ -37,7 +38,7 @@ std::string packed(hujson::Draft draft) {
 }
 
 TEST(HujsonFormat, LaysOutAsTheReferenceLibraryDoes) {
-    auto text = read_file(TAILRACE_VECTORS "/hujson/format.json");
+    auto text = read_file(vector_file("hujson/format.json"));
     ASSERT_TRUE(text) << text.error().message();
     auto vectors = json::parse<std::vector<Vector>>(*text);
     ASSERT_TRUE(vectors) << vectors.error().message();

@@ -4,6 +4,7 @@
 #include "proto/control/map.hpp"
 #include "proto/control/register.hpp"
 #include "proto/control/requests.hpp"
+#include "tests/unit/vectors.hpp"
 
 #include <gtest/gtest.h>
 
@@ -15,7 +16,7 @@ const std::string kZeros(64, '0');
 // A conversation file as (message, body) pairs.
 std::vector<std::pair<std::string, boost::json::value>> conversation(const std::string& name) {
     std::vector<std::pair<std::string, boost::json::value>> out;
-    auto data = read_file(std::string{TAILRACE_VECTORS} + "/control/" + name);
+    auto data = read_file(vector_file("control/" + name));
     EXPECT_TRUE(data);
     if (!data) return out;
     for (std::string_view line : split(*data, '\n')) {

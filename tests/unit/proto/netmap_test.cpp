@@ -2,6 +2,7 @@
 
 #include "base/file.hpp"
 #include "base/json/json.hpp"
+#include "tests/unit/vectors.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -305,7 +306,7 @@ TEST(Netmap, AKeyThatMovedBetweenNodesIsStillFound) {
 TEST(Netmap, FollowsARecordedConversation) {
     for (const char* file : {"laptop.jsonl", "router.jsonl"}) {
         Netmap netmap;
-        auto data = read_file(std::string{TAILRACE_VECTORS} + "/control/" + file);
+        auto data = read_file(vector_file(std::string{"control/"} + file));
         ASSERT_TRUE(data);
         for (std::string_view line : split(*data, '\n')) {
             if (line.empty()) continue;
