@@ -4,6 +4,7 @@
 #include "agent/version.hpp"
 #include "base/json/json.hpp"
 #include "base/text.hpp"
+#include "policy/rule_address.hpp"
 
 #include <algorithm>
 

@@ -2,6 +2,7 @@
 
 #include "base/json/json.hpp"
 #include "base/text.hpp"
+#include "policy/rule_address.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -19,20 +20,6 @@ bool has_ports(std::uint8_t protocol) {
 }
 
 constexpr std::string_view kCapability = "cap:";
-
-bool contains(std::string_view text, const IpAddress& address) {
-    if (text == "*") return true;
-    if (auto dash = text.find('-'); dash != std::string_view::npos) {
-        auto first = IpAddress::parse(text.substr(0, dash)), last = IpAddress::parse(text.substr(dash + 1));
-        return first && last && IpRange{*first, *last}.contains(address);
-    }
-    if (text.find('/') != std::string_view::npos) {
-        auto prefix = IpPrefix::parse(text);
-        return prefix && prefix->contains(address);
-    }
-    auto single = IpAddress::parse(text);
-    return single && *single == address;
-}
 
 bool lists_protocol(const FilterRule& rule, std::uint8_t protocol) {
     if (!rule.ip_proto.empty()) return std::ranges::find(rule.ip_proto, protocol) != rule.ip_proto.end();
@@ -69,7 +56,7 @@ Fitting fitting(const PacketQuestion& question, const FilterRule& rule) {
     Fitting out;
     for (std::size_t i = 0; i < rule.dst_ports.size(); ++i) {
         const FilterDestination& destination = rule.dst_ports[i];
-        if (!contains(destination.ip, question.destination)) continue;
+        if (!names_address(destination.ip, question.destination)) continue;
         out.address.push_back(i);
         if (!has_ports(question.protocol) || destination.ports.contains(question.port)) out.port.push_back(i);
     }
@@ -77,7 +64,7 @@ Fitting fitting(const PacketQuestion& question, const FilterRule& rule) {
 }
 
 bool is_source(std::string_view text, const PacketQuestion& question, const std::vector<std::string>& source_caps) {
-    if (!text.starts_with(kCapability)) return contains(text, question.source);
+    if (!text.starts_with(kCapability)) return names_address(text, question.source);
     return std::ranges::find(source_caps, text.substr(kCapability.size())) != source_caps.end();
 }
 

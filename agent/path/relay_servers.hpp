@@ -16,7 +16,4 @@ struct RelayServers {
 /// Pure. Source: tailscale wgengine/magicsock/magicsock.go, updateRelayServersSet (derp-disco-paths.md 4.14).
 RelayServers find_relay_servers(const Netmap& netmap);
 
-/// Whether a `src` or a `dst` of a filter rule or grant names the address: "*", an address, a prefix or a range.
-bool names_address(std::string_view text, const IpAddress& address);
-
 } // namespace tailrace
