@@ -69,9 +69,11 @@ private:
                  "packet programs are pinned there, so that they outlive the agent",
                  "sudo systemctl start sys-fs-bpf.mount");
         if (facts_.btf == Answer::No)
-            warn("kernel", "this kernel has no type information (/sys/kernel/btf/vmlinux)",
-                 "bpftool shows our maps less readably; packets are judged all the same",
-                 "a kernel with CONFIG_DEBUG_INFO_BTF, as Debian's");
+            error("kernel", "this kernel has no type information (/sys/kernel/btf/vmlinux)",
+                  "its verifier refuses our packet programs without it (functions that are given the packet), and "
+                  "nothing "
+                  "from the tailnet passes",
+                  "a kernel with CONFIG_DEBUG_INFO_BTF, as Debian's");
     }
 
     void quirks() {

@@ -16,7 +16,7 @@ Result<std::unique_ptr<PacketFilter>> PacketFilter::open(Reactor& reactor, const
     auto dataplane = Dataplane::open(device, options);
     if (!dataplane)
         return Error::make(
-            "the packet programs cannot be loaded ({}): tailraced needs a kernel with eBPF, CAP_BPF, and "
+            "the packet programs cannot be loaded ({}): tailraced needs a kernel with eBPF and BTF, CAP_BPF, and "
             "bpffs on /sys/fs/bpf, and a restart where it lacked memory; nothing from the tailnet is let in",
             dataplane.error().message());
     if (auto older = dataplane->older_schema())

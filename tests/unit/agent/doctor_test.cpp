@@ -60,6 +60,14 @@ TEST(Doctor, AKernelWithoutWireGuardIsAnErrorOrAWarning) {
     EXPECT_EQ(exit_status(examine(facts)), 2);
 }
 
+// Its verifier refuses the policy program: seen with user-mode Linux 6.12.
+TEST(Doctor, AKernelWithoutTypeInformationIsAnError) {
+    DoctorFacts facts = healthy();
+    facts.btf = Answer::No;
+    EXPECT_THAT(complaints(facts), HasSubstr("error kernel: this kernel has no type information"));
+    EXPECT_EQ(exit_status(examine(facts)), 2);
+}
+
 TEST(Doctor, ForwardingMattersToWhoAdvertisesRoutes) {
     DoctorFacts facts = healthy();
     facts.ip_forward = 0;
