@@ -142,7 +142,9 @@ class Suite:
             why = "took too long and was killed" if status == -signal.SIGKILL else f"ended with {status}"
             outcome.notes.append(f"FAILED  {self.name} {why}")
         if outcome.failed:
-            sys.stdout.write("".join(f"    {line}\n" for line in self.log.read_text(errors="replace").splitlines()[-150:]))
+            lines = self.log.read_text(errors="replace").splitlines()
+            assertions = [line for line in lines[:-150] if line.startswith("E   ")][:40] # the logs of many programs may follow them
+            sys.stdout.write("".join(f"    {line}\n" for line in [*assertions, *lines[-150:]]))
         say(f"{self.name}: {outcome.passed} passed, {outcome.failed} failed, {outcome.skipped} skipped, {seconds:.1f} s, CPU {self._cpu_seconds:.1f} s")
         return outcome
 
