@@ -143,7 +143,10 @@ class Suite:
             outcome.notes.append(f"FAILED  {self.name} {why}")
         if outcome.failed:
             lines = self.log.read_text(errors="replace").splitlines()
-            assertions = [line for line in lines[:-150] if line.startswith("E   ")][:40] # the logs of many programs may follow them
+            # The logs of many programs, or the tests after it, may follow what was asserted: pytest's lines, and GoogleTest's with what they say.
+            early = lines[:-150]
+            assertions = [line for at, line in enumerate(early)
+                          if line.startswith("E   ") or any(": Failure" in before for before in early[max(0, at - 5):at + 1])][:40]
             sys.stdout.write("".join(f"    {line}\n" for line in [*assertions, *lines[-150:]]))
         say(f"{self.name}: {outcome.passed} passed, {outcome.failed} failed, {outcome.skipped} skipped, {seconds:.1f} s, CPU {self._cpu_seconds:.1f} s")
         return outcome
