@@ -172,6 +172,7 @@ def run_all(waiting: list, ready) -> Outcome:
         time.sleep(0.05)
     for suite in again:
         say(f"{suite.name} once more, alone")
+        suite.log.replace(suite.log.with_suffix(".beside-others.log"))
         suite.start()
         while not suite.ended():
             time.sleep(0.05)
