@@ -33,6 +33,7 @@ Result<std::unique_ptr<DiscoLoop>> DiscoLoop::create(Reactor& reactor, DiscoPriv
     // a datagram again unless it is transparent: it compares the sender's port with that of a connected socket. Source:
     // Linux net/netfilter/nf_nat_proto.c, nf_nat_ipv4_local_in.
     options.transparent = true;
+    options.avoid = wireguard_port; // the device that wants it may not be there yet
     auto v4 = UdpSocket::bind(reactor, Endpoint{IpAddress::v4(0), 0}, options);
     auto v6 = UdpSocket::bind(reactor, Endpoint{IpAddress::v6({}), 0}, options);
     if (!v4 && !v6) return v4.error();

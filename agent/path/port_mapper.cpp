@@ -156,6 +156,7 @@ void PortMapper::open_sockets(const PortMapping::Network& network, int device_in
     char name[IF_NAMESIZE] = {};
     UdpSocket::Options options;
     options.mark = options_.mark;
+    options.avoid = options_.port;
     if (::if_indextoname(static_cast<unsigned>(device_index), name) != nullptr) options.device = name;
     auto socket = UdpSocket::bind(reactor_, {network.self, 0}, options);
     if (!socket) {

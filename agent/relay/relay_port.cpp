@@ -18,6 +18,7 @@ Result<std::unique_ptr<RelayPort>> RelayPort::open(Reactor& reactor, std::uint16
     UdpSocket::Options options;
     options.device = "lo";
     options.original_destination = true;
+    options.avoid = wireguard_port;
     auto socket = UdpSocket::bind(reactor, {IpAddress::v4(0), wished}, options);
     if (!socket && wished != 0) socket = UdpSocket::bind(reactor, {IpAddress::v4(0), 0}, options);
     if (!socket) return socket.error().with("the port for relayed peers");

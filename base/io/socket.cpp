@@ -239,7 +239,11 @@ Result<UdpSocket> UdpSocket::bind(Reactor& reactor, const Endpoint& at, Options 
     socklen_t length = at.to_sockaddr(address);
     if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), length) != 0)
         return Error::from_errno(errno, "bind UDP {}", at.text());
-    return UdpSocket{reactor, std::move(fd)};
+    UdpSocket socket{reactor, std::move(fd)};
+    // The next one cannot be given the same port, for this one holds it until then.
+    if (at.port == 0 && options.avoid != 0 && socket.local().port == options.avoid)
+        return bind(reactor, at, std::move(options));
+    return socket;
 }
 
 // Not a coroutine, so that the buffer lives on the stack only while it is needed.

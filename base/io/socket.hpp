@@ -71,6 +71,7 @@ public:
         std::string device;                ///< SO_BINDTODEVICE; empty: any
         bool reuse_address = false;        ///< SO_REUSEADDR: others listen for the same announcements
         bool transparent = false;          ///< IP_TRANSPARENT: may receive what tc assigns to it for foreign ports
+        std::uint16_t avoid = 0;           ///< not this one, where the kernel chooses the port
     };
     static Result<UdpSocket> bind(Reactor& reactor, const Endpoint& at, Options options);
 

@@ -134,6 +134,17 @@ def test_without_bpf_nothing_comes_up_and_the_cause_is_named(lab, control):
     assert "BPF" in json.dumps(agent.status()["Health"])
 
 
+def test_no_socket_of_the_agent_takes_wireguards_port(lab, control):
+    """Which is among those that the kernel chooses from, and free until the device is up."""
+    for number in range(4): # by chance each of them would escape
+        agent = Agent(lab.host(f"node-{number}"), wait=False)
+        agent.program.kill()
+        agent.host.sysctl("net.ipv4.ip_local_port_range", "41639 41644")
+        agent.start()
+        agent.up(control.url, control.create_key("alice"))
+        assert agent.running()
+
+
 def test_a_port_in_use(lab, control):
     other = control.folder / "other.yaml"
     other.write_text(f"listen: 0.0.0.0:8080\nlisten_tls: 0.0.0.0:444\nmetrics_listen: 127.0.0.1:9091\nstate_dir: {control.folder}/other\nsocket: /run/other.sock\n")
