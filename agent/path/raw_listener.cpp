@@ -10,8 +10,9 @@ namespace {
 
 constexpr std::size_t kUdpHeader = 8;
 constexpr std::size_t kLargest = 65535;
-// Where in the payload, and what: proto/disco.hpp, proto/stun.hpp.
+// Where in the payload, and what: proto/disco.hpp, proto/geneve.hpp, proto/stun.hpp.
 constexpr std::uint32_t kDiscoMagic = 0x5453f09f, kDiscoMagicRest = 0x92ac;
+constexpr std::uint32_t kGeneveMask = 0xff3fffff, kGeneveDisco = 0x7a11, kGeneveWireGuard = 0x7a12;
 constexpr std::uint32_t kStunCookie = 0x2112a442, kStunTypeBits = 0xc0;
 
 sock_filter statement(int code, std::uint32_t operand) {
@@ -21,16 +22,21 @@ sock_filter jump(int code, std::uint32_t operand, std::uint8_t if_true, std::uin
     return {static_cast<std::uint16_t>(code), if_true, if_false, operand};
 }
 
-/// Passes datagrams to the port that begin like disco or STUN. X is the length of the IP header that is seen.
+/// Passes datagrams to the port that begin like disco, Geneve or STUN. X is the length of the IP header that is seen.
 Result<void> attach_filter(int fd, bool v6, std::uint16_t port) {
     sock_filter program[] = {
         v6 ? statement(BPF_LDX | BPF_IMM, 0) : statement(BPF_LDX | BPF_B | BPF_MSH, 0),
         statement(BPF_LD | BPF_H | BPF_IND, 2),
-        jump(BPF_JMP | BPF_JEQ | BPF_K, port, 0, 9),
+        jump(BPF_JMP | BPF_JEQ | BPF_K, port, 0, 14),
         statement(BPF_LD | BPF_W | BPF_IND, kUdpHeader),
         jump(BPF_JMP | BPF_JEQ | BPF_K, kDiscoMagic, 0, 2),
         statement(BPF_LD | BPF_H | BPF_IND, kUdpHeader + 4),
-        jump(BPF_JMP | BPF_JEQ | BPF_K, kDiscoMagicRest, 4, 5),
+        jump(BPF_JMP | BPF_JEQ | BPF_K, kDiscoMagicRest, 9, 10),
+        statement(BPF_ALU | BPF_AND | BPF_K, kGeneveMask),
+        jump(BPF_JMP | BPF_JEQ | BPF_K, kGeneveDisco, 1, 0),
+        jump(BPF_JMP | BPF_JEQ | BPF_K, kGeneveWireGuard, 0, 2),
+        statement(BPF_LD | BPF_B | BPF_IND, kUdpHeader + 7),
+        jump(BPF_JMP | BPF_JEQ | BPF_K, 0, 4, 5),
         statement(BPF_LD | BPF_B | BPF_IND, kUdpHeader),
         jump(BPF_JMP | BPF_JSET | BPF_K, kStunTypeBits, 3, 0),
         statement(BPF_LD | BPF_W | BPF_IND, kUdpHeader + 4),
@@ -45,7 +51,6 @@ Result<void> attach_filter(int fd, bool v6, std::uint16_t port) {
 }
 
 Result<Fd> open_raw(bool v6, std::uint16_t port) {
-
     Fd fd{::socket(v6 ? AF_INET6 : AF_INET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_UDP)};
     if (!fd) return Error::from_errno(errno, "open a raw socket for UDP");
     if (auto filtered = attach_filter(fd.get(), v6, port); !filtered) return filtered.error();
@@ -69,7 +74,7 @@ std::optional<Datagram> parse_raw_udp(BytesView packet, bool v6, const IpAddress
     datagram.from = {from, in.be16()};
     std::uint16_t to = in.be16();
     std::size_t length = in.be16();
-    in.be16(); // the checksum: disco and STUN have better ones of their own
+    in.be16(); // the checksum: disco, STUN and WireGuard have better ones of their own
     if (!in.ok() || to != port || length < kUdpHeader || length > packet.size() - header) return std::nullopt;
     datagram.data = to_bytes(packet.subspan(header + kUdpHeader, length - kUdpHeader));
     return datagram;

@@ -8,9 +8,9 @@
 
 namespace tailrace {
 
-/// Raw sockets with a classic filter that lets disco and STUN through: the way of old kernels and of those that refuse
-/// us the steering program (derp-disco-paths.md 6.1, A). Peers see no difference. The kernel copies each datagram of
-/// the host for the filter to look at, WireGuard's too: a gateway pays for that.
+/// Raw sockets with a classic filter that lets disco, STUN and what relay servers send (Geneve) through: the way of old
+/// kernels and of those that refuse us the steering program (derp-disco-paths.md 6.1, A). Peers see no difference. The
+/// kernel copies each datagram of the host for the filter to look at, WireGuard's too: a gateway pays for that.
 class RawListener {
 public:
     using Received = std::function<void(const Datagram&)>;

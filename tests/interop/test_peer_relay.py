@@ -3,6 +3,7 @@ import pytest
 
 from lab.scenarios import peer_relay
 from lab.stock import StockClient
+from lab.tailrace import Agent
 
 pytestmark = pytest.mark.needs("tailscaled", "tailscale")
 
@@ -13,3 +14,7 @@ def test_two_of_our_agents_meet_at_a_stock_relay_server(lab, programs):
 
 def test_our_agent_and_a_stock_client_meet_at_a_stock_relay_server(lab, programs):
     peer_relay.run(lab, bob_is=StockClient)
+
+
+def test_an_agent_without_the_steering_program_hears_a_stock_relay_server(lab, programs):
+    peer_relay.run(lab, bob_is=lambda host: Agent(host, more=("--steering", "socket")))

@@ -1,5 +1,6 @@
 #include "agent/path/raw_listener.hpp"
 #include "agent/path/udp_packet.hpp"
+#include "proto/geneve.hpp"
 #include "proto/stun.hpp"
 #include "tests/fakes/run_task.hpp"
 
@@ -46,7 +47,7 @@ TEST(RawUdpTest, RefusesWhatIsCutShortOrForSomebodyElse) {
 }
 
 /// WireGuard's part is played by a socket that has the port.
-TEST(RawListenerTest, HearsDiscoAndStunOfBothFamiliesAndNothingElse) {
+TEST(RawListenerTest, HearsDiscoStunAndGeneveOfBothFamiliesAndNothingElse) {
     run_task([](Reactor& reactor) -> Task<void> {
         for (const char* host : {"127.0.0.1", "::1"}) {
             IpAddress address = *IpAddress::parse(host);
@@ -70,11 +71,18 @@ TEST(RawListenerTest, HearsDiscoAndStunOfBothFamiliesAndNothingElse) {
             auto request = stun::write_request({});
             Bytes stun_request = to_bytes(request);
             Bytes nearly = to_bytes(as_bytes("TS\xf0\x9f\x92\xad and the rest"));
-            for (const Bytes& data : {wireguard, nearly, disco, Bytes(1), stun_request})
+            Bytes relayed = write_geneve({GenevePacket::Protocol::WireGuard, false, 7, wireguard});
+            Bytes challenge = write_geneve({GenevePacket::Protocol::Disco, true, 7, disco});
+            Bytes with_options = relayed, of_others = relayed, with_flags = relayed;
+            with_options[0] |= std::byte{1};
+            of_others[3] = std::byte{0x13};
+            with_flags[7] = std::byte{1};
+            for (const Bytes& data : {wireguard, nearly, disco, Bytes(1), with_options, relayed, of_others, with_flags,
+                                      challenge, stun_request})
                 EXPECT_TRUE(sender->send(holder->local(), data));
-            for (int i = 0; i < 200 && heard.size() < 2; ++i)
+            for (int i = 0; i < 200 && heard.size() < 4; ++i)
                 (void)co_await news.wait_for(std::chrono::milliseconds{50});
-            EXPECT_THAT(heard, ::testing::ElementsAre(disco, stun_request)) << host;
+            EXPECT_THAT(heard, ::testing::ElementsAre(disco, relayed, challenge, stun_request)) << host;
         }
     });
 }
