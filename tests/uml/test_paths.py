@@ -1,11 +1,13 @@
 """Relaying and finding direct paths on kernel WireGuard, which follows the source of what it receives by itself.
 Picture: lab/scenarios/paths.py"""
+import json
 import time
 
 import pytest
 
-from lab.scenarios import underlays
+from lab.scenarios import moving, underlays
 from lab.scenarios.paths import CUT, Net
+from lab.tailrace import AGENT_SOCKET, TAILRACE
 from lab.traffic import Ping, ping
 from lab.wait import wait_for
 
@@ -60,7 +62,21 @@ def test_a_quiet_hour_costs_nothing_and_a_packet_wakes_the_peer(lab, programs):
     time.sleep(3600)
     assert sent() - before < 700, "what control and the relay need to know that we live, and nothing for the peer"
     assert net.relayed()
+
+    moving.start_over(net.nats["alice"].box)
+    alice = net.hosts["alice"]
+    capture = alice.start("capture", [TAILRACE, "--socket", AGENT_SOCKET, "debug", "capture", "--json"])
     net.reaches(5)
+
+    def calls():
+        frames = [json.loads(line) for line in capture.output().splitlines()]
+        return [frame for frame in frames if frame["Type"] == "call-me-maybe" and frame["Direction"] == "out"]
+    wait_for(calls, 10, "alice calls bob")
+    here = net.nats["alice"].box.address
+    outside = [endpoint for endpoint in calls()[0]["Endpoints"] if endpoint.startswith(f"{here}:")]
+    assert outside == [f"{here}:50000"], "she has looked how the world sees her before she calls"
+    wait_for(lambda: net.alice.direct_to("bob"), 10, "the path is direct")
+    capture.stop()
 
 
 @pytest.mark.time_travel

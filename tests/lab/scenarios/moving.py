@@ -30,6 +30,17 @@ def a_client_roams_during_a_transfer(lab, bob_is=Agent) -> None:
     assert pings.lost()["lost"] * pings.interval < TRUST_SECONDS + 1
 
 
+def start_over(box) -> None:
+    """The box of a NAT forgets its mappings, and WireGuard's port of the host behind it is 50000 outside from now on."""
+    box.nft("flush ruleset")
+    box.nft("""table ip nat_box {
+        chain leave { type nat hook postrouting priority srcnat; oifname "eth0" udp sport 41641 masquerade to :50000; oifname "eth0" masquerade persistent; }
+        chain pass  { type filter hook forward priority filter; policy drop; ct state established,related accept; iifname "lan0" accept; }
+        chain box   { type filter hook input priority filter; iifname "eth0" ct state new drop; }
+    }""")
+    box.run("conntrack -F")
+
+
 def a_nat_box_starts_over(lab, bob_is=Agent) -> None:
     net = Net(lab, "easy", "easy", bob_is=bob_is)
     net.reaches()
@@ -38,13 +49,7 @@ def a_nat_box_starts_over(lab, bob_is=Agent) -> None:
     pings = Ping(bob, net.alice.ip(), interval=0.05)
     pings.wait_for_reply()
     box = net.nats["alice"].box
-    box.nft("flush ruleset")
-    box.nft("""table ip nat_box {
-        chain leave { type nat hook postrouting priority srcnat; oifname "eth0" udp sport 41641 masquerade to :50000; oifname "eth0" masquerade persistent; }
-        chain pass  { type filter hook forward priority filter; policy drop; ct state established,related accept; iifname "lan0" accept; }
-        chain box   { type filter hook input priority filter; iifname "eth0" ct state new drop; }
-    }""") # another outside port than before
-    box.run("conntrack -F")
+    start_over(box)
     wait_for(lambda: net.bob.direct_to("alice").startswith(f"{box.address}:50000"), 20, "the path is direct by the new mapping")
     time.sleep(1)
     assert pings.lost()["lost"] * pings.interval < TRUST_SECONDS + 1
