@@ -358,6 +358,7 @@ Task<void> Backend::run_engine() {
                 if (paths_) { // nobody finds us any more, so that nobody takes us for a router that still works
                     paths_->set_port_mapping({});
                     paths_->set_relay_servers({});
+                    (void)paths_->set_peer_relaying({});
                     paths_->set_peers({});
                     paths_->set_derp_map({});
                     paths_->carry_out();
@@ -383,6 +384,7 @@ Task<void> Backend::run_engine() {
                 for (const WantedPeer& peer : config.wanted.peers)
                     peers.push_back({peer.key, peer.disco, peer.endpoints, peer.home_region, std::nullopt});
                 paths_->set_relay_servers(find_relay_servers(netmap_));
+                relay_for_peers();
                 paths_->set_peers(std::move(peers));
             }
             // Not with networks of ours unknown: what is kept from exit node's users would be open to them.

@@ -87,6 +87,8 @@ public:
     std::string filter_json();
     /// How each peer is reached, or one.
     std::string paths_json(const std::optional<NodeKey>& only);
+    /// Whom this node relays UDP for.
+    std::string peer_relay_sessions_json();
     std::string drops_json() { return engine_.drops_json(); }
     Result<std::string> explain_json(const PacketQuestion& question);
     /// See FlowWatch::watch().
@@ -183,6 +185,7 @@ private:
     void wake_engine_later(Duration wait);
     PortMapping::Settings port_mapping_settings() const;
     void ensure_paths();
+    void relay_for_peers();
     std::map<NodeKey, Endpoint> found_paths() const; ///< by an earlier agent, past hard NATs
     void shake_hands(const NodeKey& peer);
     std::optional<PeerApiCaller> peer_api_caller(const IpAddress& from);

@@ -128,6 +128,26 @@ void write_guard(PrometheusText& out, const Guard& guard) {
         out.sample(count.counter.packets, {{"verdict", count.passes ? "pass" : "drop"}, {"reason", count.name}});
 }
 
+void write_peer_relay(PrometheusText& out, const PeerRelayServer& server) {
+    for (bool bytes : {false, true}) {
+        out.family(bytes ? "tailscaled_peer_relay_forwarded_bytes_total"
+                         : "tailscaled_peer_relay_forwarded_packets_total",
+                   Type::Counter, bytes ? "Bytes relayed for peers." : "Packets relayed for peers.");
+        for (bool from_v6 : {false, true})
+            for (bool to_v6 : {false, true}) {
+                const auto& traffic = server.forwarded(from_v6, to_v6);
+                out.sample(bytes ? traffic.bytes : traffic.packets,
+                           {{"transport_in", from_v6 ? "udp6" : "udp4"}, {"transport_out", to_v6 ? "udp6" : "udp4"}});
+            }
+    }
+    std::uint64_t open = 0, connecting = 0;
+    for (const RelaySessions::State& session : server.sessions())
+        ++(session.clients[0].at && session.clients[1].at ? open : connecting);
+    out.family("tailscaled_peer_relay_endpoints", Type::Gauge, "Pairs of peers that may use our relay.");
+    out.sample(connecting, {{"state", "connecting"}});
+    out.sample(open, {{"state", "open"}});
+}
+
 } // namespace
 
 void Backend::write_path_metrics(PrometheusText& out) {
@@ -168,6 +188,7 @@ void Backend::write_path_metrics(PrometheusText& out) {
                std::uint64_t{paths_ && paths_->is_relaying()});
     out.single("tailrace_relay_troubles", Type::Gauge, "Relays that are wanted and in trouble.",
                std::uint64_t{paths_ ? paths_->relays().troubles().size() : 0});
+    if (const PeerRelayServer* server = paths_ ? paths_->peer_relay_server() : nullptr) write_peer_relay(out, *server);
 }
 
 std::string Backend::metrics_text() {

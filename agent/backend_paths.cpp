@@ -13,6 +13,7 @@ namespace tailrace {
 
 namespace {
 
+constexpr auto kRelayRetry = std::chrono::seconds{10};
 const std::string kFoundPaths = "tailrace-found-paths"; // in the state file: by node key, past hard NATs
 
 /// The same after every start, so that a gateway knows its old mapping to be ours; says nothing about the key.
@@ -29,6 +30,15 @@ pcp::Nonce mapping_nonce(const MachinePrivateKey& key) {
 PortMapping::Settings Backend::port_mapping_settings() const {
     const wire::Node& self = netmap_.self();
     return {options_.port_mapping && !self.has_cap("only-tcp-443"), !self.has_cap("debug-disable-upnp")};
+}
+
+void Backend::relay_for_peers() {
+    Paths::PeerRelaying wanted;
+    if (!netmap_.self().has_cap("disable-relay-server") && !netmap_.self().has_cap("only-tcp-443"))
+        wanted.port = prefs_.relay_server_port;
+    wanted.named = prefs_.relay_server_static_endpoints.value_or(std::vector<Endpoint>{});
+    if (wanted.port) wanted.clients = find_relay_clients(netmap_);
+    if (!note_watch("relaying for peers", paths_->set_peer_relaying(std::move(wanted)))) wake_engine_later(kRelayRetry);
 }
 
 void Backend::ensure_paths() {

@@ -177,6 +177,28 @@ std::string Backend::paths_json(const std::optional<NodeKey>& only) {
     return out + "]}";
 }
 
+std::string Backend::peer_relay_sessions_json() {
+    const PeerRelayServer* server = paths_ ? paths_->peer_relay_server() : nullptr;
+    std::string out = "{\"UDPPort\":";
+    if (!server) return out + "null,\"Sessions\":[]}";
+    auto client = [this](const RelaySessions::State::Client& one) {
+        auto peer = paths_->book().node_of(one.disco);
+        auto node = std::ranges::find_if(netmap_.peers(), [&](const auto& known) { return known.second.key == peer; });
+        return fmt::format("{{\"Endpoint\":{},\"Name\":{},\"ShortDisco\":{},\"PacketsTx\":{},\"BytesTx\":{}}}",
+                           json::write(one.at ? one.at->client.text() : std::string{}),
+                           json::write(node == netmap_.peers().end() ? std::string{} : node->second.name),
+                           json::write(one.disco.short_text()), one.packets, one.bytes);
+    };
+    out += fmt::format("{},\"Sessions\":[", server->port4() != 0 ? server->port4() : server->port6());
+    bool first = true;
+    for (const RelaySessions::State& session : server->sessions()) {
+        out += fmt::format("{}{{\"VNI\":{},\"Client1\":{},\"Client2\":{}}}", first ? "" : ",", session.vni,
+                           client(session.clients[0]), client(session.clients[1]));
+        first = false;
+    }
+    return out + "]}";
+}
+
 Task<Result<std::string>> Backend::netcheck() {
     if (!paths_) co_return Error::make("the tunnel is not up: run \"tailrace up\" first");
     auto alive = alive_;

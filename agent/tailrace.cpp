@@ -325,12 +325,16 @@ int main(int argc, char** argv) {
     add_json("netmap", "The network map", "/localapi/v0/debug-netmap");
     add_json("derp-map", "The relay map", "/localapi/v0/derpmap");
     std::string paths_peer;
-    bool paths_json = false, capture_json = false;
+    bool paths_json = false, capture_json = false, sessions_json = false;
     auto* paths = debug->add_subcommand("paths", "How each peer is reached, or one, and why");
     paths->add_option("peer", paths_peer, "host name or IP");
     paths->add_flag("--json", paths_json, "output in JSON format");
     paths->callback(
         [&] { command = [&](LocalClient& client) { return debug_paths(client, paths_peer, paths_json); }; });
+    auto* sessions = debug->add_subcommand("peer-relay-sessions", "Whom this node relays UDP for");
+    sessions->add_flag("--json", sessions_json, "output in JSON format");
+    sessions->callback(
+        [&] { command = [&](LocalClient& client) { return debug_peer_relay_sessions(client, sessions_json); }; });
     auto* capture = debug->add_subcommand("capture", "Path discovery as it happens, opened, a message a line");
     capture->add_flag("--json", capture_json, "a JSON object a line");
     capture->callback([&] { command = [&](LocalClient& client) { return debug_capture(client, capture_json); }; });

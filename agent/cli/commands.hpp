@@ -83,10 +83,12 @@ Task<int> metrics(LocalClient& client, std::string file); ///< "": prints them
 /// `source`: an address or a name; `destination`: one with ":PORT" and "/PROTO" as wanted.
 Task<int> debug_explain(LocalClient& client, std::string source, std::string destination, bool json);
 Task<int> debug_paths(LocalClient& client, std::string peer, bool json);
+Task<int> debug_peer_relay_sessions(LocalClient& client, bool json);
 Task<int> debug_capture(LocalClient& client, bool json); ///< until somebody ends it
 /// What they print, from the agent's JSON.
 Result<std::string> explanation_text(std::string_view json);
 Result<std::string> paths_text(std::string_view json);
+Result<std::string> peer_relay_sessions_text(std::string_view json);
 Result<std::string> flows_text(std::string_view json, std::size_t most);
 Result<std::string> drop_text(std::string_view json); ///< "" for a line that says nothing
 std::string bytes_text(double bytes);                 ///< "1.5kB"

@@ -1,4 +1,5 @@
-// `tailrace debug paths` and `tailrace debug capture`: how peers are reached, and disco as it happens.
+// `tailrace debug paths`, `peer-relay-sessions` and `capture`: how peers are reached, whom we relay for, and disco as
+// it happens.
 #include "agent/cli/commands.hpp"
 #include "agent/local/pretty_json.hpp"
 #include "base/json/json.hpp"
@@ -101,6 +102,53 @@ Task<int> debug_paths(LocalClient& client, std::string peer, bool json_wanted) {
         co_return 0;
     }
     auto text = paths_text(*body);
+    if (!text) co_return fail(text.error().message());
+    fmt::print("{}", *text);
+    co_return 0;
+}
+
+Result<std::string> peer_relay_sessions_text(std::string_view json) {
+    auto value = json::parse_value(json);
+    if (!value) return value.error();
+    if (!value->is_object()) return Error::make("debug-peer-relay-sessions: the agent's answer is not an object");
+    const auto& server = value->get_object();
+    const auto* port = server.if_contains("UDPPort");
+    if (port == nullptr || !port->is_number())
+        return std::string{"This node does not relay for peers (\"tailrace set --relay-server-port=PORT\" lets it).\n"};
+    std::string out = fmt::format("Server port: {}\n", port->to_number<int>());
+    const auto* sessions = server.if_contains("Sessions");
+    if (sessions == nullptr || !sessions->is_array()) return out;
+    out += fmt::format("Sessions count: {}\n", sessions->get_array().size());
+    for (const auto& entry : sessions->get_array()) {
+        if (!entry.is_object()) continue;
+        const auto& session = entry.get_object();
+        auto number = [](const boost::json::object& object, const char* name) {
+            const auto* member = object.if_contains(name);
+            return member == nullptr || !member->is_number() ? 0 : member->to_number<std::uint64_t>();
+        };
+        auto who = [](const boost::json::object& client) {
+            std::string name = text_of(client, "Name"), endpoint = text_of(client, "Endpoint");
+            return fmt::format("{} ({})", name.empty() ? text_of(client, "ShortDisco") : name,
+                               endpoint.empty() ? "no handshake yet" : endpoint);
+        };
+        const auto *one = session.if_contains("Client1"), *other = session.if_contains("Client2");
+        if (one == nullptr || other == nullptr || !one->is_object() || !other->is_object()) continue;
+        out += fmt::format("\nVNI: {}\n", number(session, "VNI"));
+        for (auto [from, to] : {std::pair{one, other}, std::pair{other, one}})
+            out += fmt::format("  {} --> {}, packets {}, bytes {}\n", who(from->get_object()), who(to->get_object()),
+                               number(from->get_object(), "PacketsTx"), number(from->get_object(), "BytesTx"));
+    }
+    return out;
+}
+
+Task<int> debug_peer_relay_sessions(LocalClient& client, bool json_wanted) {
+    auto body = co_await client.request("GET", "/localapi/v0/debug-peer-relay-sessions", "");
+    if (!body) co_return fail(body.error().message());
+    if (json_wanted) {
+        fmt::print("{}\n", pretty_json(*body, "\t"));
+        co_return 0;
+    }
+    auto text = peer_relay_sessions_text(*body);
     if (!text) co_return fail(text.error().message());
     fmt::print("{}", *text);
     co_return 0;

@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
+#include <charconv>
 
 namespace tailrace::cli {
 namespace {
@@ -256,6 +257,52 @@ const std::vector<PrefFlag>& pref_flags() {
          "where one side's NAT is hard, open and probe many ports to get a direct path",
          assign_bool<&Prefs::hard_nat_traversal>,
          bool_value<&Prefs::hard_nat_traversal>},
+        {"relay-server-port",
+         Kind::Text,
+         Where::SetOnly,
+         {"RelayServerPort"},
+         "UDP port at which this node relays for peers that no direct path joins, 0 for any, or empty string to not "
+         "relay",
+         [](Prefs& prefs, const std::string& value) -> Result<void> {
+             prefs.relay_server_port.reset();
+             if (value.empty()) return {};
+             std::uint16_t port = 0;
+             auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), port);
+             if (error != std::errc{} || end != value.data() + value.size())
+                 return Error::make("invalid value --relay-server-port={}; it is a port from 0 to 65535, or empty",
+                                    value);
+             prefs.relay_server_port = port;
+             return {};
+         },
+         [](const Prefs& prefs) {
+             return prefs.relay_server_port ? std::to_string(*prefs.relay_server_port) : std::string{};
+         }},
+        {"relay-server-static-endpoints",
+         Kind::Text,
+         Where::SetOnly,
+         {"RelayServerStaticEndpoints"},
+         "where else peers reach that port (comma-separated, e.g. \"192.0.2.1:40000,[2001:db8::1]:40000\")",
+         [](Prefs& prefs, const std::string& value) -> Result<void> {
+             std::vector<Endpoint> endpoints;
+             for (std::string_view piece : split(value, ',')) {
+                 piece = trim(piece);
+                 if (piece.empty()) continue;
+                 auto endpoint = Endpoint::parse(piece);
+                 if (!endpoint || endpoint->port == 0)
+                     return Error::make(
+                         "invalid value --relay-server-static-endpoints: {} is not an address with a port", piece);
+                 endpoints.push_back(*endpoint);
+             }
+             prefs.relay_server_static_endpoints.reset();
+             if (!endpoints.empty()) prefs.relay_server_static_endpoints = std::move(endpoints);
+             return {};
+         },
+         [](const Prefs& prefs) {
+             std::string out;
+             for (const Endpoint& endpoint : prefs.relay_server_static_endpoints.value_or(std::vector<Endpoint>{}))
+                 out += (out.empty() ? "" : ",") + endpoint.text();
+             return out;
+         }},
         {"stateful-filtering",
          Kind::Bool,
          Where::Both,

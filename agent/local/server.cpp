@@ -300,6 +300,7 @@ Task<HttpResponse> LocalServer::route(HttpRequest request, bool write) {
         co_return HttpResponse::json(200, *answer);
     }
     if (name == "debug-netmap") co_return HttpResponse::json(200, backend_.netmap_json());
+    if (name == "debug-peer-relay-sessions") co_return HttpResponse::json(200, backend_.peer_relay_sessions_json());
     if (name == "debug-paths") {
         std::optional<NodeKey> only;
         if (std::string peer = request.query("peer"); !peer.empty()) {

@@ -139,6 +139,7 @@ void DiscoLoop::on_relayed(int region, const NodeKey& from, BytesView packet) {
     else if (const auto* punch = std::get_if<DiscoPunch>(&*message))
         if (callbacks_.punch && book_.node_of(sender) == from) callbacks_.punch(from, *punch);
     if (std::holds_alternative<DiscoCallMeMaybeVia>(*message) ||
+        std::holds_alternative<DiscoAllocateRequest>(*message) ||
         std::holds_alternative<DiscoAllocateResponse>(*message))
         if (callbacks_.peer_relay && book_.node_of(sender) == from) callbacks_.peer_relay(from, *message);
     carry_out();

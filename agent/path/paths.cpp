@@ -6,6 +6,7 @@
 #include "base/random.hpp"
 
 #include <algorithm>
+#include <cerrno>
 
 namespace tailrace {
 namespace {
@@ -65,7 +66,10 @@ Result<std::unique_ptr<Paths>> Paths::create(Reactor& reactor, DiscoPrivateKey k
     };
     disco.punch = [self](const NodeKey& from, const DiscoPunch& message) { self->punch_->on_message(from, message); };
     disco.peer_relay = [self](const NodeKey& from, const DiscoMessage& message) {
-        self->peer_relays_->on_message(from, message);
+        if (const auto* request = std::get_if<DiscoAllocateRequest>(&message))
+            self->on_relay_request(from, *request);
+        else
+            self->peer_relays_->on_message(from, message);
     };
     disco.geneve = [self](const GenevePacket& packet, const Endpoint& from) {
         self->peer_relays_->on_geneve(packet, from);
@@ -162,6 +166,44 @@ void Paths::set_relay_servers(RelayServers servers) {
     peer_relays_->set_enabled(servers.enabled);
 }
 
+Result<void> Paths::set_peer_relaying(PeerRelaying wanted) {
+    bool other = wanted.port != relaying_.port;
+    relaying_ = std::move(wanted);
+    if (other || !relaying_.port) relay_server_.reset();
+    if (relaying_.port && !relay_server_) {
+        auto servers = [this]() -> Task<std::vector<Endpoint>> {
+            std::vector<Endpoint> out; // two tell whether a NAT on the way is easy
+            for (const NetCheck::Server& server : co_await this->servers())
+                if (server.region == home_.home() || out.size() < 2) out.push_back(server.address);
+            co_return out;
+        };
+        auto opened = PeerRelayServer::open(reactor_, *relaying_.port, options_.mark, options_.wireguard_port, servers);
+        if (!opened && opened.error().code() == EADDRINUSE)
+            return Error::make("UDP port {} is in use by another program; choose another with \"tailrace set "
+                               "--relay-server-port\"",
+                               *relaying_.port);
+        if (!opened) return opened.error();
+        relay_server_ = std::move(*opened);
+        log::info("relaying for peers whom the policy lets ask",
+                  {{"port4", relay_server_->port4()}, {"port6", relay_server_->port6()}});
+    }
+    update_relay_server();
+    return {};
+}
+
+void Paths::update_relay_server() {
+    if (!relay_server_) return;
+    std::vector<IpAddress> own;
+    for (const Endpoint& endpoint : local_) own.push_back(endpoint.address);
+    relay_server_->set_addresses(std::move(own), relaying_.named);
+}
+
+void Paths::on_relay_request(const NodeKey& from, const DiscoAllocateRequest& request) {
+    auto asking = book().disco_of(from);
+    if (!relay_server_ || !asking || !relaying_.clients.contains(from)) return;
+    if (auto answer = relay_server_->allocate(request, *asking)) disco_->send_relayed(from, *answer);
+}
+
 std::uint64_t Paths::ask_via(const NodeKey& peer) {
     auto path = book().state(reactor_.now(), peer);
     return path.trusted && !path.relayed ? 0 : peer_relays_->ask(peer);
@@ -170,6 +212,7 @@ std::uint64_t Paths::ask_via(const NodeKey& peer) {
 void Paths::set_local_endpoints(std::vector<Endpoint> local) {
     local_ = std::move(local);
     update_own();
+    update_relay_server();
 }
 
 void Paths::on_network_change() {

@@ -8,6 +8,7 @@
 #include "agent/path/port_mapper.hpp"
 #include "agent/path/punch_loop.hpp"
 #include "agent/path/relay_servers.hpp"
+#include "agent/peer_relay/peer_relay_server.hpp"
 #include "agent/relay/derp_client.hpp"
 #include "agent/relay/relay_port.hpp"
 #include "netlink/wireguard.hpp"
@@ -62,6 +63,15 @@ public:
     void set_peers(std::vector<PathBook::Peer> peers);
     /// Peers that do not know how, and all of them when it is forbidden, are reached otherwise from now on.
     void set_relay_servers(RelayServers servers);
+    /// How this node relays UDP for others.
+    struct PeerRelaying {
+        std::optional<std::uint16_t> port; ///< 0: any; empty: it does not
+        std::vector<Endpoint> named;       ///< where else this port is reached, as its owner says
+        std::set<NodeKey> clients;         ///< who may ask
+    };
+    /// Fails when the port is not to be had; then it does not relay, and tries when it is called again.
+    Result<void> set_peer_relaying(PeerRelaying wanted);
+    const PeerRelayServer* peer_relay_server() const { return relay_server_.get(); }
     /// Our interfaces' addresses, with the port: what is tried on a LAN.
     void set_local_endpoints(std::vector<Endpoint> local);
     void on_network_change();
@@ -117,6 +127,8 @@ private:
     void arrived(const NodeKey& from, BytesView packet);
     bool from_relay(int region, const NodeKey& from, BytesView packet);
     void call(const NodeKey& to, const DiscoKey& disco);
+    void on_relay_request(const NodeKey& from, const DiscoAllocateRequest& request);
+    void update_relay_server();
 
     Reactor& reactor_;
     Options options_;
@@ -124,6 +136,8 @@ private:
     std::unique_ptr<DiscoLoop> disco_;
     std::unique_ptr<PunchLoop> punch_;
     std::unique_ptr<PeerRelayLoop> peer_relays_;
+    PeerRelaying relaying_;
+    std::unique_ptr<PeerRelayServer> relay_server_;
     bool hard_nat_traversal_ = true, only_tcp_ = false;
     std::string control_host_;
     std::unique_ptr<RelayPort> port_;

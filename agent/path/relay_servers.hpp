@@ -1,4 +1,5 @@
-// agent/path/relay_servers.hpp - which nodes of the tailnet relay for us, and which peers know how to use them.
+// agent/path/relay_servers.hpp - which nodes of the tailnet relay for us, which peers know how to use them, and for
+// whom we may relay.
 #pragma once
 #include "proto/netmap.hpp"
 
@@ -15,5 +16,7 @@ struct RelayServers {
 
 /// Pure. Source: tailscale wgengine/magicsock/magicsock.go, updateRelayServersSet (derp-disco-paths.md 4.14).
 RelayServers find_relay_servers(const Netmap& netmap);
+/// The peers that the policy lets ask us for a relay; none where control forbids it.
+std::set<NodeKey> find_relay_clients(const Netmap& netmap);
 
 } // namespace tailrace

@@ -79,6 +79,8 @@ struct Prefs {
     std::string netfilter_kind;
     bool remote_config = false;
     std::optional<std::vector<RawJson>> drive_shares;
+    std::optional<std::uint16_t> relay_server_port; ///< 0: any; empty: it does not relay for peers
+    std::optional<std::vector<Endpoint>> relay_server_static_endpoints;
     bool hard_nat_traversal = true; ///< ours; the reference client has none
     bool routes_over_lan = false;   ///< likewise: accepted routes win over networks that this host is attached to
     std::optional<Persist> config;
@@ -147,8 +149,10 @@ struct JsonFields<Prefs> {
         field("ProfileName", &Prefs::profile_name, Omit::Empty), field("AutoUpdate", &Prefs::auto_update),
         field("AppConnector", &Prefs::app_connector), field("PostureChecking", &Prefs::posture_checking),
         field("NetfilterKind", &Prefs::netfilter_kind), field("RemoteConfig", &Prefs::remote_config),
-        field("DriveShares", &Prefs::drive_shares), field("HardNATTraversal", &Prefs::hard_nat_traversal),
-        field("RoutesOverLAN", &Prefs::routes_over_lan), field("Config", &Prefs::config));
+        field("DriveShares", &Prefs::drive_shares), field("RelayServerPort", &Prefs::relay_server_port, Omit::Empty),
+        field("RelayServerStaticEndpoints", &Prefs::relay_server_static_endpoints, Omit::Empty),
+        field("HardNATTraversal", &Prefs::hard_nat_traversal), field("RoutesOverLAN", &Prefs::routes_over_lan),
+        field("Config", &Prefs::config));
 };
 
 } // namespace tailrace

@@ -76,6 +76,8 @@ public:
     static Result<UdpSocket> bind(Reactor& reactor, const Endpoint& at, Options options);
 
     Task<Result<Datagram>> receive();
+    /// For who calls recvmsg(2) himself.
+    Descriptor::Wait readable() { return descriptor_.readable(); }
     /// EAGAIN when there is none.
     Result<Datagram> try_receive();
     /// From now on only what this one sends is received, and that nobody is there is an error of receive().

@@ -1,4 +1,4 @@
-"""A stock node relays UDP for ours. Picture: lab/scenarios/peer_relay.py"""
+"""A stock node relays UDP for ours, and ours for stock nodes. Picture: lab/scenarios/peer_relay.py"""
 import pytest
 
 from lab.scenarios import peer_relay
@@ -18,3 +18,7 @@ def test_our_agent_and_a_stock_client_meet_at_a_stock_relay_server(lab, programs
 
 def test_an_agent_without_the_steering_program_hears_a_stock_relay_server(lab, programs):
     peer_relay.run(lab, bob_is=lambda host: Agent(host, more=("--steering", "socket")))
+
+
+def test_our_agent_and_a_stock_client_meet_at_ours(lab, programs):
+    peer_relay.run(lab, rita_is=Agent, bob_is=StockClient)

@@ -1,4 +1,4 @@
-"""Two nodes behind NATs that no direct path gets through, and a stock node that relays UDP for them.
+"""Two nodes behind NATs that no direct path gets through, and a node that relays UDP for them.
 
       control 203.0.113.1    relay 203.0.113.2 (DERP)      rita 203.0.113.5: a node, with a UDP relay server
              |                     |                         |
@@ -27,10 +27,10 @@ POLICY = """{
 
 
 class PeerRelayNet(Net):
-    def __init__(self, lab: Lab, bob_is=Agent):
+    def __init__(self, lab: Lab, rita_is, bob_is=Agent):
         super().__init__(lab, "hard", "hard", bob_is=bob_is)
         self.control.set_policy(POLICY)
-        self.rita = StockClient(lab.host("rita", address=RITA))
+        self.rita = rita_is(lab.host("rita", address=RITA))
         self.rita.up(self.control.url, self.control.create_key("us", tags=("tag:relay",)))
         self.rita.cli("set", f"--relay-server-port={PORT}")
         for node in (self.alice, self.bob):
@@ -54,8 +54,8 @@ class PeerRelayNet(Net):
             }}""")
 
 
-def run(lab: Lab, bob_is=Agent) -> None:
-    net = PeerRelayNet(lab, bob_is)
+def run(lab: Lab, rita_is=StockClient, bob_is=Agent) -> PeerRelayNet:
+    net = PeerRelayNet(lab, rita_is, bob_is)
     net.watch()
     pings = Ping(net.hosts["alice"], net.bob.ip(), interval=0.05)
     pings.wait_for_reply(20)
@@ -90,3 +90,4 @@ def run(lab: Lab, bob_is=Agent) -> None:
     lost = pings.lost()
     print(f"{lost['lost'] * 0.05:.1f} s lost with rita")
     assert lost["lost"] * 0.05 < 9, lost # 6.5 s of trust, and what a busy machine adds
+    return net

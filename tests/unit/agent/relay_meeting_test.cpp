@@ -1,7 +1,8 @@
 // Two nodes and a relay server, all in bytes: who asks, who calls, and how both come to use it.
 #include "agent/path/peer_relays.hpp"
 #include "agent/path/relay_servers.hpp"
-#include "tests/fakes/fake_relay_server.hpp"
+#include "agent/peer_relay/relay_sessions.hpp"
+#include "proto/geneve.hpp"
 
 #include <gtest/gtest.h>
 
@@ -14,7 +15,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr TimePoint kMeetingBegins = TimePoint{} + 1h;
-constexpr std::uint32_t kMeetingVni = 0x010203;
+constexpr std::uint32_t kMeetingVni = 1; // the first of a server
 const Endpoint kMeetingPoint = *Endpoint::parse("203.0.113.5:40000");
 
 NodeKey node_named(int number) {
@@ -71,13 +72,32 @@ protected:
         underway_.push_back(
             {nullptr, side.address, write_geneve({GenevePacket::Protocol::Disco, control, via.vni, sealed})});
     }
+    DiscoRelayEndpoint allocate(Side& side, const DiscoAllocateRequest& request) {
+        auto endpoint = server_.allocate(now_, request, side.key.public_key());
+        EXPECT_TRUE(endpoint);
+        endpoint->addresses = {kMeetingPoint};
+        return *endpoint;
+    }
+    /// What the server sends because of a datagram, and to whom.
+    std::optional<std::pair<Endpoint, Bytes>> serve(const Endpoint& from, BytesView datagram) {
+        auto packet = parse_geneve(datagram);
+        if (!packet) return std::nullopt;
+        const RelayedPlace place{from, kMeetingPoint.address};
+        if (!packet->control) {
+            auto to = server_.on_data(now_, packet->vni, place, 1, datagram.size());
+            return to ? std::optional{std::pair{to->client, to_bytes(datagram)}} : std::nullopt;
+        }
+        Bytes answer = server_.on_control(now_, packet->vni, packet->payload, place);
+        if (answer.empty()) return std::nullopt;
+        return std::pair{from, write_geneve({GenevePacket::Protocol::Disco, true, packet->vni, answer})};
+    }
     void carry(Side& side) {
         for (const PeerRelayAction& action : side.relays->take_actions()) {
             if (const auto* ask = std::get_if<AskRelayServer>(&action)) {
                 ++side.asked;
                 if (server_lives_)
                     side.relays->on_allocated(now_, ask->server,
-                                              {ask->request.generation, server_.allocate(ask->request.clients)});
+                                              {ask->request.generation, allocate(side, ask->request)});
             } else if (const auto* call = std::get_if<CallVia>(&action)) {
                 ++side.called;
                 side.other->relays->on_call(now_, side.node, call->endpoint);
@@ -125,9 +145,9 @@ protected:
                         continue;
                     }
                     if (!server_lives_ || dice_() % 100 < lost_percent) continue;
-                    for (auto& answer : server_.receive(one.from, one.data))
+                    if (auto sent = serve(one.from, one.data))
                         underway_.push_back(
-                            {answer.to == alice_.address ? &alice_ : &bob_, kMeetingPoint, answer.data});
+                            {sent->first == alice_.address ? &alice_ : &bob_, kMeetingPoint, sent->second});
                 }
             } while (!underway_.empty() || alice_.relays->has_actions() || bob_.relays->has_actions());
         }
@@ -138,7 +158,7 @@ protected:
     }
 
     const NodeKey server_node_ = node_named(9);
-    FakeRelayServer server_{{kMeetingPoint}, kMeetingVni};
+    RelaySessions server_{DiscoPrivateKey::generate()};
     bool server_lives_ = true;
     TimePoint now_ = kMeetingBegins;
     Side alice_{1, "198.51.100.1:1111"}, bob_{2, "198.51.100.2:2222"};
@@ -150,17 +170,16 @@ protected:
 TEST_F(Meeting, OneThatTalksBringsBothThere) {
     pass(200ms);
     EXPECT_TRUE(both_met());
-    EXPECT_TRUE(server_.is_bound());
     EXPECT_EQ(alice_.asked, 1);
     EXPECT_EQ(alice_.called, 1);
     EXPECT_EQ(bob_.asked, 0) << "who is silent asks nobody";
     const Bytes packet(100, std::byte{4});
     Bytes datagram = write_geneve({GenevePacket::Protocol::WireGuard, false, kMeetingVni, packet});
-    auto sent = server_.receive(alice_.address, datagram);
-    ASSERT_EQ(sent.size(), 1u);
-    EXPECT_EQ(sent[0].to, bob_.address);
-    deliver(bob_, kMeetingPoint, sent[0].data);
-    deliver(bob_, *Endpoint::parse("203.0.113.6:40000"), sent[0].data); // from elsewhere
+    auto sent = serve(alice_.address, datagram);
+    ASSERT_TRUE(sent);
+    EXPECT_EQ(sent->first, bob_.address);
+    deliver(bob_, kMeetingPoint, sent->second);
+    deliver(bob_, *Endpoint::parse("203.0.113.6:40000"), sent->second); // from elsewhere
     EXPECT_EQ(arrived_, std::vector<Bytes>{packet});
 }
 
@@ -203,6 +222,7 @@ Netmap tailnet(std::vector<std::string> our_caps, std::vector<wire::Node> peers)
     wire::CapGrant grant;
     grant.dsts = {"100.64.0.1/32"};
     grant.cap_map["tailscale.com/cap/relay-target"];
+    grant.cap_map["tailscale.com/cap/relay"];
     rule.cap_grant = {grant};
     wire::FilterRule other;
     other.src_ips = {"*"};
@@ -226,6 +246,16 @@ TEST(RelayServers, AreThoseThatThePolicyNamesAndThatKnowHow) {
     EXPECT_EQ(found.capable, (std::set<NodeKey>{node_named(4), node_named(5), node_named(6), node_named(8)}));
     for (const char* forbids : {"disable-relay-client", "only-tcp-443"})
         EXPECT_FALSE(find_relay_servers(tailnet({forbids}, {tailnet_node(5, "100.64.0.5")})).enabled);
+}
+
+TEST(RelayServers, MayBeAskedByWhomThePolicyNames) {
+    auto homeless = tailnet_node(8, "100.64.0.8");
+    homeless.home_derp = 0;
+    auto found =
+        find_relay_clients(tailnet({}, {tailnet_node(4, "100.64.0.4"), tailnet_node(5, "100.64.0.5"), homeless}));
+    EXPECT_EQ(found, (std::set<NodeKey>{node_named(5), node_named(8)}));
+    for (const char* forbids : {"disable-relay-server", "only-tcp-443"})
+        EXPECT_TRUE(find_relay_clients(tailnet({forbids}, {tailnet_node(5, "100.64.0.5")})).empty());
 }
 
 } // namespace
