@@ -1,4 +1,5 @@
 """Routers beside other people's firewalls. Picture: lab/scenarios/subnet_router.py; the firewall is on the router."""
+import json
 import os
 import pathlib
 import shutil
@@ -42,7 +43,9 @@ def dockerd(host):
             pytest.skip(f"dockerd is not installed and cannot be fetched: {fetched.stderr.strip()[-200:]}")
         program = fetched.stdout.strip()
     folder = pathlib.Path(program).parent
-    daemon = host.start("dockerd", [program, "--iptables=true", "--ip6tables=true", "--experimental", "--storage-driver=vfs", "--data-root", host.directory / "docker"],
+    settings = host.directory / "daemon.json"
+    settings.write_text(json.dumps({"deprecated-key-path": str(host.directory / "docker-key.json")})) # else in /etc/docker
+    daemon = host.start("dockerd", [program, "--config-file", settings, "--iptables=true", "--ip6tables=true", "--experimental", "--storage-driver=vfs", "--data-root", host.directory / "docker"],
                         env={"PATH": f"{folder}:{folder.parent / 'bin'}:{PATH}",
                              "LD_LIBRARY_PATH": str(folder.parent.parent / "lib/x86_64-linux-gnu")})
     daemon.wait_for_output("API listen on", 60)
