@@ -39,7 +39,7 @@ node() { # name, number, key
     ip address add 192.0.2.$((4 * $2 + 1))/30 dev v$2; ip link set v$2 up
     ip netns exec $1 sh -c "ip link set lo up; ip address add 192.0.2.$((4 * $2 + 2))/30 dev eth0; ip link set eth0 up; ip route add default via 192.0.2.$((4 * $2 + 1))"
     ip netns exec $1 /usr/sbin/tailraced --config /dev/null --state-dir /root/$1 --socket /root/$1.sock >/root/$1.log 2>&1 &
-    for i in $(busybox seq 100); do tailrace --socket /root/$1.sock status >/dev/null 2>&1 && break; busybox sleep 0.1; done
+    for i in $(busybox seq 100); do [ -S /root/$1.sock ] && break; busybox sleep 0.1; done
     tailrace --socket /root/$1.sock up --login-server http://192.0.2.$((4 * $2 + 1)):8080 --auth-key file:$3 --hostname $1 --timeout 30s
 }
 node peer 0 /root/key; node stranger 1 /root/key-of-bob
