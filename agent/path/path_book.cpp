@@ -225,6 +225,11 @@ void PathBook::on_pong(TimePoint now, const DiscoKey& from, const DiscoTxId& id,
     known.last_disco = now;
     Candidate& entry = candidate(now, known, sent.to);
     if (refuses(now, entry)) return;
+    // The first answer of all, and not to what we asked first: those pings came before the peer's agent knew our key,
+    // as when we have just started. Nothing is compared yet.
+    if (known.last_round && sent.at > *known.last_round &&
+        std::ranges::none_of(known.candidates, [](const auto& one) { return one.second.last_pong.has_value(); }))
+        known.last_round.reset();
     entry.asked_first.reset();
     entry.last_pong = now;
     entry.round_trip = round_trip;

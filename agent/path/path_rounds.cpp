@@ -82,10 +82,17 @@ TimePoint PathBook::do_what_is_due(TimePoint now, const NodeKey& node, Known& kn
         // A path that an earlier agent left, or that the peer found, was never compared with the others.
         bool compare = !known.last_round || (slow && now - *known.last_round >= kUpgradeEvery);
         if (!compare) return next;
-        known.last_round = now;
         std::vector<Endpoint> others;
-        for (const auto& [endpoint, other] : known.candidates)
-            if (endpoint != *known.best && is_due(now, other)) others.push_back(endpoint);
+        TimePoint first_due = kNever;
+        for (const auto& [endpoint, other] : known.candidates) {
+            if (endpoint == *known.best || refuses(now, other)) continue;
+            if (is_due(now, other))
+                others.push_back(endpoint);
+            else
+                first_due = std::min(first_due, *other.last_ping_sent + kPingEvery);
+        }
+        if (others.empty() && first_due != kNever) return std::min(next, first_due);
+        known.last_round = now;
         for (const Endpoint& endpoint : others) ping(now, node, known, endpoint, 0);
         if (can_relay(known)) call(now, node, known);
         return next;

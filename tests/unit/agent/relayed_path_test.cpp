@@ -199,6 +199,24 @@ TEST_F(RelayedPath, AnAdoptedPathIsComparedWithTheOthersOnce) {
     }
 }
 
+TEST_F(RelayedPath, WhatNobodyUnderstoodIsAskedAgainWhenTheAdoptedPathAnswers) {
+    book_.set_peers(at(0s), {{kAlice, kAliceDisco, {kPublic, kOther}, 900, kRelayed}});
+    book_.on_kernel_endpoint(at(0s), kAlice, kPublic);
+    book_.on_traffic(at(10ms), kAlice);
+    take();
+    ASSERT_THAT(pinged(),
+                testing::UnorderedElementsAre(kPublic, kOther)); // sealed by a key that alice is still to be told
+    std::vector<Duration> asked_again;
+    for (Duration now = 1s; now < 58s; now += 1s) {
+        book_.on_traffic(at(now), kAlice);
+        tick(now);
+        for (const Endpoint& endpoint : pinged())
+            if (endpoint == kOther) asked_again.push_back(now);
+        pong_all(now + 1ms);
+    }
+    EXPECT_THAT(asked_again, ElementsAre(testing::AllOf(testing::Ge(5s), testing::Le(7s))));
+}
+
 TEST_F(RelayedPath, WhatAnswersIsBetterThanAnAdoptedPathThatDoesNot) {
     book_.set_peers(at(0s), {{kAlice, kAliceDisco, {kPublic, kOther}, 900, kRelayed}});
     book_.on_kernel_endpoint(at(0s), kAlice, kPublic);
