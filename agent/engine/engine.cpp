@@ -88,6 +88,11 @@ Task<Result<void>> Engine::reconcile(EngineConfig config) {
         co_return repaired.error();
     }
 
+    // Before anybody is pinged: what an agent before us left steers answers to its sockets. Peers are reached without,
+    // too.
+    Result<void> steered;
+    if (disco_ != nullptr) steered = steer(*disco_);
+
     auto state = device_->read();
     if (!state) co_return state.error();
     if (disco_ != nullptr)
@@ -126,8 +131,7 @@ Task<Result<void>> Engine::reconcile(EngineConfig config) {
     if (auto router = ensure_router(); !router) co_return router.error();
     auto routed = router_->reconcile(config.wanted.router);
     if (!routed) co_return routed.error();
-    if (disco_ != nullptr)
-        if (auto steered = steer(*disco_); !steered) co_return steered.error();
+    if (!steered) co_return steered.error();
     keep_guard();
     co_return Result<void>{};
 }
