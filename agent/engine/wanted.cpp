@@ -241,6 +241,8 @@ Wanted compute_wanted(const wire::Node& self, const std::vector<const wire::Node
         wanted.home_region = peer->is_wireguard_only ? 0 : peer->home_region();
         wanted.endpoints = peer->endpoints;
         wanted.jailed = peer->is_jailed;
+        const std::string& version = peer->hostinfo.value.ipn_version; // not known: be careful
+        wanted.follows = version.empty() || version.ends_with("-tailrace") || peer->is_wireguard_only;
         for (const IpPrefix& prefix : peer->addresses) wanted.addresses.push_back(prefix.address());
         for (const IpPrefix& prefix : wanted.allowed_ips) {
             if (prefix.is_single() && prefix.address().is_v4() && cgnat_prefix().contains(prefix.address()))

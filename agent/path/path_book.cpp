@@ -45,6 +45,7 @@ void PathBook::set_peers(TimePoint now, const std::vector<Peer>& peers) {
         known.from_control = peer.endpoints;
         known.home_region = peer.home_region;
         known.relayed = peer.relayed;
+        known.follows = peer.follows;
         for (auto& [endpoint, entry] : known.candidates) entry.from_control = false;
         for (const Endpoint& endpoint : peer.endpoints)
             if (endpoint.valid() && endpoint.port != 0) candidate(now, known, endpoint).from_control = true;
@@ -346,6 +347,13 @@ std::optional<Endpoint> PathBook::direct_guess(const NodeKey& node) const {
     for (const auto& [endpoint, entry] : found->second.candidates)
         if (entry.last_pong && (!last || *entry.last_pong > last->first)) last = {*entry.last_pong, endpoint};
     return last ? last->second : most_plausible(found->second);
+}
+
+std::optional<Endpoint> PathBook::second_copy(TimePoint now, const NodeKey& node) const {
+    auto found = peers_.find(node);
+    if (found == peers_.end() || only_relay_ || found->second.follows || trusts(now, found->second))
+        return std::nullopt;
+    return found->second.best;
 }
 
 void PathBook::on_relayed_packet(TimePoint now, const NodeKey& node) {

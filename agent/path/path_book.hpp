@@ -88,6 +88,7 @@ public:
         std::vector<Endpoint> endpoints; ///< as control names them
         int home_region = 0;             ///< of its relay; 0: not known
         std::optional<Endpoint> relayed; ///< where WireGuard sends what we shall relay
+        bool follows = true;             ///< its WireGuard takes the source of what arrives for our address
     };
 
     explicit PathBook(std::function<DiscoTxId()> new_id);
@@ -131,6 +132,10 @@ public:
     void on_data(TimePoint since, TimePoint now, const NodeKey& node, const Endpoint& endpoint);
     /// Where a handshake may be tried beside the relay: what answered last, else the most plausible address.
     std::optional<Endpoint> direct_guess(const NodeKey& node) const;
+    /// Where a packet that goes over the relay is sent as well: a path that is trusted no more and not yet given up
+    /// (derp-disco-paths.md 4.4). Never for a peer whose WireGuard follows: one copy by a path that is dead the other
+    /// way would take its answers off the relay that works, until its agent looks again.
+    std::optional<Endpoint> second_copy(TimePoint now, const NodeKey& node) const;
     /// WireGuard sent something for the peer to its relayed endpoint.
     void on_relayed_packet(TimePoint now, const NodeKey& node);
     /// Some peer has just lost its direct path. Reference clients send twice then, directly too, and WireGuard follows
@@ -194,7 +199,8 @@ private:
         std::vector<Endpoint> from_control; ///< in control's order
         int home_region = 0;
         std::optional<Endpoint> relayed;
-        bool carried = false;             ///< from there, without DERP
+        bool carried = false; ///< from there, without DERP
+        bool follows = true;
         std::optional<Endpoint> in_force; ///< what WireGuard has
         std::optional<Endpoint> best;     ///< the direct address that worked last
         TimePoint trusted_until{};        ///< of `best`

@@ -251,11 +251,11 @@ void Paths::from_kernel(const NodeKey& to, const Bytes& datagram) {
     }
     book().on_relayed_packet(reactor_.now(), to);
     auto path = book().state(reactor_.now(), to);
-    // Reference clients send twice while a path is doubtful, to its address and over the relay. We do not: a kernel at
-    // the other end follows what arrives, so one copy by a path that is dead the other way would take the peer's
-    // answers off the relay that works, until its agent looks again. What the second copy is good for is done
-    // otherwise: handshakes go both ways (above), and a peer that only WireGuard hears keeps its path (on_data).
-    // WireGuard has not heard yet of the direct path that there is.
+    // While a path is doubtful, to its address and over the relay. Where the other end follows what arrives, what the
+    // second copy is good for is done otherwise: handshakes go both ways (above), and a peer that only WireGuard hears
+    // keeps its path (on_data).
+    if (auto doubtful = book().second_copy(reactor_.now(), to)) (void)disco_->send_raw(*doubtful, datagram);
+    // WireGuard may not have heard yet of the direct path that there is.
     bool sent = path.trusted && disco_->send_raw(*path.endpoint, datagram);
     if (!sent && !peer_relays_->send(to, datagram)) relays_.send(home, to, datagram);
     if (!sent) punch_->on_relayed_packet(to);

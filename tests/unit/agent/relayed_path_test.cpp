@@ -162,6 +162,34 @@ TEST_F(RelayedPath, TheSamePingTwiceIsAnsweredOnce) {
     EXPECT_EQ(pongs(), 1);
 }
 
+TEST_F(RelayedPath, APathThatIsDoubtfulGetsASecondCopyWhereThePeerDoesNotFollowIt) { // 51
+    for (bool follows : {false, true}) {
+        Duration start = follows ? 1h : 0s;
+        book_.set_peers(at(start), {{kAlice, kAliceDisco, {kPublic}, 900, kRelayed, follows}});
+        book_.on_relayed_packet(at(start), kAlice);
+        EXPECT_EQ(book_.second_copy(at(start), kAlice), std::nullopt) << "nothing ever worked";
+        take();
+        pong_all(start + 100ms);
+        ASSERT_EQ(in_force_, kPublic);
+        std::optional<Duration> first, last;
+        for (Duration since = 200ms; since < 20s; since += 100ms) { // no pong any more
+            if (since % 1s == 0s) book_.on_relayed_packet(at(start + since), kAlice);
+            tick(start + since);
+            auto copy = book_.second_copy(at(start + since), kAlice);
+            if (!copy) continue;
+            EXPECT_EQ(copy, kPublic);
+            EXPECT_EQ(in_force_, kRelayed) << "and the relay gets one";
+            if (!first) first = since;
+            last = since;
+        }
+        EXPECT_EQ(first.has_value(), !follows);
+        if (first) {
+            EXPECT_THAT(*first, testing::AllOf(testing::Ge(6600ms), testing::Le(6700ms)));
+            EXPECT_LE(*last, 12s) << "until a ping to it is given up";
+        }
+    }
+}
+
 TEST_F(RelayedPath, WithoutARelayTheLastDirectAddressStandsIn) {
     go_direct();
     book_.on_timer(at(60s));
