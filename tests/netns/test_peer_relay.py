@@ -1,5 +1,6 @@
 """A node relays UDP for two others. Picture: lab/scenarios/peer_relay.py"""
 import json
+import time
 
 from lab.scenarios import peer_relay
 from lab.scenarios.peer_relay import POLICY, PORT, RITA, PeerRelayNet
@@ -30,10 +31,16 @@ def test_who_may_and_when(lab, programs):
     wait_for(lambda: ping(alice, net.bob.ip(), timeout=1), 10, "packets flow")
     assert "does not relay" in net.rita.cli("debug", "peer-relay-sessions").stdout
 
+    for host in net.hosts.values(): # they do not hear that they may ask rita no more
+        host.nft("table inet deaf { chain in { type filter hook input priority 0; ip saddr 203.0.113.1 drop; }; }")
     net.control.set_policy(POLICY.replace("tailscale.com/cap/relay", "example.com/cap/nothing"))
     net.rita.cli("set", f"--relay-server-port={PORT}", f"--relay-server-static-endpoints={RITA}:{PORT}")
-    for _ in range(20):
+
+    def asks():
         ping(alice, net.bob.ip(), timeout=1)
+        return "of 1 relay servers 1 is asked now" in net.alice.cli("debug", "paths", "bob").stdout
+    wait_for(asks, 45, "alice asks rita")
+    time.sleep(1)
     assert json.loads(net.rita.cli("debug", "peer-relay-sessions", "--json").stdout)["Sessions"] == [], "the policy lets nobody"
 
 
