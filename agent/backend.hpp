@@ -201,6 +201,7 @@ private:
     void announce_disco_key(const WireGuardPeerState& peer);
     /// Notices traffic and endpoints. Whoever reads the device passes what it read on to here.
     void take_device_state(WireGuardState state);
+    void forget_gone_device();
     Task<void> run_engine();
     Task<void> run_monitor();
     Task<void> run_nft_watch();
@@ -263,6 +264,7 @@ private:
     bool netmap_save_pending_ = false;
     std::string store_trouble_;
     WireGuardState wireguard_; ///< as read last
+    int read_index_ = 0;       ///< of which device
     std::map<NodeKey, TimePoint> last_write_;
     std::map<NodeKey, WallTime> announced_; ///< the session over which a peer was told our disco key
     bool peers_know_us_ = false;            ///< they may have sessions with a device that we had before

@@ -148,6 +148,7 @@ void Backend::shake_hands(const NodeKey& peer) {
     const bool have_lost_sessions = peers_know_us_ && engine_.has_lost_sessions();
     if (paths_ && paths_->is_relaying() && !have_lost_sessions) return; // the relay carries the first handshake
     if (!inner_ping_ || node == nullptr || node->addresses.empty() || netmap_.peers().size() > kSmallTailnet) return;
+    forget_gone_device();
     for (const WireGuardPeerState& known : wireguard_.peers)
         if (known.public_key == peer.raw() && known.last_handshake) return;
     if (std::exchange(greeted_[peer], engine_.device_index()) == engine_.device_index()) return;
