@@ -209,6 +209,7 @@ private:
         TimePoint introduced_until{};
         std::optional<TimePoint> last_traffic, last_round;
         TimePoint next_look = TimePoint::max();
+        std::uint64_t generation = 0; ///< of the list that named it last
     };
     struct Sent {
         NodeKey node;
@@ -255,6 +256,7 @@ private:
 
     std::function<DiscoTxId()> new_id_;
     std::map<NodeKey, Known> peers_;
+    std::uint64_t generation_ = 0; ///< of the list of peers
     std::map<DiscoKey, NodeKey> by_disco_;
     std::map<DiscoTxId, Sent> sent_;
     std::deque<std::pair<TimePoint, DiscoTxId>> sent_in_order_; ///< may name some that were answered
