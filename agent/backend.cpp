@@ -551,6 +551,7 @@ void Backend::save_netmap_soon() {
 }
 
 void Backend::on_connected(bool in_poll, const std::string& trouble) {
+    if (paths_) paths_->set_control_connected(in_poll);
     if (in_poll) {
         in_map_poll_ = true;
         control_trouble_.clear();

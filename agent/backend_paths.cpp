@@ -84,6 +84,7 @@ void Backend::ensure_paths() {
     auto made = Paths::create(reactor_, disco_key_, std::move(options), std::move(callbacks));
     if (!note_watch("find paths to peers", made ? Result<void>{} : made.error())) return;
     paths_ = std::move(*made);
+    paths_->set_control_connected(in_map_poll_);
     engine_.set_disco(&paths_->disco());
     watch_disco_if_wanted();
     endpoints_.clear();

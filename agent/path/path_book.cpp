@@ -116,8 +116,10 @@ void PathBook::on_own_endpoints(TimePoint now) {
     }
 }
 
-void PathBook::set_relaying(TimePoint now, bool possible) {
-    if (std::exchange(relaying_, possible) == possible) return;
+void PathBook::set_relaying(TimePoint now, bool possible, int but_not_to) {
+    if (relaying_ == possible && dead_region_ == but_not_to) return;
+    relaying_ = possible;
+    dead_region_ = but_not_to;
     for (auto& [node, known] : peers_) {
         settle(now, node, known);
         look(now, node, known);

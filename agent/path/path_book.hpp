@@ -102,8 +102,9 @@ public:
     void on_network_change(TimePoint now);
     /// Others can reach us at other addresses than before: who looks for us in vain is called.
     void on_own_endpoints(TimePoint now);
-    /// Whether packets can be relayed at all, as far as is known.
-    void set_relaying(TimePoint now, bool possible);
+    /// Whether packets can be relayed, as far as is known; if so, all but those for peers of one region (0: no
+    /// exception).
+    void set_relaying(TimePoint now, bool possible, int but_not_to = 0);
     /// Whether packets for this peer get to it from its relayed endpoint, whatever relays do (PeerRelays).
     void set_carried(TimePoint now, const NodeKey& node, bool carried);
     /// Nothing direct is tried, answered or used: control wants it so.
@@ -132,6 +133,7 @@ public:
     void on_data(TimePoint since, TimePoint now, const NodeKey& node, const Endpoint& endpoint);
     /// Where a handshake may be tried beside the relay: what answered last, else the most plausible address.
     std::optional<Endpoint> direct_guess(const NodeKey& node) const;
+    std::size_t pings_under_way() const { return sent_.size(); }
     /// Where a packet that goes over the relay is sent as well: a path that is trusted no more and not yet given up
     /// (derp-disco-paths.md 4.4). Never for a peer whose WireGuard follows: one copy by a path that is dead the other
     /// way would take its answers off the relay that works, until its agent looks again.
@@ -244,7 +246,10 @@ private:
     void refuse(TimePoint now, const NodeKey& node, Known& known, Candidate& entry);
     bool refuses(TimePoint now, const Candidate& entry) const { return only_relay_ || now < entry.refused_until; }
     bool is_due(TimePoint now, const Candidate& entry) const;
-    bool can_relay(const Known& known) const { return (relaying_ || known.carried) && known.relayed; }
+    bool can_relay(const Known& known) const {
+        const bool relays = relaying_ && (dead_region_ == 0 || known.home_region != dead_region_);
+        return (relays || known.carried) && known.relayed;
+    }
     static bool trusts(TimePoint now, const Known& known);
     /// Of a peer that is trusted now.
     static TimePoint end_of_trust(TimePoint now, const Known& known) {
@@ -267,6 +272,7 @@ private:
     TimePoint budget_filled_{};
     std::uint64_t last_question_ = 0;
     bool relaying_ = false, only_relay_ = false;
+    int dead_region_ = 0;
 };
 
 /// Is `a` worth leaving `b` for? Source: tailscale wgengine/magicsock/endpoint.go, betterAddr

@@ -132,9 +132,15 @@ void PathBook::on_timer(TimePoint now) {
         if (auto peer = peers_.find(node); peer != peers_.end()) look(now, node, peer->second);
 }
 
+/// Also when a ping has gone unanswered, whoever it was for: what a peer can make us send must not pile up.
 std::optional<TimePoint> PathBook::next_timer() const {
-    if (looks_.empty()) return std::nullopt;
-    return looks_.begin()->first;
+    std::optional<TimePoint> next;
+    if (!looks_.empty()) next = looks_.begin()->first;
+    if (!sent_in_order_.empty()) {
+        TimePoint over = sent_in_order_.front().first + kPingTimeout + Duration{1};
+        next = next ? std::min(*next, over) : over;
+    }
+    return next;
 }
 
 } // namespace tailrace
