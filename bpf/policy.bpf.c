@@ -137,7 +137,7 @@ TR_INLINE __u32 find_row(const struct tr_settings *settings, __u32 rule_set, __u
 __attribute__((noinline)) __u32 find_rule(__u32 src, __u32 dst, __u32 what, __u32 table)
 {
     const struct tr_settings *settings = bpf_map_lookup_elem(&tr_settings, &table);
-    __u32 slot = what & 7, proto = what >> 8 & 0xff, rule;
+    __u32 slot = what & 7, proto = what >> 8 & 0xff, port, rule;
     const struct tr_port_classes *ports;
     const struct tr_pair *pair;
     __u16 port_class = 0;
@@ -154,7 +154,9 @@ __attribute__((noinline)) __u32 find_rule(__u32 src, __u32 dst, __u32 what, __u3
             ports = bpf_map_lookup_elem(&tr_ports, &table);
             if (!ports)
                 return 0;
-            port_class = ports->class_of[bpf_ntohs(what >> 16)];
+            port = bpf_ntohs(what >> 16);
+            barrier_var(port); /* else it is doubled in a way that a verifier for strict alignment can't follow */
+            port_class = ports->class_of[port & 0xffff];
         }
         rule = find_row(settings, pair->rule_set, port_class, proto);
         if (rule)
