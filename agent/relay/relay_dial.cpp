@@ -18,12 +18,9 @@ constexpr std::string_view kPin = "sha256-raw:";
 
 Result<TlsContext> tls_for(const wire::DerpNode& node) {
     if (node.cert_name.starts_with(kPin)) {
-        auto digest = hex_decode(std::string_view{node.cert_name}.substr(kPin.size()));
-        std::array<std::byte, 32> sha256{};
-        if (!digest || digest->size() != sha256.size())
-            return Error::make("relay {}: CertName \"{}\" is no SHA-256", node.name, node.cert_name);
-        std::copy(digest->begin(), digest->end(), sha256.begin());
-        return TlsContext::pinned(sha256);
+        auto sha256 = parse_certificate_pin(node.cert_name);
+        if (!sha256) return sha256.error().with("CertName of relay {}", node.name);
+        return TlsContext::pinned(*sha256);
     }
     return TlsContext::client(node.insecure_for_tests ? TlsContext::Verify::None : TlsContext::Verify::Strict);
 }

@@ -34,6 +34,7 @@ Error tls_error(const char* what) {
     return Error::make("{}: {}", what, reason != nullptr ? reason : "unknown TLS error");
 }
 
+constexpr std::string_view kPin = "sha256-raw:";
 constexpr unsigned char kHttp11[] = "\x08http/1.1";
 
 int choose_protocol(SSL*, const unsigned char** out, unsigned char* length, const unsigned char* offered,
@@ -183,11 +184,20 @@ Result<TlsIdentity> make_self_signed(const std::vector<std::string>& names, std:
     return TlsIdentity{*certificate_pem, *key_pem};
 }
 
+Result<std::array<std::byte, 32>> parse_certificate_pin(std::string_view text) {
+    std::array<std::byte, 32> sha256{};
+    auto digest = hex_decode(text.starts_with(kPin) ? text.substr(kPin.size()) : "");
+    if (!digest || digest->size() != sha256.size())
+        return Error::make("\"{}\" is no SHA-256 of a certificate: {} and 64 hex digits", text, kPin);
+    std::copy(digest->begin(), digest->end(), sha256.begin());
+    return sha256;
+}
+
 Result<std::string> certificate_pin(const X509* certificate) {
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned size = 0;
     if (X509_digest(certificate, EVP_sha256(), digest, &size) != 1) return tls_error("hash the TLS certificate");
-    return "sha256-raw:" + hex_encode(std::as_bytes(std::span{digest, size}));
+    return std::string{kPin} + hex_encode(std::as_bytes(std::span{digest, size}));
 }
 
 Result<std::string> certificate_pin(std::string_view pem) {

@@ -27,6 +27,8 @@ Result<TlsIdentity> make_self_signed(const std::vector<std::string>& names,
 /// (derp-disco-paths.md 1.1). Of PEM text the first certificate.
 Result<std::string> certificate_pin(std::string_view pem);
 Result<std::string> certificate_pin(const x509_st* certificate);
+/// The digest in such a text; an error for any other.
+Result<std::array<std::byte, 32>> parse_certificate_pin(std::string_view text);
 
 class TlsContext {
 public:
