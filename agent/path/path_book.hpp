@@ -81,6 +81,8 @@ public:
     /// Pings that we think of ourselves, to all peers together: what a flood of wishes can make us send.
     static constexpr double kPingsPerSecond = 1000;
     static constexpr double kPingBurst = 4000;
+    static constexpr double kPeerPingsPerSecond = kMaxCandidates / 5.0; ///< each of them every kPingEvery
+    static constexpr double kPeerPingBurst = 2 * kMaxCandidates;
 
     struct Peer {
         NodeKey node;
@@ -195,6 +197,11 @@ private:
         TimePoint refused_until = TimePoint::min();
         Duration round_trip{};
     };
+    struct PingBudget {
+        double pings = 0;
+        TimePoint filled{};
+        void fill(TimePoint now, double a_second, double most);
+    };
     struct Known {
         DiscoKey disco;
         std::map<Endpoint, Candidate> candidates;
@@ -212,6 +219,7 @@ private:
         std::optional<TimePoint> last_traffic, last_round;
         TimePoint next_look = TimePoint::max();
         std::uint64_t generation = 0; ///< of the list that named it last
+        PingBudget budget{kPeerPingBurst, {}};
     };
     struct Sent {
         NodeKey node;
@@ -221,7 +229,7 @@ private:
     };
 
     void ping(TimePoint now, const NodeKey& node, Known& known, const Endpoint& to, std::uint64_t question);
-    bool take_from_budget(TimePoint now);
+    bool take_from_budget(TimePoint now, Known& known);
     void round(TimePoint now, const NodeKey& node, Known& known, bool with_call);
     void call(TimePoint now, const NodeKey& node, Known& known);
     /// Does what is due for a peer, and says when to look again.
@@ -268,8 +276,7 @@ private:
     std::set<std::pair<TimePoint, NodeKey>> looks_;             ///< Known::next_look of all who have one
     std::vector<IpPrefix> local_networks_;
     std::vector<PathAction> actions_;
-    double ping_budget_ = kPingBurst;
-    TimePoint budget_filled_{};
+    PingBudget budget_{kPingBurst, {}}; ///< of all peers together
     std::uint64_t last_question_ = 0;
     bool relaying_ = false, only_relay_ = false;
     int dead_region_ = 0;
