@@ -15,10 +15,6 @@ std::vector<DnsUpstream> plain(const std::vector<Endpoint>& resolvers) {
     return out;
 }
 
-bool is_outside(const IpAddress& address, const std::vector<IpPrefix>& outside) {
-    return std::ranges::any_of(outside, [&](const IpPrefix& network) { return network.contains(address); });
-}
-
 } // namespace
 
 DnsService::DnsService(Reactor& reactor, ResolvConf file, MakeNames names, DnsServer::IsOurs is_ours)
@@ -36,12 +32,7 @@ void DnsService::set(EffectiveDns dns, const std::vector<IpAddress>& listen_at) 
     apply();
 }
 
-bool DnsService::would_leak(const std::vector<IpPrefix>& outside) const {
-    return std::ranges::any_of(host_resolvers(),
-                               [&](const DnsUpstream& upstream) { return is_outside(upstream.at.address, outside); });
-}
-
-Result<void> DnsService::clear(const std::vector<IpPrefix>& outside) {
+Result<void> DnsService::clear() {
     in_force_ = false;
     dns_ = {};
     resolver_.reset();
@@ -51,10 +42,7 @@ Result<void> DnsService::clear(const std::vector<IpPrefix>& outside) {
     failing_since_.reset();
     text_.clear();
     written_ = {};
-    if (!would_leak(outside)) return file_.restore();
-    log::info("the resolvers of this machine stay away while an exit node is used: questions would leave past it",
-              {{"file", file_.path()}});
-    return {};
+    return file_.restore();
 }
 
 OsDns DnsService::wanted_os() const {
@@ -165,10 +153,7 @@ DnsResolver& DnsService::resolver() {
     if (!resolver_) {
         std::vector<DnsUpstream> defaults = dns_.defaults;
         // Also with --accept-dns=false: whoever asks us then has chosen to.
-        if (defaults.empty() && dns_.install) {
-            defaults = host_resolvers();
-            std::erase_if(defaults, [&](const DnsUpstream& one) { return is_outside(one.at.address, dns_.outside); });
-        }
+        if (defaults.empty() && dns_.install) defaults = host_resolvers();
         resolver_.emplace(dns_, make_names_(), std::move(defaults));
     }
     return *resolver_;
