@@ -354,7 +354,7 @@ Task<void> Backend::run_engine() {
                 engine_went_down_.notify();
                 inner_ping_.reset();
                 peer_api_.set_addresses({});
-                (void)note_watch("put back the machine's resolvers", dns_.clear());
+                (void)note_watch("put back the machine's resolvers", restore_dns());
                 if (paths_) { // nobody finds us any more, so that nobody takes us for a router that still works
                     paths_->set_port_mapping({});
                     paths_->set_relay_servers({});
@@ -414,7 +414,7 @@ Task<void> Backend::run_engine() {
             engine_up_ = static_cast<bool>(outcome);
         } else {
             outcome = close_past_tunnel(prefs_);
-            (void)note_watch("put back the machine's resolvers", dns_.clear());
+            (void)note_watch("put back the machine's resolvers", restore_dns());
         }
         const bool complete = !engine_up_ || (engine_.is_complete() && paths_ && inner_ping_ && moves_adopted_);
         if (outcome) {
@@ -551,6 +551,7 @@ void Backend::save_netmap_soon() {
 }
 
 void Backend::on_connected(bool in_poll, const std::string& trouble) {
+    if (paths_) paths_->set_control_connected(in_poll);
     if (in_poll) {
         in_map_poll_ = true;
         control_trouble_.clear();

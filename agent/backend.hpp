@@ -63,7 +63,7 @@ public:
     static Result<std::unique_ptr<Backend>> create(Reactor& reactor, BackendOptions options);
     ~Backend() override;
     /// The first thing that start() does. Alone it is for the boot.
-    Result<void> close_before_start() { return close_past_tunnel(prefs_); }
+    Result<void> close_before_start(const Prefs& prefs) { return close_past_tunnel(prefs); }
     /// Takes up what the preferences ask for.
     void start();
     /// Before an orderly end, by a router: control leaves its routes with it for a moment.
@@ -122,7 +122,8 @@ public:
     std::string dns_os_config_json() const;
     Task<Result<std::string>> dns_query_json(std::string name, std::string type);
     /// The host's own resolvers again. For the end of the process, and before its start.
-    Result<void> restore_dns() { return dns_.clear(); }
+    Result<void> restore_dns() { return restore_dns(prefs_); }
+    Result<void> restore_dns(const Prefs& prefs) { return dns_.clear(reached_outside(prefs)); }
 
     std::shared_ptr<BusWatcher> watch(int mask);
     /// Every disco message from now on, a JSON object a line.
@@ -174,6 +175,8 @@ private:
     void follow_exit_node();
     /// While an exit node is chosen and we shall run, nothing leaves past the tunnel, whatever is still missing.
     Result<void> close_past_tunnel(const Prefs& prefs);
+    /// Networks that are reached past the exit node, others than our own loopback.
+    std::vector<IpPrefix> reached_outside(const Prefs& prefs);
     bool is_closed(const Prefs& prefs) const { return prefs.want_running && uses_exit_node(prefs); }
     void add_route_health(std::vector<std::string>& out);
     EngineConfig engine_config(const std::vector<HostNetwork>& networks);
@@ -201,6 +204,7 @@ private:
     void announce_disco_key(const WireGuardPeerState& peer);
     /// Notices traffic and endpoints. Whoever reads the device passes what it read on to here.
     void take_device_state(WireGuardState state);
+    void forget_gone_device();
     Task<void> run_engine();
     Task<void> run_monitor();
     Task<void> run_nft_watch();
@@ -263,6 +267,7 @@ private:
     bool netmap_save_pending_ = false;
     std::string store_trouble_;
     WireGuardState wireguard_; ///< as read last
+    int read_index_ = 0;       ///< of which device
     std::map<NodeKey, TimePoint> last_write_;
     std::map<NodeKey, WallTime> announced_; ///< the session over which a peer was told our disco key
     bool peers_know_us_ = false;            ///< they may have sessions with a device that we had before

@@ -65,7 +65,18 @@ void Backend::update_dns() {
             std::ranges::any_of(netmap_.self().addresses,
                                 [&](const IpPrefix& own) { return own.address().is_v6() == service.is_v6(); }))
             listen_at.push_back(service);
-    dns_.set(effective_dns(netmap_.dns(), netmap_.self(), prefs_, exit_node, uses_exit_node(prefs_)), listen_at);
+    EffectiveDns dns = effective_dns(netmap_.dns(), netmap_.self(), prefs_, exit_node, uses_exit_node(prefs_));
+    dns.outside = reached_outside(prefs_);
+    if (prefs_.corp_dns && dns_.would_leak(dns.outside)) dns.install = true;
+    dns_.set(std::move(dns), listen_at);
+}
+
+std::vector<IpPrefix> Backend::reached_outside(const Prefs& prefs) {
+    if (!is_closed(prefs) || !prefs.exit_node_allow_lan_access) return {};
+    auto networks = host_networks();
+    if (!networks) return {};
+    std::erase_if(*networks, [](const HostNetwork& network) { return network.loopback; });
+    return kept_out_of_tunnel(prefs, *networks);
 }
 
 /// Programs of this host ask from its own addresses, and so do its containers and virtual machines from behind its

@@ -202,6 +202,9 @@ std::string Backend::metrics_text() {
                static_cast<std::uint64_t>(state_));
     out.single("tailrace_control_connected", Type::Gauge, "1 while network maps are streamed to us.",
                std::uint64_t{in_map_poll_});
+    out.single("tailrace_fast_path_in_force", Type::Gauge,
+               "1 while established forwarded flows skip the slow path (routers with NAT or stateful filtering).",
+               std::uint64_t{engine_.has_fast_path()});
     out.family("tailscaled_health_messages", Type::Gauge, "Messages of the health report.");
     out.sample(std::uint64_t{health().size()}, {{"type", "warning"}});
 

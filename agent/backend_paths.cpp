@@ -84,6 +84,7 @@ void Backend::ensure_paths() {
     auto made = Paths::create(reactor_, disco_key_, std::move(options), std::move(callbacks));
     if (!note_watch("find paths to peers", made ? Result<void>{} : made.error())) return;
     paths_ = std::move(*made);
+    paths_->set_control_connected(in_map_poll_);
     engine_.set_disco(&paths_->disco());
     watch_disco_if_wanted();
     endpoints_.clear();
@@ -148,6 +149,7 @@ void Backend::shake_hands(const NodeKey& peer) {
     const bool have_lost_sessions = peers_know_us_ && engine_.has_lost_sessions();
     if (paths_ && paths_->is_relaying() && !have_lost_sessions) return; // the relay carries the first handshake
     if (!inner_ping_ || node == nullptr || node->addresses.empty() || netmap_.peers().size() > kSmallTailnet) return;
+    forget_gone_device();
     for (const WireGuardPeerState& known : wireguard_.peers)
         if (known.public_key == peer.raw() && known.last_handshake) return;
     if (std::exchange(greeted_[peer], engine_.device_index()) == engine_.device_index()) return;

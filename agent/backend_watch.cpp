@@ -175,11 +175,17 @@ Task<void> Backend::follow_nftables(std::shared_ptr<bool> alive) {
     }
 }
 
+/// What was read of a device that is gone says nothing of the one in its place: no session, no counter.
+void Backend::forget_gone_device() {
+    if (std::exchange(read_index_, engine_.device_index()) != engine_.device_index()) wireguard_ = {};
+}
+
 /// Looks at the device: who talks, and where WireGuard sends. It says neither by itself.
 void Backend::take_device_state(WireGuardState state) {
     struct Bytes {
         std::uint64_t sent = 0, received = 0;
     };
+    forget_gone_device();
     std::map<WireGuardKey, Bytes> before;
     for (const WireGuardPeerState& peer : wireguard_.peers) before[peer.public_key] = {peer.tx_bytes, peer.rx_bytes};
     TimePoint now = reactor_.now();

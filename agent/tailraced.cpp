@@ -78,8 +78,8 @@ Task<void> follow_signals(Reactor& reactor, Backend& backend, ConfigFollower& co
         backend.stop();
     }
     // Nobody answers for a while. Names of the tailnet are not known then, and all others are.
-    if (auto restored = backend.restore_dns(); !restored)
-        log::error("names are still asked of tailraced", {{"error", restored.error()}});
+    auto restored = config.on_stop() == OnStop::Down ? backend.restore_dns(Prefs{}) : backend.restore_dns();
+    if (!restored) log::error("names are still asked of tailraced", {{"error", restored.error()}});
     reactor.stop();
 }
 
@@ -107,14 +107,30 @@ int clean_up(const DaemonOptions& daemon, const BackendOptions& options) {
     return outcome ? 0 : fail(outcome.error().with("--cleanup"));
 }
 
-/// At boot, from what the state says, so that no service sends past an exit node before the agent is there
+/// What an agent that starts now will go by.
+Result<Prefs> prefs_to_be(const Backend& backend, const AgentConfig& config) {
+    return config.declares_prefs ? declared_prefs(config, backend.prefs()) : backend.prefs();
+}
+
+/// At boot, from what state and configuration say, so that no service sends past an exit node before the agent is there
 /// (debian/tailrace.tailraced-close.service). What an agent that runs has made stays as it is.
-int close_way(BackendOptions options) {
+int close_way(BackendOptions options, const AgentConfig& config) {
     Reactor reactor;
     auto backend = Backend::create(reactor, std::move(options));
     if (!backend) return fail(backend.error().with("--close"));
-    auto closed = (*backend)->close_before_start();
+    auto prefs = prefs_to_be(**backend, config);
+    auto closed = prefs ? (*backend)->close_before_start(*prefs) : prefs.error();
     return closed ? 0 : fail(closed.error().with("--close"));
+}
+
+/// After an end that was not orderly. Without a state that can be read there is no exit node past which names could
+/// leak.
+int restore_dns(const BackendOptions& options, const AgentConfig& config) {
+    Reactor reactor;
+    auto backend = Backend::create(reactor, options);
+    auto prefs = backend ? prefs_to_be(**backend, config) : backend.error();
+    auto restored = prefs ? (*backend)->restore_dns(*prefs) : resolv_conf_of(options).restore();
+    return restored ? 0 : fail(restored.error().with("--restore-dns"));
 }
 
 /// From the service manager, which keeps it over restarts, or one of our own.
@@ -156,13 +172,10 @@ int main(int argc, char** argv) {
     options.engine.fast_path = daemon.fast_path;
     if (daemon.guard) options.engine.guard = GuardBudget{daemon.guard_rate, daemon.guard_burst};
 
-    if (line.restore_dns) {
-        auto restored = resolv_conf_of(options).restore();
-        return restored ? 0 : fail(restored.error().with("--restore-dns"));
-    }
+    if (line.restore_dns) return restore_dns(options, line.config);
     if (auto allowed = check_privileges(); !allowed) return fail(allowed.error());
     if (line.cleanup) return clean_up(daemon, options);
-    if (line.close) return close_way(options);
+    if (line.close) return close_way(options, line.config);
     if (auto newest = refuse_newer_schema(kBpffs, options.engine.device, options.engine.schema); !newest) {
         int status = fail(newest.error());
         return newest.error().code() == 0 ? kExitStartAnother : status; // else it is worth another try

@@ -39,27 +39,34 @@ TR_INLINE bool is_jailed(const struct tr_settings *settings, __u32 table, const 
     return peer && (peer->flags & TR_ADDRESS_JAILED);
 }
 
+/* A flow_key in as many arguments as there are. True: it was not known before. Not static: the verifier walks through it
+ * once. */
+__attribute__((noinline)) int remember_flow(__u64 src0, __u64 src1, __u64 dst0, __u64 dst1, __u64 rest)
+{
+    struct tr_flow_key reply = {.src = {src0, src1}, .dst = {dst0, dst1}, .rest = rest};
+    struct tr_flow_place place = find_flow(&reply);
+
+    if (!place.bucket || place.known)
+        return false;
+    add_flow(&place, &reply, read_live() & TR_LIVE_WATCHED);
+    return true;
+}
+
 /* True: it was not known before. */
-TR_INLINE bool remember(const struct tr_packet *packet, const struct tr_settings *settings, __u32 table, bool watched)
+TR_INLINE bool remember(const struct tr_packet *packet, const struct tr_settings *settings, __u32 table)
 {
     __u16 lineage = settings ? settings->lineage : 0;
-    struct tr_flow_place place;
     struct tr_flow_key reply;
 
     if (settings && (settings->flags & TR_SETTING_HAS_JAILED) && is_jailed(settings, table, packet))
         lineage = TR_LINEAGE_JAILED;
     reply = flow_key(&packet->dst, packet->dst_port, &packet->src, packet->src_port, packet, lineage);
-    place = find_flow(&reply);
-    if (!place.bucket || place.known)
-        return false;
-    add_flow(&place, &reply, watched);
-    return true;
+    return remember_flow(reply.src[0], reply.src[1], reply.dst[0], reply.dst[1], reply.rest);
 }
 
-TR_INLINE __u32 verdict_on(const struct __sk_buff *skb, const struct tr_packet *packet, __u32 live, bool *fresh)
+TR_INLINE __u32 verdict_on(const struct __sk_buff *skb, const struct tr_packet *packet, __u32 table, bool *fresh)
 {
     const struct tr_settings *settings = 0;
-    __u32 table = live & TR_LIVE_TABLE;
 
     if (is_multicast(packet))
         return TR_OUT_DROP_MULTICAST;
@@ -73,7 +80,7 @@ TR_INLINE __u32 verdict_on(const struct __sk_buff *skb, const struct tr_packet *
     if (table != TR_TABLE_NONE)
         settings = bpf_map_lookup_elem(&tr_settings, &table);
     if (needs_memory(packet, settings))
-        *fresh = remember(packet, settings, table, live & TR_LIVE_WATCHED);
+        *fresh = remember(packet, settings, table);
     return TR_OUT_PASS;
 }
 
@@ -91,7 +98,7 @@ int tr_egress(struct __sk_buff *skb)
     else if (read_packet(skb, header_bytes, &packet) != TR_READ_OK)
         reason = TR_OUT_DROP_MALFORMED;
     else
-        reason = verdict_on(skb, &packet, live, &fresh);
+        reason = verdict_on(skb, &packet, live & TR_LIVE_TABLE, &fresh);
     size = measure(skb, header_bytes);
     count_in(&tr_reasons, reason, &size);
     if (TR_UNLIKELY(live & TR_LIVE_WATCHED))

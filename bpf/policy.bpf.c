@@ -60,6 +60,14 @@ TR_INLINE bool is_strict(const struct tr_question *ask)
     return ask->settings->flags & setting;
 }
 
+/* A flow_key in as many arguments as there are. Not static, like find_rule. */
+__attribute__((noinline)) int knows_flow(__u64 src0, __u64 src1, __u64 dst0, __u64 dst1, __u64 rest)
+{
+    struct tr_flow_key key = {.src = {src0, src1}, .dst = {dst0, dst1}, .rest = rest};
+
+    return find_flow(&key).known;
+}
+
 /* Have we sent a packet whose answer this would be? */
 TR_INLINE bool answers_our_flow(const struct tr_question *ask)
 {
@@ -67,23 +75,21 @@ TR_INLINE bool answers_our_flow(const struct tr_question *ask)
     __u16 lineage = ask->src.flags & TR_ADDRESS_JAILED ? TR_LINEAGE_JAILED : ask->settings->lineage;
     struct tr_flow_key key = flow_key(&packet->src, packet->src_port, &packet->dst, packet->dst_port, packet, lineage);
 
-    return find_flow(&key).known;
+    return knows_flow(key.src[0], key.src[1], key.dst[0], key.dst[1], key.rest);
 }
 
-TR_INLINE const struct tr_pair *find_pair(const struct tr_question *ask)
+TR_INLINE const struct tr_pair *find_pair(const struct tr_settings *settings, __u32 src, __u32 dst)
 {
-    const struct tr_place *place = &ask->settings->pairs;
-    __u32 src = ask->src.address_class, dst = ask->dst.address_class;
     const struct tr_pair_bucket *bucket;
     __u64 hash;
     __u32 index;
 
     if (!src || !dst)
         return 0;
-    hash = tr_hash(src, dst, ask->settings->seed);
+    hash = tr_hash(src, dst, settings->seed);
 #pragma unroll
     for (int choice = 0; choice < 2; ++choice) {
-        index = tr_bucket_of(*place, choice ? tr_second_hash(hash) : hash);
+        index = tr_bucket_of(settings->pairs, choice ? tr_second_hash(hash) : hash);
         bucket = bpf_map_lookup_elem(&tr_pairs, &index);
         if (!bucket)
             return 0;
@@ -97,24 +103,23 @@ TR_INLINE const struct tr_pair *find_pair(const struct tr_question *ask)
     return 0;
 }
 
-TR_INLINE __u32 find_row(const struct tr_question *ask, const struct tr_pair *pair, __u16 port_class)
+TR_INLINE __u32 find_row(const struct tr_settings *settings, __u32 rule_set, __u16 port_class, __u8 proto)
 {
-    const struct tr_place *place = &ask->settings->rows;
-    __u64 key = pair->rule_set | (__u64)port_class << 32 | (__u64)ask->packet.ip_proto << 48;
+    __u64 key = rule_set | (__u64)port_class << 32 | (__u64)proto << 48;
     const struct tr_row_bucket *bucket;
-    __u64 hash = tr_hash(key, 0, ask->settings->seed);
+    __u64 hash = tr_hash(key, 0, settings->seed);
     __u32 index;
 
 #pragma unroll
     for (int choice = 0; choice < 2; ++choice) {
-        index = tr_bucket_of(*place, choice ? tr_second_hash(hash) : hash);
+        index = tr_bucket_of(settings->rows, choice ? tr_second_hash(hash) : hash);
         bucket = bpf_map_lookup_elem(&tr_rows, &index);
         if (!bucket)
             return 0;
 #pragma unroll
         for (int way = 0; way < TR_WAYS; ++way)
-            if (bucket->way[way].rule_set == (__u32)key && bucket->way[way].port_class == port_class &&
-                bucket->way[way].ip_proto == ask->packet.ip_proto)
+            if (bucket->way[way].rule_set == rule_set && bucket->way[way].port_class == port_class &&
+                bucket->way[way].ip_proto == proto)
                 return bucket->way[way].rule;
         if (!bucket->way[TR_WAYS - 1].rule)
             return 0;
@@ -122,48 +127,61 @@ TR_INLINE __u32 find_row(const struct tr_question *ask, const struct tr_pair *pa
     return 0;
 }
 
-/* The rule that lets a packet of a protocol with ports in. */
-TR_INLINE __u32 rule_for_port(const struct tr_question *ask, __u32 slot)
-{
-    const struct tr_pair *pair = find_pair(ask);
-    const struct tr_port_classes *ports;
-    __u32 rule;
+/* What a packet asks for, in one word: there are few arguments. */
+#define TR_ASK_ANY 5 /* beside the slots: ICMP, whatever protocols and ports the rule has */
+#define TR_ASK(slot, proto, port) ((slot) | (__u32)(proto) << 8 | (__u32)(port) << 16)
 
+/* The first rule that lets a packet from one class to the other: one that has its port; of a protocol without ports
+ * (TR_SLOT_OTHER) one that lists the protocol and spans all ports. Not static, like measure_segments: the verifier walks
+ * through it once. */
+__attribute__((noinline)) __u32 find_rule(__u32 src, __u32 dst, __u32 what, __u32 table)
+{
+    const struct tr_settings *settings = bpf_map_lookup_elem(&tr_settings, &table);
+    __u32 slot = what & 7, proto = what >> 8 & 0xff, port, rule;
+    const struct tr_port_classes *ports;
+    const struct tr_pair *pair;
+    __u16 port_class = 0;
+
+    if (!settings)
+        return 0;
+    pair = find_pair(settings, src, dst);
     if (!pair)
         return 0;
+    if (slot == TR_ASK_ANY)
+        return pair->any_rule;
     if (pair->has_rows & (1u << slot)) {
-        ports = bpf_map_lookup_elem(&tr_ports, &ask->table);
-        if (!ports)
-            return 0;
-        rule = find_row(ask, pair, ports->class_of[bpf_ntohs(ask->packet.dst_port)]);
+        if (slot != TR_SLOT_OTHER) {
+            ports = bpf_map_lookup_elem(&tr_ports, &table);
+            if (!ports)
+                return 0;
+            port = bpf_ntohs(what >> 16);
+            barrier_var(port); /* else it is doubled in a way that a verifier for strict alignment can't follow */
+            port_class = ports->class_of[port & 0xffff];
+        }
+        rule = find_row(settings, pair->rule_set, port_class, proto);
         if (rule)
             return rule;
     }
-    return pair->all_ports[slot];
+    if (slot == TR_SLOT_OTHER) {
+        if (proto != IPPROTO_ICMP && proto != TR_IPPROTO_ICMPV6)
+            return 0;
+        slot = TR_SLOT_CROSS_ICMP;
+    }
+    return pair->all_ports[slot % TR_SLOTS];
 }
 
-/* The rule that lets in a protocol without ports: it lists the protocol and spans all ports. */
-TR_INLINE __u32 rule_for_other(const struct tr_question *ask)
+TR_INLINE __u32 rule_for(const struct tr_question *ask, __u32 slot)
 {
-    const struct tr_pair *pair = find_pair(ask);
-    __u8 proto = ask->packet.ip_proto;
-    __u32 rule = 0;
-
-    if (!pair)
-        return 0;
-    if (pair->has_rows & (1u << TR_SLOT_OTHER))
-        rule = find_row(ask, pair, 0);
-    if (!rule && (proto == IPPROTO_ICMP || proto == TR_IPPROTO_ICMPV6))
-        rule = pair->all_ports[TR_SLOT_CROSS_ICMP];
-    return rule;
+    return find_rule(ask->src.address_class, ask->dst.address_class,
+                     TR_ASK(slot, ask->packet.ip_proto, ask->packet.dst_port), ask->table);
 }
 
 /* ICMP asks only whether any rule joins the two, or names the source by capability. */
 TR_INLINE __u32 rule_for_icmp(const struct tr_question *ask)
 {
-    const struct tr_pair *pair = find_pair(ask);
+    __u32 rule = rule_for(ask, TR_ASK_ANY);
 
-    return pair ? pair->any_rule : ask->src.icmp_rule;
+    return rule ? rule : ask->src.icmp_rule;
 }
 
 /* The parameter problem of IPv4 is type 12 (RFC 792); the reference client has 0x12 for it, which nobody sends. */
@@ -203,7 +221,7 @@ TR_INLINE __u32 judge_tcp(struct tr_question *ask)
     if (!syn && answers_our_flow(ask))
         return TR_PASS_REPLY;
     if (rules_count(ask))
-        ask->rule = rule_for_port(ask, TR_SLOT_TCP);
+        ask->rule = rule_for(ask, TR_SLOT_TCP);
     if (ask->rule)
         return TR_PASS_RULE;
     if ((ask->packet.tcp_flags & TR_TCP_SYN) && (ask->dst.flags & TR_ADDRESS_OWN) && ask->packet.dst_port &&
@@ -221,7 +239,7 @@ TR_INLINE __u32 judge_datagram(struct tr_question *ask, __u32 slot)
     if (!(ask->settings->flags & TR_SETTING_HAS_JAILED))
         find_source(ask);
     if (rules_count(ask))
-        ask->rule = rule_for_port(ask, slot);
+        ask->rule = rule_for(ask, slot);
     return ask->rule ? TR_PASS_RULE : refusal(ask);
 }
 
@@ -239,7 +257,7 @@ TR_INLINE __u32 judge_other(struct tr_question *ask)
 {
     find_source(ask);
     if (rules_count(ask))
-        ask->rule = rule_for_other(ask);
+        ask->rule = rule_for(ask, TR_SLOT_OTHER);
     return ask->rule ? TR_PASS_RULE : refusal(ask);
 }
 

@@ -271,6 +271,8 @@ void Netmap::apply_clock(const wire::MapResponse& frame, WallTime now) {
 bool Netmap::learn_disco_key(wire::NodeId id, const DiscoKey& key, WallTime now) {
     auto found = peers_.find(id);
     if (found == peers_.end() || key.is_zero() || found->second.disco_key == key) return false;
+    for (const auto& [other, peer] : peers_)
+        if (peer.disco_key == key) return false; // it would hear, and answer, in the other's name
     found->second.disco_key = key;
     found->second.last_seen = now;
     found->second.online = false;

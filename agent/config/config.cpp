@@ -1,5 +1,6 @@
 #include "agent/config/config.hpp"
 
+#include "agent/exit_node/choice.hpp"
 #include "base/file.hpp"
 #include "base/yaml/reader.hpp"
 
@@ -33,12 +34,9 @@ yaml::Handler pref_handler(const cli::PrefFlag& flag, AgentConfig& config) {
         std::string text = join(yaml::scalars(node, key), ",");
         if (flag.kind == cli::PrefFlag::Kind::Bool)
             text = checked(yaml::parse_bool(text), node, key) ? "true" : "false";
-        if (key == "exit-node" && !text.empty()) {
-            auto address = IpAddress::parse(text);
-            if (!address || !address->valid())
-                throw yaml::BadConfig{node.Mark().line,
-                                      "exit-node wants an address here, such as 100.64.0.7: names may move"};
-        }
+        if (key == "exit-node" && text.starts_with("auto:") && text != kUnresolvedExitNode)
+            throw yaml::BadConfig{node.Mark().line, fmt::format("exit-node: the only one of the kind of \"{}\" is {}",
+                                                                text, kUnresolvedExitNode)};
         Prefs scratch;
         if (auto assigned = flag.assign(scratch, text); !assigned)
             throw yaml::BadConfig{node.Mark().line, fmt::format("{}: {}", key, assigned.error().message())};
@@ -141,6 +139,10 @@ Result<Prefs> declared_prefs(const AgentConfig& config, const Prefs& current) {
     auto wanted = cli::prefs_of_set(config.given, start);
     if (!wanted) return wanted.error();
     wanted->want_running = config.enabled;
+    if (wanted->exit_node_id == kUnresolvedExitNode) {
+        wanted->auto_exit_node = wanted->exit_node_id.substr(wanted->exit_node_id.find(':') + 1);
+        if (current.auto_exit_node == wanted->auto_exit_node) wanted->exit_node_id = current.exit_node_id;
+    }
     return wanted;
 }
 

@@ -33,6 +33,7 @@ struct EffectiveDns {
     bool proxied = false;              ///< MagicDNS is on: names of nodes are answered without the suffix, too
     std::vector<DnsRoute> routes;      ///< the longest suffix first
     std::vector<DnsUpstream> defaults; ///< none: what the host used before us
+    std::vector<IpPrefix> outside;     ///< reached past the exit node: what the host used there is not asked
     std::vector<std::string> search;   ///< "tail.example"
     std::vector<wire::DnsRecord> extra_records;
     bool install = false;           ///< the host shall ask us

@@ -15,6 +15,10 @@ std::vector<DnsUpstream> plain(const std::vector<Endpoint>& resolvers) {
     return out;
 }
 
+bool is_outside(const IpAddress& address, const std::vector<IpPrefix>& outside) {
+    return std::ranges::any_of(outside, [&](const IpPrefix& network) { return network.contains(address); });
+}
+
 } // namespace
 
 DnsService::DnsService(Reactor& reactor, ResolvConf file, MakeNames names, DnsServer::IsOurs is_ours)
@@ -32,7 +36,12 @@ void DnsService::set(EffectiveDns dns, const std::vector<IpAddress>& listen_at) 
     apply();
 }
 
-Result<void> DnsService::clear() {
+bool DnsService::would_leak(const std::vector<IpPrefix>& outside) const {
+    return std::ranges::any_of(host_resolvers(),
+                               [&](const DnsUpstream& upstream) { return is_outside(upstream.at.address, outside); });
+}
+
+Result<void> DnsService::clear(const std::vector<IpPrefix>& outside) {
     in_force_ = false;
     dns_ = {};
     resolver_.reset();
@@ -42,7 +51,10 @@ Result<void> DnsService::clear() {
     failing_since_.reset();
     text_.clear();
     written_ = {};
-    return file_.restore();
+    if (!would_leak(outside)) return file_.restore();
+    log::info("the resolvers of this machine stay away while an exit node is used: questions would leave past it",
+              {{"file", file_.path()}});
+    return {};
 }
 
 OsDns DnsService::wanted_os() const {
@@ -153,7 +165,10 @@ DnsResolver& DnsService::resolver() {
     if (!resolver_) {
         std::vector<DnsUpstream> defaults = dns_.defaults;
         // Also with --accept-dns=false: whoever asks us then has chosen to.
-        if (defaults.empty() && dns_.install) defaults = host_resolvers();
+        if (defaults.empty() && dns_.install) {
+            defaults = host_resolvers();
+            std::erase_if(defaults, [&](const DnsUpstream& one) { return is_outside(one.at.address, dns_.outside); });
+        }
         resolver_.emplace(dns_, make_names_(), std::move(defaults));
     }
     return *resolver_;

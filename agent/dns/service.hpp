@@ -36,8 +36,10 @@ public:
     void set(EffectiveDns dns, const std::vector<IpAddress>& listen_at);
     /// Other names, the rest as before.
     void names_changed() { resolver_.reset(); }
-    /// Nobody is asked, nothing answered, and the host is as it was.
-    Result<void> clear();
+    /// Nobody is asked, nothing answered, and the host is as it was; but for its file, where names would leak.
+    Result<void> clear(const std::vector<IpPrefix>& outside);
+    /// Whether one of the host's own resolvers is in one of these networks.
+    bool would_leak(const std::vector<IpPrefix>& outside) const;
     /// What others did to the file: call this every second or so.
     void look();
 

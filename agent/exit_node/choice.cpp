@@ -1,5 +1,7 @@
 #include "agent/exit_node/choice.hpp"
 
+#include "agent/dns/effective.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -99,10 +101,37 @@ Result<const wire::Node*> suggest_exit_node(const ExitNodeQuestion& question) {
     return one_of(by_region[nearest_region(by_region, question)], question);
 }
 
+namespace {
+
+/// The one peer that has this name, whole or without the tailnet's part; null when there is none, or another like it.
+const wire::Node* peer_named(const std::vector<const wire::Node*>& peers, const std::string& name) {
+    const wire::Node* found = nullptr;
+    const std::string wanted = plain_dns_name(name);
+    for (const wire::Node* peer : peers) {
+        const std::string whole = plain_dns_name(peer->name);
+        if (whole == wanted) return peer;
+        if (whole.substr(0, whole.find('.')) != wanted) continue;
+        if (found != nullptr) return nullptr;
+        found = peer;
+    }
+    return found;
+}
+
+} // namespace
+
 std::optional<Prefs> resolve_exit_node(const Prefs& prefs, const ExitNodeQuestion& question, int chosen_at_home) {
+    if (prefs.auto_exit_node.empty() && !prefs.exit_node_id.empty()) {
+        for (const wire::Node* peer : question.peers)
+            if (peer->stable_id == prefs.exit_node_id) return std::nullopt;
+        const wire::Node* named = peer_named(question.peers, prefs.exit_node_id); // as a configuration says it
+        if (named == nullptr) return std::nullopt;
+        Prefs out = prefs;
+        out.exit_node_id = named->stable_id;
+        return out;
+    }
     if (prefs.auto_exit_node.empty()) {
         auto address = IpAddress::parse(prefs.exit_node_ip);
-        if (!prefs.exit_node_id.empty() || !address || !address->valid()) return std::nullopt;
+        if (!address || !address->valid()) return std::nullopt;
         for (const wire::Node* peer : question.peers)
             for (const IpPrefix& own : peer->addresses)
                 if (own.address() == *address) {

@@ -170,7 +170,8 @@ NetReport NetCheck::report() const {
     return out;
 }
 
-int HomeChooser::choose(TimePoint now, const NetReport& report, const wire::DerpMap& map, bool heard_from_home) {
+int HomeChooser::choose(TimePoint now, const NetReport& report, const wire::DerpMap& map, bool heard_from_home,
+                        bool may_move) {
     if (!report.region_latency.empty()) reports_.emplace_back(now, report.region_latency);
     while (!reports_.empty() && now - reports_.front().first > kMemory) reports_.pop_front();
     auto exists = [&](int number, bool as_home) {
@@ -192,6 +193,7 @@ int HomeChooser::choose(TimePoint now, const NetReport& report, const wire::Derp
             if (!fresh) at->second = std::min(at->second, seconds);
         }
     bool keep_possible = home_ != 0 && exists(home_, false);
+    if (keep_possible && !may_move) return home_;
     auto candidates = scored; // who does not answer now is none, however good it was
     std::erase_if(candidates, [&](const auto& entry) { return !report.region_latency.contains(entry.first); });
     if (candidates.empty()) {

@@ -101,8 +101,10 @@ public:
     static constexpr auto kMemory = std::chrono::seconds{305};
     static constexpr auto kSmallGain = std::chrono::milliseconds{10};
 
-    /// `heard_from_home`: a frame came over the home relay lately. Returns the region, 0 for none.
-    int choose(TimePoint now, const NetReport& report, const wire::DerpMap& map, bool heard_from_home);
+    /// `heard_from_home`: a frame came over the home relay lately. `may_move`: else a home that the map has is kept
+    /// (derp-disco-paths.md 4.11). Returns the region, 0 for none.
+    int choose(TimePoint now, const NetReport& report, const wire::DerpMap& map, bool heard_from_home,
+               bool may_move = true);
     int home() const { return home_; }
 
 private:

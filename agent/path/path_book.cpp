@@ -30,17 +30,16 @@ int relay_region(const Endpoint& endpoint) {
 PathBook::PathBook(std::function<DiscoTxId()> new_id) : new_id_(std::move(new_id)) {}
 
 void PathBook::set_peers(TimePoint now, const std::vector<Peer>& peers) {
-    std::map<NodeKey, Known> kept;
-    by_disco_.clear();
+    ++generation_;
+    bool other_keys = false;
     for (const Peer& peer : peers) {
-        Known known;
-        bool fresh = true;
-        if (auto found = peers_.find(peer.node); found != peers_.end()) {
-            known = std::move(found->second);
-            fresh = false;
-        }
-        bool changed = fresh || known.disco != peer.disco || known.from_control != peer.endpoints;
-        if (!fresh && known.disco != peer.disco) on_new_agent(now, known);
+        auto [found, fresh] = peers_.try_emplace(peer.node);
+        Known& known = found->second;
+        const bool other_disco = known.disco != peer.disco;
+        const bool changed = fresh || other_disco || known.from_control != peer.endpoints;
+        if (!fresh && other_disco) on_new_agent(now, known);
+        other_keys |= other_disco;
+        known.generation = generation_;
         known.disco = peer.disco;
         known.from_control = peer.endpoints;
         known.home_region = peer.home_region;
@@ -54,18 +53,21 @@ void PathBook::set_peers(TimePoint now, const std::vector<Peer>& peers) {
                    !entry.second.last_pong && now >= entry.second.refused_until && known.in_force != entry.first &&
                    known.best != entry.first;
         });
-        auto placed = kept.emplace(peer.node, std::move(known)).first;
-        if (!peer.disco.is_zero()) by_disco_[peer.disco] = peer.node;
-        Known& stored = placed->second;
-        settle(now, peer.node, stored);
+        settle(now, peer.node, known);
         if (!changed) continue;
-        if (peers.size() <= kSmallTailnet) stored.introduced_until = now + kIntroduction;
-        if (is_active(now, stored) || (!can_relay(stored) && peers.size() <= kSmallTailnet))
-            round(now, peer.node, stored, true);
+        if (peers.size() <= kSmallTailnet) known.introduced_until = now + kIntroduction;
+        if (is_active(now, known) || (!can_relay(known) && peers.size() <= kSmallTailnet))
+            round(now, peer.node, known, true);
     }
-    peers_ = std::move(kept);
-    std::erase_if(looks_, [&](const auto& entry) { return !peers_.contains(entry.second); });
-    std::erase_if(sent_, [&](const auto& entry) { return !peers_.contains(entry.second.node); });
+    if (std::erase_if(peers_, [&](const auto& entry) { return entry.second.generation != generation_; }) > 0) {
+        std::erase_if(looks_, [&](const auto& entry) { return !peers_.contains(entry.second); });
+        std::erase_if(sent_, [&](const auto& entry) { return !peers_.contains(entry.second.node); });
+        other_keys = true;
+    }
+    if (!other_keys) return;
+    by_disco_.clear();
+    for (const Peer& peer : peers)
+        if (!peer.disco.is_zero()) by_disco_[peer.disco] = peer.node;
 }
 
 void PathBook::set_disco_key(TimePoint now, const NodeKey& node, const DiscoKey& disco) {
@@ -114,8 +116,10 @@ void PathBook::on_own_endpoints(TimePoint now) {
     }
 }
 
-void PathBook::set_relaying(TimePoint now, bool possible) {
-    if (std::exchange(relaying_, possible) == possible) return;
+void PathBook::set_relaying(TimePoint now, bool possible, int but_not_to) {
+    if (relaying_ == possible && dead_region_ == but_not_to) return;
+    relaying_ = possible;
+    dead_region_ = but_not_to;
     for (auto& [node, known] : peers_) {
         settle(now, node, known);
         look(now, node, known);

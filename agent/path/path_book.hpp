@@ -81,6 +81,8 @@ public:
     /// Pings that we think of ourselves, to all peers together: what a flood of wishes can make us send.
     static constexpr double kPingsPerSecond = 1000;
     static constexpr double kPingBurst = 4000;
+    static constexpr double kPeerPingsPerSecond = kMaxCandidates / 5.0; ///< each of them every kPingEvery
+    static constexpr double kPeerPingBurst = 2 * kMaxCandidates;
 
     struct Peer {
         NodeKey node;
@@ -102,8 +104,9 @@ public:
     void on_network_change(TimePoint now);
     /// Others can reach us at other addresses than before: who looks for us in vain is called.
     void on_own_endpoints(TimePoint now);
-    /// Whether packets can be relayed at all, as far as is known.
-    void set_relaying(TimePoint now, bool possible);
+    /// Whether packets can be relayed, as far as is known; if so, all but those for peers of one region (0: no
+    /// exception).
+    void set_relaying(TimePoint now, bool possible, int but_not_to = 0);
     /// Whether packets for this peer get to it from its relayed endpoint, whatever relays do (PeerRelays).
     void set_carried(TimePoint now, const NodeKey& node, bool carried);
     /// Nothing direct is tried, answered or used: control wants it so.
@@ -132,6 +135,7 @@ public:
     void on_data(TimePoint since, TimePoint now, const NodeKey& node, const Endpoint& endpoint);
     /// Where a handshake may be tried beside the relay: what answered last, else the most plausible address.
     std::optional<Endpoint> direct_guess(const NodeKey& node) const;
+    std::size_t pings_under_way() const { return sent_.size(); }
     /// Where a packet that goes over the relay is sent as well: a path that is trusted no more and not yet given up
     /// (derp-disco-paths.md 4.4). Never for a peer whose WireGuard follows: one copy by a path that is dead the other
     /// way would take its answers off the relay that works, until its agent looks again.
@@ -193,6 +197,11 @@ private:
         TimePoint refused_until = TimePoint::min();
         Duration round_trip{};
     };
+    struct PingBudget {
+        double pings = 0;
+        TimePoint filled{};
+        void fill(TimePoint now, double a_second, double most);
+    };
     struct Known {
         DiscoKey disco;
         std::map<Endpoint, Candidate> candidates;
@@ -209,6 +218,8 @@ private:
         TimePoint introduced_until{};
         std::optional<TimePoint> last_traffic, last_round;
         TimePoint next_look = TimePoint::max();
+        std::uint64_t generation = 0; ///< of the list that named it last
+        PingBudget budget{kPeerPingBurst, {}};
     };
     struct Sent {
         NodeKey node;
@@ -218,7 +229,7 @@ private:
     };
 
     void ping(TimePoint now, const NodeKey& node, Known& known, const Endpoint& to, std::uint64_t question);
-    bool take_from_budget(TimePoint now);
+    bool take_from_budget(TimePoint now, Known& known);
     void round(TimePoint now, const NodeKey& node, Known& known, bool with_call);
     void call(TimePoint now, const NodeKey& node, Known& known);
     /// Does what is due for a peer, and says when to look again.
@@ -243,7 +254,10 @@ private:
     void refuse(TimePoint now, const NodeKey& node, Known& known, Candidate& entry);
     bool refuses(TimePoint now, const Candidate& entry) const { return only_relay_ || now < entry.refused_until; }
     bool is_due(TimePoint now, const Candidate& entry) const;
-    bool can_relay(const Known& known) const { return (relaying_ || known.carried) && known.relayed; }
+    bool can_relay(const Known& known) const {
+        const bool relays = relaying_ && (dead_region_ == 0 || known.home_region != dead_region_);
+        return (relays || known.carried) && known.relayed;
+    }
     static bool trusts(TimePoint now, const Known& known);
     /// Of a peer that is trusted now.
     static TimePoint end_of_trust(TimePoint now, const Known& known) {
@@ -255,16 +269,17 @@ private:
 
     std::function<DiscoTxId()> new_id_;
     std::map<NodeKey, Known> peers_;
+    std::uint64_t generation_ = 0; ///< of the list of peers
     std::map<DiscoKey, NodeKey> by_disco_;
     std::map<DiscoTxId, Sent> sent_;
     std::deque<std::pair<TimePoint, DiscoTxId>> sent_in_order_; ///< may name some that were answered
     std::set<std::pair<TimePoint, NodeKey>> looks_;             ///< Known::next_look of all who have one
     std::vector<IpPrefix> local_networks_;
     std::vector<PathAction> actions_;
-    double ping_budget_ = kPingBurst;
-    TimePoint budget_filled_{};
+    PingBudget budget_{kPingBurst, {}}; ///< of all peers together
     std::uint64_t last_question_ = 0;
     bool relaying_ = false, only_relay_ = false;
+    int dead_region_ = 0;
 };
 
 /// Is `a` worth leaving `b` for? Source: tailscale wgengine/magicsock/endpoint.go, betterAddr

@@ -8,7 +8,7 @@ namespace tailrace {
 void PathBook::ping(TimePoint now, const NodeKey& node, Known& known, const Endpoint& to, std::uint64_t question) {
     if (known.disco.is_zero()) return;
     if (relay_region(to) == 0 && refuses(now, candidate(now, known, to))) return;
-    if (question == 0 && known.best != to && !take_from_budget(now)) return;
+    if (question == 0 && known.best != to && !take_from_budget(now, known)) return;
     if (relay_region(to) == 0) {
         Candidate& entry = candidate(now, known, to);
         entry.last_ping_sent = now;
@@ -20,12 +20,20 @@ void PathBook::ping(TimePoint now, const NodeKey& node, Known& known, const Endp
     actions_.push_back(SendPing{node, known.disco, id, to});
 }
 
-bool PathBook::take_from_budget(TimePoint now) {
-    double seconds = std::chrono::duration<double>(now - budget_filled_).count();
-    ping_budget_ = std::min(kPingBurst, ping_budget_ + seconds * kPingsPerSecond);
-    budget_filled_ = now;
-    if (ping_budget_ < 1) return false;
-    ping_budget_ -= 1;
+void PathBook::PingBudget::fill(TimePoint now, double a_second, double most) {
+    double seconds = std::chrono::duration<double>(now - filled).count();
+    pings = std::min(most, pings + seconds * a_second);
+    filled = now;
+}
+
+/// Of its own, so that no peer makes us ping more than all its candidates, each when it is due, whatever it calls and
+/// pings; and of everybody's.
+bool PathBook::take_from_budget(TimePoint now, Known& known) {
+    budget_.fill(now, kPingsPerSecond, kPingBurst);
+    known.budget.fill(now, kPeerPingsPerSecond, kPeerPingBurst);
+    if (budget_.pings < 1 || known.budget.pings < 1) return false;
+    budget_.pings -= 1;
+    known.budget.pings -= 1;
     return true;
 }
 
@@ -132,9 +140,15 @@ void PathBook::on_timer(TimePoint now) {
         if (auto peer = peers_.find(node); peer != peers_.end()) look(now, node, peer->second);
 }
 
+/// Also when a ping has gone unanswered, whoever it was for: what a peer can make us send must not pile up.
 std::optional<TimePoint> PathBook::next_timer() const {
-    if (looks_.empty()) return std::nullopt;
-    return looks_.begin()->first;
+    std::optional<TimePoint> next;
+    if (!looks_.empty()) next = looks_.begin()->first;
+    if (!sent_in_order_.empty()) {
+        TimePoint over = sent_in_order_.front().first + kPingTimeout + Duration{1};
+        next = next ? std::min(*next, over) : over;
+    }
+    return next;
 }
 
 } // namespace tailrace

@@ -11,8 +11,6 @@
 namespace tailrace {
 namespace {
 
-constexpr std::byte kInitiation{1}; // first byte of a WireGuard handshake initiation
-constexpr std::size_t kInitiationBytes = 148;
 constexpr std::uint16_t kStunPort = 3478;
 constexpr auto kHeardLately = std::chrono::seconds{8};
 constexpr auto kLookCloserEvery = std::chrono::minutes{5};
@@ -47,11 +45,9 @@ Result<std::unique_ptr<Paths>> Paths::create(Reactor& reactor, DiscoPrivateKey k
     disco.use_endpoints = [self](const std::vector<UseEndpoint>& endpoints) {
         self->callbacks_.use_endpoints(endpoints);
         for (const UseEndpoint& use : endpoints) {
-            auto begun = self->initiations_.find(use.peer);
-            if (begun == self->initiations_.end() || self->is_relayed(use.endpoint)) continue;
-            if (self->reactor_.now() - begun->second.at < std::chrono::seconds{5})
-                (void)self->disco_->send_raw(use.endpoint, begun->second.datagram); // WireGuard tries again later
-            self->initiations_.erase(begun);
+            if (self->is_relayed(use.endpoint)) continue;
+            if (auto copy = self->initiations_.take_for_path(self->reactor_.now(), use.peer))
+                (void)self->disco_->send_raw(use.endpoint, *copy);
         }
     };
     disco.ping_answered = [self](const PingAnswered& answer) { self->callbacks_.ping_answered(answer); };
@@ -126,7 +122,7 @@ void Paths::set_derp_map(const wire::DerpMap& map) {
 
 void Paths::on_relay_changed(int region, bool connected) {
     if (region != home_.home()) return;
-    relay_failed_ = !connected && !relays_.troubles().empty();
+    relay_failed_ = relays_.is_failing(region);
     if (!connected) want_measurement();
     update_relaying();
     if (connected) book().on_own_endpoints(reactor_.now()); // earlier calls may have gone into the void
@@ -136,7 +132,7 @@ void Paths::on_relay_changed(int region, bool connected) {
 
 void Paths::update_relaying() {
     bool any = map_.regions && !map_.regions->empty();
-    book().set_relaying(reactor_.now(), any && !relay_failed_);
+    book().set_relaying(reactor_.now(), any, relay_failed_ ? home_.home() : 0);
     carry_out();
 }
 
@@ -148,15 +144,13 @@ void Paths::set_peers(std::vector<PathBook::Peer> peers) {
         keys.insert(peer.node);
         home_of_[peer.node] = peer.home_region;
         if (peer.home_region != 0 || !peer.disco.is_zero()) peer.relayed = port_->endpoint_of(peer.node);
-        auto begun = initiations_.find(peer.node); // it had nowhere to go before
-        if (peer.home_region != 0 && begun != initiations_.end() && !begun->second.relayed) {
-            begun->second.relayed = true;
-            relays_.send(peer.home_region, peer.node, begun->second.datagram);
-        }
+        if (peer.home_region == 0) continue;
+        if (auto unsent = initiations_.take_unsent(reactor_.now(), peer.node))
+            relays_.send(peer.home_region, peer.node, *unsent);
     }
     port_->addresses().keep_only(keys);
     punch_->keep_only(keys);
-    std::erase_if(initiations_, [&](const auto& entry) { return !keys.contains(entry.first); });
+    initiations_.keep_only(keys);
     book().set_peers(reactor_.now(), peers);
     if (first) want_measurement();
 }
@@ -244,22 +238,39 @@ void Paths::park() {
 void Paths::from_kernel(const NodeKey& to, const Bytes& datagram) {
     auto found = home_of_.find(to);
     int home = found == home_of_.end() ? 0 : found->second;
-    if (datagram.size() == kInitiationBytes && datagram[0] == kInitiation) {
-        initiations_[to] = {datagram, reactor_.now(), home != 0};
-        // A peer whose agent is away hears nothing over its relay. Where two copies arrive, the second is a replay.
-        if (auto guess = book().direct_guess(to)) (void)disco_->send_raw(*guess, datagram);
+    const bool initiation = Initiations::is_initiation(datagram);
+    if (initiation) {
+        initiations_.begun(reactor_.now(), to, datagram, home != 0);
+        if (home == 0) copy_initiations(); // nothing else goes anywhere
+        spawn(reactor_, "copy of a handshake", copy_initiations_later(alive_, this));
     }
     book().on_relayed_packet(reactor_.now(), to);
     auto path = book().state(reactor_.now(), to);
     // While a path is doubtful, to its address and over the relay. Where the other end follows what arrives, what the
     // second copy is good for is done otherwise: handshakes go both ways (above), and a peer that only WireGuard hears
     // keeps its path (on_data).
-    if (auto doubtful = book().second_copy(reactor_.now(), to)) (void)disco_->send_raw(*doubtful, datagram);
+    if (auto doubtful = book().second_copy(reactor_.now(), to); doubtful && !initiation)
+        (void)disco_->send_raw(*doubtful, datagram);
     // WireGuard may not have heard yet of the direct path that there is.
     bool sent = path.trusted && disco_->send_raw(*path.endpoint, datagram);
     if (!sent && !peer_relays_->send(to, datagram)) relays_.send(home, to, datagram);
     if (!sent) punch_->on_relayed_packet(to);
     carry_out();
+}
+
+/// A peer whose agent is away hears nothing over its relay.
+void Paths::copy_initiations() {
+    TimePoint now = reactor_.now();
+    for (const auto& [peer, datagram] : initiations_.take_due(now)) {
+        auto path = book().state(now, peer);
+        auto to = path.trusted ? path.endpoint : book().direct_guess(peer);
+        if (to) (void)disco_->send_raw(*to, datagram);
+    }
+}
+
+Task<void> Paths::copy_initiations_later(std::shared_ptr<bool> alive, Paths* self) {
+    co_await self->reactor_.sleep(Initiations::kCopyAfter);
+    if (*alive) self->copy_initiations();
 }
 
 bool Paths::from_relay(int region, const NodeKey& from, BytesView packet) {
@@ -273,6 +284,7 @@ bool Paths::from_relay(int region, const NodeKey& from, BytesView packet) {
 }
 
 void Paths::arrived(const NodeKey& from, BytesView packet) {
+    if (Initiations::is_response(packet)) initiations_.answered(from);
     book().on_relayed_arrival(reactor_.now(), from);
     auto state = book().state(reactor_.now(), from);
     Result<void> injected;
@@ -428,7 +440,7 @@ void Paths::take_report(NetReport report) {
     measured_ = now;
     auto heard = relays_.last_heard(home_.home());
     int before = home_.home();
-    report.preferred_derp = home_.choose(now, report, map_, heard && now - *heard < kHeardLately);
+    report.preferred_derp = home_.choose(now, report, map_, heard && now - *heard < kHeardLately, can_tell_home_);
     bool news = report.preferred_derp != report_.preferred_derp || report.udp != report_.udp ||
                 report.icmp_v4 != report_.icmp_v4 || report.os_has_ipv6 != report_.os_has_ipv6 ||
                 report.mapping_varies_by_destination != report_.mapping_varies_by_destination;

@@ -2,6 +2,7 @@
 // own network, put together.
 #pragma once
 #include "agent/path/disco_loop.hpp"
+#include "agent/path/initiations.hpp"
 #include "agent/path/net_report.hpp"
 #include "agent/path/own_endpoints.hpp"
 #include "agent/path/peer_relay_loop.hpp"
@@ -95,6 +96,8 @@ public:
     const std::vector<OwnEndpoint>& own_endpoints() const { return own_; }
     const NetReport& report() const { return report_; }
     int home() const { return home_.home(); }
+    /// While control is away the home relay stays as it is: nobody would learn of another.
+    void set_control_connected(bool connected) { can_tell_home_ = connected; }
     bool is_relaying() const { return relays_.is_connected(home_.home()); }
     const DerpClient& relays() const { return relays_; }
     bool is_relayed(const Endpoint& endpoint) const { return port_->is_ours(endpoint); }
@@ -113,6 +116,8 @@ private:
     static Task<void> measure_now(std::shared_ptr<bool> alive, Paths* self);
     void want_measurement();
     void on_relay_changed(int region, bool connected);
+    void copy_initiations();
+    static Task<void> copy_initiations_later(std::shared_ptr<bool> alive, Paths* self);
     void update_relaying();
     Task<std::vector<NetCheck::Server>> servers();
     /// What else can be found out where no STUN server answers.
@@ -146,14 +151,7 @@ private:
     wire::DerpMap map_;
     NodeKey self_;
     std::map<NodeKey, int> home_of_;
-    /// The last handshake that WireGuard began over the relay: it is sent again to an address that turns out to work,
-    /// for WireGuard itself would wait five seconds (derp-disco-paths.md 6.5).
-    struct Initiation {
-        Bytes datagram;
-        TimePoint at;
-        bool relayed = false;
-    };
-    std::map<NodeKey, Initiation> initiations_;
+    Initiations initiations_;
     std::map<NodeKey, DiscoKey> waiting_calls_; ///< until our endpoints are fresh
 
     std::vector<Endpoint> local_;
@@ -168,7 +166,8 @@ private:
     std::optional<TimePoint> looked_closer_;
     bool measure_fully_ = true; ///< every region, not only those near
     std::optional<TimePoint> measured_fully_;
-    bool relay_failed_ = false; ///< the home relay cannot be reached; else we believe that it can
+    bool can_tell_home_ = false; ///< control hears of another home relay
+    bool relay_failed_ = false;  ///< the home relay cannot be reached; else we believe that it can
     Event measured_event_, measure_wanted_;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -105,6 +105,11 @@ bool DerpClient::is_connected(int region) const {
     return found != regions_.end() && found->second.link != nullptr;
 }
 
+bool DerpClient::is_failing(int region) const {
+    auto found = regions_.find(region);
+    return found != regions_.end() && !found->second.link && !found->second.trouble.empty();
+}
+
 std::optional<TimePoint> DerpClient::last_heard(int region) const {
     auto found = regions_.find(region);
     if (found == regions_.end() || !found->second.link) return std::nullopt;

@@ -43,6 +43,8 @@ public:
     void set_home(int region);
     int home() const { return home_; }
     bool is_connected(int region) const;
+    /// Not connected, and the last try to connect failed.
+    bool is_failing(int region) const;
     /// Connections from an address that is none of ours any more end, the others are asked whether they still work.
     void on_network_change(const std::vector<IpAddress>& own);
     std::optional<TimePoint> last_heard(int region) const;

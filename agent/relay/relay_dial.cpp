@@ -18,14 +18,12 @@ constexpr std::string_view kPin = "sha256-raw:";
 
 Result<TlsContext> tls_for(const wire::DerpNode& node) {
     if (node.cert_name.starts_with(kPin)) {
-        auto digest = hex_decode(std::string_view{node.cert_name}.substr(kPin.size()));
-        std::array<std::byte, 32> sha256{};
-        if (!digest || digest->size() != sha256.size())
-            return Error::make("relay {}: CertName \"{}\" is no SHA-256", node.name, node.cert_name);
-        std::copy(digest->begin(), digest->end(), sha256.begin());
-        return TlsContext::pinned(sha256);
+        auto sha256 = parse_certificate_pin(node.cert_name);
+        if (!sha256) return sha256.error().with("CertName of relay {}", node.name);
+        return TlsContext::pinned(*sha256);
     }
-    return TlsContext::client(node.insecure_for_tests ? TlsContext::Verify::None : TlsContext::Verify::Strict);
+    return TlsContext::client(node.insecure_for_tests ? TlsContext::Verify::None : TlsContext::Verify::Strict,
+                              node.cert_name);
 }
 
 struct Race {
@@ -139,9 +137,7 @@ Task<Result<std::unique_ptr<Stream>>> dial_relay_node(Reactor& reactor, wire::De
     if (!socket || (node.insecure_for_tests && port == kPlainTestPort)) co_return std::move(socket);
     auto context = tls_for(node);
     if (!context) co_return context.error();
-    std::string name = node.host_name;
-    if (!node.cert_name.empty() && !node.cert_name.starts_with(kPin)) name = node.cert_name;
-    co_return co_await tls_connect(*context, std::move(*socket), name, kTls);
+    co_return co_await tls_connect(*context, std::move(*socket), node.host_name, kTls);
 }
 
 } // namespace tailrace

@@ -34,6 +34,7 @@ Error tls_error(const char* what) {
     return Error::make("{}: {}", what, reason != nullptr ? reason : "unknown TLS error");
 }
 
+constexpr std::string_view kPin = "sha256-raw:";
 constexpr unsigned char kHttp11[] = "\x08http/1.1";
 
 int choose_protocol(SSL*, const unsigned char** out, unsigned char* length, const unsigned char* offered,
@@ -183,11 +184,20 @@ Result<TlsIdentity> make_self_signed(const std::vector<std::string>& names, std:
     return TlsIdentity{*certificate_pem, *key_pem};
 }
 
+Result<std::array<std::byte, 32>> parse_certificate_pin(std::string_view text) {
+    std::array<std::byte, 32> sha256{};
+    auto digest = hex_decode(text.starts_with(kPin) ? text.substr(kPin.size()) : "");
+    if (!digest || digest->size() != sha256.size())
+        return Error::make("\"{}\" is no SHA-256 of a certificate: {} and 64 hex digits", text, kPin);
+    std::copy(digest->begin(), digest->end(), sha256.begin());
+    return sha256;
+}
+
 Result<std::string> certificate_pin(const X509* certificate) {
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned size = 0;
     if (X509_digest(certificate, EVP_sha256(), digest, &size) != 1) return tls_error("hash the TLS certificate");
-    return "sha256-raw:" + hex_encode(std::as_bytes(std::span{digest, size}));
+    return std::string{kPin} + hex_encode(std::as_bytes(std::span{digest, size}));
 }
 
 Result<std::string> certificate_pin(std::string_view pem) {
@@ -217,7 +227,7 @@ Result<TlsContext> TlsContext::server(const TlsIdentity& identity) {
     return TlsContext{std::move(context), Verify::None};
 }
 
-Result<TlsContext> TlsContext::client(Verify verify) {
+Result<TlsContext> TlsContext::client(Verify verify, std::string name) {
     auto context = new_context(TLS_client_method());
     if (!context) return tls_error("TLS");
     if (verify == Verify::Strict) {
@@ -225,7 +235,7 @@ Result<TlsContext> TlsContext::client(Verify verify) {
         if (SSL_CTX_set_default_verify_paths(context.get()) != 1)
             return tls_error("read the system's certificate authorities");
     }
-    return TlsContext{std::move(context), verify};
+    return TlsContext{std::move(context), verify, std::move(name)};
 }
 
 namespace {
@@ -318,12 +328,15 @@ Task<Result<std::unique_ptr<Stream>>> tls_connect(TlsContext context, std::uniqu
     SSL_set_fd(ssl, socket->descriptor().fd());
     SSL_set_connect_state(ssl);
     auto stream = std::make_unique<TlsStream>(std::move(socket), ssl);
-    auto literal = IpAddress::parse(host);
-    bool is_address = literal && literal->valid();
-    if (!is_address) SSL_set_tlsext_host_name(ssl, host.c_str());
+    auto is_address = [](const std::string& name) {
+        auto literal = IpAddress::parse(name);
+        return literal && literal->valid();
+    };
+    if (!is_address(host)) SSL_set_tlsext_host_name(ssl, host.c_str());
     if (context.verify() == TlsContext::Verify::Strict) {
-        int named = is_address ? X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host.c_str())
-                               : SSL_set1_host(ssl, host.c_str());
+        const std::string& name = context.name().empty() ? host : context.name();
+        int named = is_address(name) ? X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name.c_str())
+                                     : SSL_set1_host(ssl, name.c_str());
         if (named != 1) co_return tls_error("TLS");
     }
     SSL_set_alpn_protos(ssl, kHttp11, sizeof kHttp11 - 1);

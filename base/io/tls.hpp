@@ -27,6 +27,8 @@ Result<TlsIdentity> make_self_signed(const std::vector<std::string>& names,
 /// (derp-disco-paths.md 1.1). Of PEM text the first certificate.
 Result<std::string> certificate_pin(std::string_view pem);
 Result<std::string> certificate_pin(const x509_st* certificate);
+/// The digest in such a text; an error for any other.
+Result<std::array<std::byte, 32>> parse_certificate_pin(std::string_view text);
 
 class TlsContext {
 public:
@@ -34,7 +36,8 @@ public:
     /// authenticated inside (Noise over /ts2021, control-protocol.md 3.2).
     enum class Verify { Strict, None };
     static Result<TlsContext> server(const TlsIdentity& identity);
-    static Result<TlsContext> client(Verify verify);
+    /// `name`: that the certificate must have where it is another one than the host that is asked for (in SNI).
+    static Result<TlsContext> client(Verify verify, std::string name = {});
     /// Takes a server by the SHA-256 of its certificate (DER); no authority vouches for it, but it must be valid now
     /// and, unless the host is an address, have the host's name. Certificates whose common name begins with "derpkey"
     /// may come behind it (derp-disco-paths.md 1.1).
@@ -42,11 +45,14 @@ public:
 
     ssl_ctx_st* get() const { return context_.get(); }
     Verify verify() const { return verify_; }
+    const std::string& name() const { return name_; }
 
 private:
-    TlsContext(std::shared_ptr<ssl_ctx_st> context, Verify verify) : context_(std::move(context)), verify_(verify) {}
+    TlsContext(std::shared_ptr<ssl_ctx_st> context, Verify verify, std::string name = {})
+        : context_(std::move(context)), verify_(verify), name_(std::move(name)) {}
     std::shared_ptr<ssl_ctx_st> context_;
     Verify verify_;
+    std::string name_;
 };
 
 /// What the other side showed in the handshake.

@@ -4,6 +4,7 @@
 // Integers must be plain integer tokens in range. Bytes are base64, times RFC 3339, types with text() and parse()
 // strings. This header is heavy: include it in .cpp files, and base/json/fields.hpp in headers.
 #pragma once
+#include "base/boxed.hpp"
 #include "base/bytes.hpp"
 #include "base/json/fields.hpp"
 #include "base/result.hpp"
@@ -37,6 +38,8 @@ template <typename T>
 struct IsOptional : std::false_type {};
 template <typename T>
 struct IsOptional<std::optional<T>> : std::true_type {};
+template <typename T>
+struct IsOptional<Boxed<T>> : std::true_type {};
 template <typename T>
 struct IsVector : std::false_type {};
 template <typename T>

@@ -4,6 +4,7 @@
 // The structs of the control protocol live in namespace tailrace::wire: they are exactly what is on the wire, every
 // string as it came, and programs have types of their own with the same plain names (Node, User, FilterRule).
 #pragma once
+#include "base/boxed.hpp"
 #include "base/json/fields.hpp"
 #include "base/net.hpp"
 #include "base/result.hpp"
@@ -66,15 +67,15 @@ struct Hostinfo {
     std::vector<std::string> request_tags;
     std::vector<std::string> wol_macs;
     std::vector<Service> services;
-    std::optional<NetInfo> net_info; ///< absent: the server keeps what it had
+    Boxed<NetInfo> net_info; ///< absent: the server keeps what it had
     std::vector<std::string> ssh_host_keys;
     std::string cloud;
     std::optional<bool> userspace, userspace_router, app_connector;
     std::string services_hash;
     bool peer_relay = false;
     std::string exit_node_id;
-    std::optional<Location> location;
-    std::optional<TpmInfo> tpm;
+    Boxed<Location> location;
+    Boxed<TpmInfo> tpm;
     std::optional<bool> state_encrypted;
     bool remote_config = false;
     bool operator==(const Hostinfo&) const = default;

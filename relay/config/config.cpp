@@ -2,6 +2,7 @@
 
 #include "base/file.hpp"
 #include "base/io/http.hpp"
+#include "base/io/tls.hpp"
 #include "base/text.hpp"
 #include "base/yaml/reader.hpp"
 
@@ -25,7 +26,13 @@ yaml::Handler verify(RelayConfig& config) {
         if (!parsed) return parsed.error();
         return text;
     };
+    auto pin = [](const std::string& text) -> Result<std::optional<std::array<std::byte, 32>>> {
+        auto digest = parse_certificate_pin(text);
+        if (!digest) return digest.error();
+        return std::optional{*digest};
+    };
     return yaml::map_of({{"control_url", yaml::parsed_into(config.verify_url, url)},
+                         {"certificate", yaml::parsed_into(config.verify_pin, pin)},
                          {"key_file", yaml::text_into(config.verify_key_file)},
                          {"fail_open", yaml::parsed_into(config.verify_fail_open, yaml::parse_bool)}});
 }

@@ -5,6 +5,7 @@
 #include "base/result.hpp"
 #include "base/time.hpp"
 
+#include <array>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -39,6 +40,7 @@ struct RelayConfig {
     std::string state_dir;
     std::string verify_url, verify_key_file; ///< admission; empty: everybody
     bool verify_fail_open = true;
+    std::optional<std::array<std::byte, 32>> verify_pin; ///< of the control server's certificate
     std::string mesh_key_file;
     std::vector<MeshPeer> mesh_with;
     double rate_bytes_per_second = 0, rate_burst_bytes = 0; ///< per client; 0: no limit

@@ -133,6 +133,7 @@ Result<void> Relay::make_cores() {
     Verifier::Options options;
     options.url = *url;
     options.fail_open = config_.verify_fail_open;
+    options.pin = config_.verify_pin;
     auto verifier = Verifier::create(reactor_, options);
     if (!verifier) return verifier.error();
     verifier_ = std::move(*verifier);

@@ -15,7 +15,7 @@ constexpr Duration kUnreachable = std::chrono::seconds{2};
 Result<std::unique_ptr<Verifier>> Verifier::create(Reactor& reactor, Options options) {
     std::optional<TlsContext> tls;
     if (options.url.scheme == "https") {
-        auto context = TlsContext::client(TlsContext::Verify::Strict);
+        auto context = options.pin ? TlsContext::pinned(*options.pin) : TlsContext::client(TlsContext::Verify::Strict);
         if (!context) return context.error();
         tls = *context;
     }
@@ -41,7 +41,7 @@ Task<void> Verifier::run_lane() {
         if (!questions_.empty()) more_.notify();
         bool waited_long = reactor_.now() - question.asked > options_.timeout;
         if (waited_long || reactor_.now() < unreachable_until_) {
-            question.answer(options_.fail_open);
+            question.answer(without_an_answer());
             continue;
         }
         bool allowed = co_await decide(client, question);
@@ -58,8 +58,13 @@ Task<bool> Verifier::decide(std::unique_ptr<Http1Client>& client, const Question
             if (!connected) {
                 log::warn("control cannot be asked about a client",
                           {{"url", options_.url.authority()}, {"error", connected.error()}});
+                if (is_another_)
+                    log::error(
+                        "nobody is let in: control does not show the certificate that it should; \"certificate\" "
+                        "of verify_clients takes one that no authority vouches for",
+                        {{"url", options_.url.authority()}});
                 unreachable_until_ = reactor_.now() + kUnreachable;
-                co_return options_.fail_open;
+                co_return without_an_answer();
             }
             client = std::move(*connected);
         }
@@ -70,7 +75,7 @@ Task<bool> Verifier::decide(std::unique_ptr<Http1Client>& client, const Question
             log::warn("control does not answer about a client",
                       {{"url", options_.url.authority()}, {"error", response.error()}});
             unreachable_until_ = reactor_.now() + kUnreachable;
-            co_return options_.fail_open;
+            co_return without_an_answer();
         }
         if (equals_ignoring_case(response->headers.get("Connection"), "close")) client.reset();
         if (response->status != 200) {
@@ -81,7 +86,7 @@ Task<bool> Verifier::decide(std::unique_ptr<Http1Client>& client, const Question
         auto verdict = wire::parse_derp_admit_response(response->body);
         co_return verdict && verdict->allow;
     }
-    co_return options_.fail_open;
+    co_return without_an_answer();
 }
 
 Task<Result<std::unique_ptr<Http1Client>>> Verifier::connect() {
@@ -91,6 +96,7 @@ Task<Result<std::unique_ptr<Http1Client>>> Verifier::connect() {
     if (!socket) co_return socket.error();
     if (!tls_) co_return std::make_unique<Http1Client>(std::move(*socket));
     auto stream = co_await tls_connect(*tls_, std::move(*socket), options_.url.host, options_.timeout);
+    is_another_ = !stream && stream.error().code() == 0; // no error of the network
     if (!stream) co_return stream.error();
     co_return std::make_unique<Http1Client>(std::move(*stream));
 }

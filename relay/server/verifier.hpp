@@ -16,7 +16,8 @@ class Verifier {
 public:
     struct Options {
         Url url;
-        bool fail_open = true; ///< what an unreachable server means
+        bool fail_open = true; ///< what an unreachable server means; another one in its place never admits anybody
+        std::optional<std::array<std::byte, 32>> pin; ///< SHA-256 of its certificate; else an authority vouches for it
         std::size_t lanes = 8;
         Duration timeout = std::chrono::seconds{5}; // source: tailscale derp/derpserver/derpserver.go
     };
@@ -34,6 +35,7 @@ private:
     Verifier(Reactor& reactor, Options options, std::optional<TlsContext> tls)
         : reactor_(reactor), options_(std::move(options)), tls_(std::move(tls)), more_(reactor) {}
 
+    bool without_an_answer() const { return options_.fail_open && !is_another_; }
     Task<void> run_lane();
     Task<bool> decide(std::unique_ptr<Http1Client>& client, const Question& question);
     Task<Result<std::unique_ptr<Http1Client>>> connect();
@@ -43,6 +45,7 @@ private:
     Options options_;
     std::optional<TlsContext> tls_;
     std::deque<Question> questions_;
+    bool is_another_ = false;       ///< what answers there does not show the certificate that it must
     TimePoint unreachable_until_{}; ///< until then nobody waits for a server that did not answer a moment ago
     Event more_;
 };

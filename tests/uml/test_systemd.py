@@ -13,7 +13,8 @@ from lab.lab import PROJECT
 from lab.tailrace import TAILRACE, TAILRACE_CONTROL, TAILRACED
 
 UNITS = pathlib.Path("/run/systemd/system")
-SOURCES = {"tailraced": "tailrace.tailraced.service", "tailrace-control": "tailrace-control.service"}
+SOURCES = {"tailraced": "tailrace.tailraced.service", "tailraced-close": "tailrace.tailraced-close.service",
+           "tailrace-control": "tailrace-control.service"}
 CONFIG = """
 server_url: http://127.0.0.1:8080
 listen: 127.0.0.1:8080
@@ -41,15 +42,19 @@ step replaced; echo nameserver 192.0.2.2 >/etc/new; mv /etc/new /etc/resolv.conf
 step written;  systemctl restart tailraced; tailrace wait --timeout 20s; sleep 1; cat /etc/resolv.conf
 step control;  systemctl restart tailrace-control; tailrace-control nodes list --json
 step journal;  journalctl -u tailraced -o json --no-pager
+step boot;     systemctl stop tailraced; tailraced --cleanup; mv /var/lib/tailrace /root/state; ip route show table 52
+cp /root/fleet /etc/tailrace/tailraced.yaml
+step closed;   systemctl start tailraced-close; systemctl show --property Result tailraced-close; ip route show table 52; ip -6 route show table 52; ls -ld /var/lib/tailrace
 step end
 """
+FLEET = "login-server: http://127.0.0.1:8080\nexit-node: gw1\n"
 
 
 @pytest.mark.guest(timeout=180)
 def test_the_units_work_in_their_sandboxes(programs, tmp_path):
     UNITS.mkdir(parents=True, exist_ok=True)
     pathlib.Path("/etc/resolv.conf").write_text(RESOLV_CONF)
-    for unit in ("tailraced", "tailrace-control"):
+    for unit in SOURCES:
         (UNITS / f"{unit}.service").write_bytes((PROJECT / f"debian/{SOURCES[unit]}").read_bytes())
     for program, place in ((TAILRACED, "/usr/sbin"), (TAILRACE, "/usr/bin"), (TAILRACE_CONTROL, "/usr/bin")):
         subprocess.run(["cp", program, place], check=True)
@@ -57,6 +62,7 @@ def test_the_units_work_in_their_sandboxes(programs, tmp_path):
     os.makedirs("/etc/tailrace", exist_ok=True)
     pathlib.Path("/etc/tailrace/control.yaml").write_text(CONFIG)
     pathlib.Path("/root/story").write_text(STORY)
+    pathlib.Path("/root/fleet").write_text(FLEET)
     (UNITS / "story.service").write_text("""[Unit]
 DefaultDependencies=no
 [Service]
@@ -78,6 +84,10 @@ ExecStopPost=/bin/systemctl exit
     # Who replaces the file takes it out of the sandbox, and that is told with its cure.
     assert "systemctl restart tailraced" in steps["replaced"] and "nameserver 100.100.100.100" in steps["written"], told
     assert json.loads(steps["control"])[0]["name"], "the tailnet is still there"
+    # A machine that was never in a tailnet, with an exit node in its configuration.
+    assert "unreachable" not in steps["boot"]
+    assert "Result=success" in steps["closed"] and "drwx------" in steps["closed"], told
+    assert steps["closed"].count("unreachable default") == 2, steps["closed"]
     entries = [json.loads(line) for line in steps["journal"].splitlines() if line]
     adopted = [entry for entry in entries if entry["MESSAGE"].startswith("WireGuard device adopted")]
     assert len(adopted) == 3 and all(entry["TAILRACE_DEVICE"] == "tailrace0" and entry["PRIORITY"] == "6" for entry in adopted)

@@ -179,6 +179,13 @@ def run(lab: Lab) -> ExitNet:
     client.program.kill()
     host.run(["sh", "-c", FORGET], check=False)
     assert net.fetches(), "as after a boot everything is open"
+    fleet = host.directory / "fleet.yaml"
+    fleet.write_text(f"login-server: {net.control.url}\nexit-node: exit-b\n")
+    never_started = [host.directory / "never" if word == client.state else word for word in client.program_words()]
+    host.run([*never_started, "--config", fleet, "--close"])
+    assert not net.fetches(), "an exit node that only a configuration names"
+    host.run(["sh", "-c", FORGET], check=False)
+    assert net.fetches()
     host.run([*client.program_words(), "--close"])
     closed = NothingLeaks(watch)
     time.sleep(1)
@@ -225,8 +232,20 @@ def run(lab: Lab) -> ExitNet:
     closed = NothingLeaks(LeakWatch(host, (CONTROL, RELAY, PRINTER, RESOLVER, "fd00:1::20"), name="leak-watch-2"))
     time.sleep(1)
     closed.check("but for the network at home")
+    client.program.stop()
+    host.run([*client.program_words(), "--restore-dns"]) # as the unit does it after every end
+    assert "nameserver 100.100.100.100" in host.run("cat /etc/resolv.conf").stdout, "the resolver at home would be asked past the exit node"
+    host.run("getent hosts stopped.example", check=False, timeout=30)
+    closed.check("the agent is stopped, and the resolver at home near")
+    client.start()
+    net.goes_by("exit-b")
+    net.asks("exit-b")
     client.cli("set", "--exit-node-allow-lan-access=false")
     wait_for(lambda: not net.fetches(PRINTER), 10, "the printer is not reached any more")
+    client.program.stop()
+    assert f"nameserver {RESOLVER}" in host.run("cat /etc/resolv.conf").stdout, "it is behind the tunnel now, like everything"
+    client.start()
+    net.goes_by("exit-b")
 
     client.cli("set", "--exit-node=")
     wait_for(lambda: net.fetches() and net.seen_by_site() == net.home.box.address, 10, "the client is itself again")

@@ -2,7 +2,7 @@
 import json
 import time
 
-from ..traffic import Transfer
+from ..traffic import Ping, Transfer
 from ..wait import wait_for
 from .subnet_router import LAN, POLICY, SERVER, RoutedNet
 
@@ -85,12 +85,19 @@ def run(lab) -> None:
     time.sleep(0.5)
     arrived, seen = fast.passed_in(2)
     assert arrived > 500 and seen < arrived / 20, "accepted again, it is fast again"
+    through = Ping(fast.net.client_host, SERVER)
+    through.wait_for_reply()
     fast.net.router.program.kill()
     wait_for(lambda: not fast.has_table(), 5, "nobody watches the rules, so there is no fast path")
     arrived, seen = fast.passed_in(2)
     assert arrived > 500 and seen > arrived / 4, "it goes on, the long way"
     fast.net.router.start()
     wait_for(fast.has_table, 15, "the agent is back, and with it the fast path")
+    fast.net.router.program.stop()
+    fast.net.router.start()
+    wait_for(fast.has_table, 15, "the same after an orderly restart")
+    assert "\ntailrace_fast_path_in_force 1\n" in fast.net.router.cli("metrics").stdout
+    print(f"{through.finish()} pings through the router, over the death of its agent and a restart")
     assert transfer.finish()["bits_per_second"] > 15e6
 
     slow_packets(fast)

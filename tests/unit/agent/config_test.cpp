@@ -112,6 +112,22 @@ TEST(AgentConfig, WhatIsNotNamedStaysWhenUnlocked) {
     EXPECT_FALSE(prefs->want_running);
 }
 
+TEST(AgentConfig, AnExitNodeIsAnAddressANameOrAuto) {
+    auto declared = [](const std::string& value, const Prefs& current) {
+        auto config = parse_agent_config("login-server: https://a.example\nexit-node: " + value + "\n", "f");
+        EXPECT_TRUE(config) << config.error().message();
+        return *declared_prefs(*config, current);
+    };
+    EXPECT_EQ(declared("100.64.0.7", {}).exit_node_ip, "100.64.0.7");
+    EXPECT_EQ(declared("gw1", {}).exit_node_id, "gw1") << "whose it is, the network map says";
+    Prefs prefs = declared("auto:any", {});
+    EXPECT_EQ(prefs.auto_exit_node, "any");
+    EXPECT_EQ(prefs.exit_node_id, "auto:any");
+    prefs.exit_node_id = "n7"; // found since
+    EXPECT_EQ(declared("auto:any", prefs).exit_node_id, "n7") << "to read it again changes nothing";
+    EXPECT_EQ(declared("auto:any", declared("gw1", {})).exit_node_id, "auto:any");
+}
+
 TEST(AgentConfig, ComplaintsNameTheLine) {
     EXPECT_THAT(complaint("hostname: a\nhostnmae: b\n"), HasSubstr("tailraced.yaml:2: unknown key \"hostnmae\""));
     EXPECT_THAT(complaint("\nadvertise-routes: [10.0.0.0/8, 10.1.2.3/8]\n"),
@@ -119,7 +135,8 @@ TEST(AgentConfig, ComplaintsNameTheLine) {
     EXPECT_THAT(complaint("port: 65536\n"), HasSubstr("tailraced.yaml:1: port: "));
     EXPECT_THAT(complaint("accept-dns: maybe\n"), HasSubstr("tailraced.yaml:1: accept-dns: \"maybe\""));
     EXPECT_THAT(complaint("auth-key-file: tskey-auth-x\n"), HasSubstr("tailraced.yaml:1: auth-key-file wants a path"));
-    EXPECT_THAT(complaint("exit-node: gw\n"), HasSubstr("tailraced.yaml:1: exit-node wants an address"));
+    EXPECT_THAT(complaint("exit-node: auto:best\n"),
+                HasSubstr("tailraced.yaml:1: exit-node: the only one of the kind"));
     EXPECT_THAT(complaint("hostname: gw1\n"), HasSubstr("login-server is missing"));
     EXPECT_THAT(complaint("login-server: https://a.example\nexit-node: 100.64.0.1\nadvertise-exit-node: true\n"),
                 HasSubstr("Cannot advertise an exit node and use an exit node"));

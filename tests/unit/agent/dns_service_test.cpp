@@ -269,7 +269,12 @@ TEST_F(ResolvConfTest, TheServiceSendsNobodyWhereItDoesNotListen) {
         EXPECT_EQ(there(), "nameserver 192.0.2.1\n");
         EXPECT_THAT(service.troubles(), ElementsAre(HasSubstr("192.0.2.77")));
         EXPECT_THAT(service.upstreams_for("www.example").at(0).text(), "192.0.2.1");
-        EXPECT_TRUE(service.clear());
+        dns.outside = {*IpPrefix::parse("192.0.2.0/24")}; // past an exit node
+        service.set(dns, others);
+        EXPECT_TRUE(service.upstreams_for("www.example").empty());
+        EXPECT_TRUE(service.would_leak(dns.outside));
+        EXPECT_FALSE(service.would_leak({*IpPrefix::parse("198.51.100.0/24")}));
+        EXPECT_TRUE(service.clear({}));
         EXPECT_FALSE(co_await service.answer(*make_dns_query("a", 1, 1), DnsTransport::Udp));
     });
 }

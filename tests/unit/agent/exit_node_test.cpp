@@ -109,6 +109,24 @@ TEST_F(ExitNodes, AnAddressBecomesANodeOnceItIsKnown) {
     EXPECT_FALSE(resolve_exit_node(prefs, question(), 1));
 }
 
+TEST_F(ExitNodes, ANameBecomesANodeOnceItIsKnown) {
+    nodes_[0].name = "gw.tail.lab.";
+    nodes_[1].name = "gw2.tail.lab.";
+    nodes_[2].name = "gw2.elsewhere.lab."; // shared in from another tailnet
+    Prefs prefs;
+    for (auto [name, id] : {std::pair{"gw", "n1"}, {"GW.tail.lab", "n1"}, {"gw2.elsewhere.lab.", "n3"}}) {
+        prefs.exit_node_id = name;
+        auto resolved = resolve_exit_node(prefs, question(), 1);
+        ASSERT_TRUE(resolved) << name;
+        EXPECT_EQ(resolved->exit_node_id, id) << name;
+        EXPECT_FALSE(resolve_exit_node(*resolved, question(), 1)) << "it is found";
+    }
+    for (const char* name : {"gw2", "gw3", "g", "tail.lab"}) {
+        prefs.exit_node_id = name;
+        EXPECT_FALSE(resolve_exit_node(prefs, question(), 1)) << name << ": which one?";
+    }
+}
+
 Status status() {
     Status out;
     out.backend_state = "Running";

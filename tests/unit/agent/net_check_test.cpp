@@ -179,6 +179,11 @@ TEST(HomeChooserTest, MovesOnlyWhenItIsWorthIt) {
     EXPECT_EQ(chooser.choose(at(800s), measured({{1, 100ms}, {2, 70ms}}), map, false), 1) << "above two thirds";
     EXPECT_EQ(chooser.choose(at(1200s), measured({{1, 100ms}, {2, 60ms}}), map, false), 2);
     EXPECT_EQ(chooser.choose(at(1600s), measured({{1, 55ms}}), map, false), 1) << "home does not answer";
+    constexpr bool kMayNotMove = false;
+    EXPECT_EQ(chooser.choose(at(2000s), measured({{1, 100ms}, {2, 10ms}}), map, false, kMayNotMove), 1);
+    EXPECT_EQ(chooser.choose(at(2001s), measured({{2, 10ms}}), regions({2}), false, kMayNotMove), 2) << "it is gone";
+    HomeChooser fresh;
+    EXPECT_EQ(fresh.choose(at(0s), measured({{1, 100ms}, {2, 10ms}}), map, false, kMayNotMove), 2) << "there was none";
 }
 
 TEST(HomeChooserTest, ARelayThatHasDiedIsNotHomeForItsPast) {

@@ -274,7 +274,7 @@ TEST_F(PathBookTest, AFloodOfCallsMakesNoFloodOfPings) {
         book_.on_call_me_maybe(at(when), kAliceDisco, kAlice, {some.begin(), some.end()});
         sent += pinged().size();
     }
-    EXPECT_LE(sent, static_cast<std::size_t>(PathBook::kPingBurst + 10 * PathBook::kPingsPerSecond));
+    EXPECT_LE(sent, static_cast<std::size_t>(PathBook::kPeerPingBurst + 10 * PathBook::kPeerPingsPerSecond));
     EXPECT_LE(book_.candidates(at(10s), kAlice).size(), PathBook::kMaxCandidates);
     // The same call many times: each address is asked once in five seconds.
     sent = 0;
@@ -284,6 +284,29 @@ TEST_F(PathBookTest, AFloodOfCallsMakesNoFloodOfPings) {
     }
     EXPECT_LE(sent, 60u);
     EXPECT_GE(sent, 50u);
+}
+
+TEST_F(PathBookTest, APeerThatFloodsUsDoesNotStarveTheOthers) {
+    const DiscoKey bob_disco{std::array<std::byte, 32>{std::byte{9}}};
+    const NodeKey bob{std::array<std::byte, 32>{std::byte{9}}};
+    book_.set_peers(at(0s), {{kAlice, kAliceDisco, {}, 0, {}}, {bob, bob_disco, {kPublic}, 0, {}}});
+    (void)pinged();
+    std::size_t bobs = 0, all = 0;
+    for (auto when = 10s; when < 40s; when += 1s) {
+        for (auto part = 0ms; part < 1s; part += 1ms) { // alice pings from everywhere
+            const int number = static_cast<int>((when + part) / 1ms);
+            const IpAddress from = IpAddress::v4(0xc6336400u + static_cast<std::uint32_t>(number));
+            book_.on_ping(at(when + part), kAliceDisco, kAlice, DiscoTxId{std::byte(number), std::byte(number >> 8)},
+                          Endpoint{from, 1000});
+        }
+        book_.on_traffic(at(when + 999ms), bob);
+        book_.on_timer(at(when + 999ms));
+        auto to = pinged();
+        all += to.size();
+        bobs += static_cast<std::size_t>(std::ranges::count(to, kPublic));
+    }
+    EXPECT_GE(bobs, 5u);
+    EXPECT_LE(all - bobs, static_cast<std::size_t>(PathBook::kPeerPingBurst + 31 * PathBook::kPeerPingsPerSecond));
 }
 
 TEST_F(PathBookTest, AnswersAQuestionOnce) {

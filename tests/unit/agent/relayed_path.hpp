@@ -34,7 +34,8 @@ protected:
     RelayedPath()
         : book_([this] {
               DiscoTxId id{};
-              id[0] = static_cast<std::byte>(++last_id_);
+              ++last_id_;
+              for (int i = 0; i < 4; ++i) id[i] = static_cast<std::byte>(last_id_ >> (8 * i));
               return id;
           }) {
         book_.set_relaying(at(0s), true);

@@ -200,6 +200,41 @@ TEST_F(RelayedPath, WithoutARelayTheLastDirectAddressStandsIn) {
     EXPECT_EQ(in_force_, kPublic);
 }
 
+TEST_F(RelayedPath, ARegionThatCannotBeReachedCostsOnlyItsPeers) {
+    go_direct();
+    book_.on_timer(at(60s));
+    take();
+    ASSERT_EQ(in_force_, kRelayed);
+    book_.set_relaying(at(61s), true, 901);
+    take();
+    EXPECT_EQ(in_force_, kRelayed) << "its home is another one";
+    book_.set_relaying(at(62s), true, 900);
+    take();
+    EXPECT_EQ(in_force_, kPublic);
+    book_.set_relaying(at(63s), true);
+    book_.on_timer(at(63s));
+    take();
+    EXPECT_EQ(in_force_, kRelayed);
+}
+
+TEST_F(RelayedPath, WhatASilentPeerMakesUsPingIsForgotten) {
+    std::uint32_t address = 0xc6336400u;
+    std::size_t most = 0;
+    for (Duration now = 0s; now < 30s; now += 10ms) {
+        std::vector<Endpoint> fresh;
+        for (int i = 0; i < 50; ++i) fresh.push_back({IpAddress::v4(address++), 1000});
+        book_.on_call_me_maybe(at(now), kAliceDisco, kAlice, fresh);
+        take();
+        while (book_.next_timer() && *book_.next_timer() <= at(now)) tick(now);
+        most = std::max(most, book_.pings_under_way());
+    }
+    EXPECT_GE(most, PathBook::kMaxCandidates) << "there was a flood";
+    EXPECT_LE(most, static_cast<std::size_t>(PathBook::kPeerPingBurst + 6 * PathBook::kPeerPingsPerSecond));
+    tick(40s);
+    EXPECT_EQ(book_.pings_under_way(), 0u);
+    EXPECT_EQ(book_.next_timer(), std::nullopt) << "then silence costs nothing";
+}
+
 TEST_F(RelayedPath, ParkingLeavesEveryPeerWhereItLastAnswered) {
     go_direct();
     book_.on_timer(at(60s));

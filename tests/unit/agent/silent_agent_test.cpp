@@ -86,8 +86,9 @@ private:
 };
 
 TEST_F(SilentAgent, NothingIsLeftWhenItEndsWheneverThatIs) {
+    int turn = 0;
     for (Duration end = kBegin; end < kBegin + 3100ms; end += 100ms)
-        for (int number = 0; number < 60; number += 2) {
+        for (int number = 2 * (turn++ % 2); number < 60; number += 4) { // other phases each time
             Story story = phase(number);
             story.agent_ends = end;
             EXPECT_EQ(left(story, end + 20s), std::nullopt)
@@ -96,8 +97,9 @@ TEST_F(SilentAgent, NothingIsLeftWhenItEndsWheneverThatIs) {
 }
 
 TEST_F(SilentAgent, NothingIsLeftWhenItBeginsAnewWheneverThatIs) {
+    int turn = 0;
     for (Duration away = 500ms; away < 12s; away += 400ms)
-        for (int number = 0; number < 60; number += 3) {
+        for (int number = 3 * (turn++ % 2); number < 60; number += 6) {
             Story story = phase(number);
             story.agent_ends = kBegin + number * kStep;
             story.new_agent = story.agent_ends + away;
@@ -108,9 +110,10 @@ TEST_F(SilentAgent, NothingIsLeftWhenItBeginsAnewWheneverThatIs) {
 }
 
 TEST_F(SilentAgent, APathThatIsDeadInOurDirectionIsLeftInTime) {
+    int turn = 0;
     for (Duration late : {0ms, 200ms, 700ms, 1500ms})
         for (Duration end = kBegin; end < kBegin + 3100ms; end += 100ms)
-            for (int number = 0; number < 60; number += 6) {
+            for (int number = 6 * (turn++ % 2); number < 60; number += 12) {
                 Story story = phase(number);
                 story.path_there_ends = end;
                 story.late = late;
@@ -121,8 +124,9 @@ TEST_F(SilentAgent, APathThatIsDeadInOurDirectionIsLeftInTime) {
 }
 
 TEST_F(SilentAgent, APathThatIsDeadInBothIsLeftInTime) {
+    int turn = 0;
     for (Duration end = kBegin; end < kBegin + 3100ms; end += 100ms)
-        for (int number = 0; number < 60; number += 2) {
+        for (int number = 2 * (turn++ % 2); number < 60; number += 4) {
             Story story = phase(number);
             story.path_there_ends = story.path_here_ends = end;
             auto when = left(story, end + 20s);

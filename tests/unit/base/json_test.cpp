@@ -11,6 +11,7 @@ namespace {
 struct Inner {
     std::int64_t id = 0;
     std::string name;
+    bool operator==(const Inner&) const = default;
 };
 struct Outer {
     std::int64_t id = 0;
@@ -26,6 +27,7 @@ struct Outer {
     IpAddress address;
     RawJson raw;
     double latency = 0;
+    Boxed<Inner> boxed;
 };
 
 } // namespace
@@ -36,19 +38,39 @@ struct JsonFields<Inner> {
 };
 template <>
 struct JsonFields<Outer> {
-    static constexpr auto fields = field_table(
-        field("ID", &Outer::id), field("Port", &Outer::port, Omit::Empty), field("Text", &Outer::text, Omit::Empty),
-        field("Flag", &Outer::flag, Omit::Empty), field("Online", &Outer::online, Omit::Empty),
-        field("Inner", &Outer::inner, Omit::Empty), field("AllowedIPs", &Outer::allowed, Omit::Zero),
-        field("Regions", &Outer::regions, Omit::Empty), field("Signature", &Outer::signature),
-        field("When", &Outer::when), field("Address", &Outer::address, Omit::Zero),
-        field("Raw", &Outer::raw, Omit::Zero), field("Latency", &Outer::latency, Omit::Empty));
+    static constexpr auto fields =
+        field_table(field("ID", &Outer::id), field("Port", &Outer::port, Omit::Empty),
+                    field("Text", &Outer::text, Omit::Empty), field("Flag", &Outer::flag, Omit::Empty),
+                    field("Online", &Outer::online, Omit::Empty), field("Inner", &Outer::inner, Omit::Empty),
+                    field("AllowedIPs", &Outer::allowed, Omit::Zero), field("Regions", &Outer::regions, Omit::Empty),
+                    field("Signature", &Outer::signature), field("When", &Outer::when),
+                    field("Address", &Outer::address, Omit::Zero), field("Raw", &Outer::raw, Omit::Zero),
+                    field("Latency", &Outer::latency, Omit::Empty), field("Boxed", &Outer::boxed, Omit::Zero));
 };
 
 namespace {
 
 TEST(Json, WritesZeroValuesAsGoDoes) {
     EXPECT_EQ(json::write(Outer{}), R"({"ID":0,"Signature":null,"When":"0001-01-01T00:00:00Z"})");
+}
+
+TEST(Json, WhatIsBoxedIsThereOrNot) {
+    auto with = json::parse<Outer>(R"({"ID":1,"Boxed":{"ID":7,"Name":"x"}})");
+    ASSERT_TRUE(with);
+    ASSERT_TRUE(with->boxed);
+    EXPECT_EQ(*with->boxed, (Inner{7, "x"}));
+    EXPECT_EQ(json::write(*with),
+              R"({"ID":1,"Signature":null,"When":"0001-01-01T00:00:00Z","Boxed":{"ID":7,"Name":"x"}})");
+    Boxed<Inner> copy = with->boxed;
+    EXPECT_EQ(copy, with->boxed);
+    copy->id = 8;
+    EXPECT_NE(copy, with->boxed) << "a copy has a value of its own";
+    copy.reset();
+    EXPECT_NE(copy, with->boxed);
+    EXPECT_EQ(copy, Boxed<Inner>{});
+    auto without = json::parse<Outer>(R"({"Boxed":null})");
+    ASSERT_TRUE(without);
+    EXPECT_FALSE(without->boxed);
 }
 
 TEST(Json, OmitZeroKeepsAnEmptyList) {

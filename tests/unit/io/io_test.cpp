@@ -1,3 +1,4 @@
+#include "base/file.hpp"
 #include "base/io/sealed_stream.hpp"
 #include "base/io/socket.hpp"
 #include "base/io/tls.hpp"
@@ -194,6 +195,34 @@ TEST(Tls, TalksAndChecksCertificatesOnlyWhenStrict) {
     });
 }
 
+TEST(Tls, MayExpectAnotherNameThanTheHosts) {
+    auto identity = make_self_signed({"certificate.example"});
+    std::string authorities = ::testing::TempDir() + "tls-authorities.pem";
+    ASSERT_TRUE(write_file_atomically(authorities, identity->certificate, 0600));
+    ::setenv("SSL_CERT_FILE", authorities.c_str(), 1);
+    auto outcome = [&](const std::string& name, const std::string& host) {
+        std::string out;
+        run_task([&](Reactor& reactor) -> Task<void> {
+            auto accept = [](TlsContext context, std::unique_ptr<Stream> socket) -> Task<void> {
+                (void)co_await tls_accept(context, std::move(socket), 5s); // the client says how it went
+            };
+            auto server = TlsContext::server(*identity);
+            auto client = TlsContext::client(TlsContext::Verify::Strict, name);
+            auto pair = stream_pair(reactor);
+            spawn(reactor, "server", accept(*server, std::move(pair.first)));
+            auto stream = co_await tls_connect(*client, std::move(pair.second), host, 5s);
+            out = stream ? "taken" : stream.error().message();
+        });
+        return out;
+    };
+    EXPECT_EQ(outcome("", "certificate.example"), "taken");
+    EXPECT_EQ(outcome("certificate.example", "relay.example"), "taken");
+    EXPECT_THAT(outcome("", "relay.example"), testing::HasSubstr("hostname mismatch"));
+    EXPECT_THAT(outcome("relay.example", "certificate.example"), testing::HasSubstr("hostname mismatch"));
+    ::unsetenv("SSL_CERT_FILE");
+    ::unlink(authorities.c_str());
+}
+
 /// What happens when a server shows `chain` and the client wants `pin` and calls it `host`.
 std::string pinned_outcome(const TlsIdentity& chain, const std::string& pin, const std::string& host) {
     std::string outcome;
@@ -225,7 +254,7 @@ TEST(TlsPin, TakesItsCertificateAndNoOther) { // derp-disco-paths.md 8, 36
     using testing::HasSubstr;
     EXPECT_EQ(pinned_outcome(*named, pin, "relay.example"), "taken");
     EXPECT_EQ(pinned_outcome(*named, pin, "192.0.2.1"), "taken") << "an address sends no name, and none is checked";
-    EXPECT_THAT(pinned_outcome(*named, pin, "other.example"), HasSubstr("hostname mismatch"));
+    EXPECT_THAT(pinned_outcome(*named, pin, "other.example"), testing::HasSubstr("hostname mismatch"));
     EXPECT_THAT(pinned_outcome(*other, pin, "relay.example"), HasSubstr("rejected"));
     EXPECT_THAT(pinned_outcome(*expired, *certificate_pin(expired->certificate), "relay.example"),
                 HasSubstr("certificate has expired"));

@@ -146,6 +146,7 @@ TEST(Netmap, StaleDiscoKeysAreRefused) {
     EXPECT_TRUE(netmap.learn_disco_key(2, *DiscoKey::parse(disco_key(50)), kNow));
     EXPECT_FALSE(netmap.learn_disco_key(2, *DiscoKey::parse(disco_key(50)), kNow));
     EXPECT_FALSE(netmap.learn_disco_key(2, DiscoKey{}, kNow));
+    EXPECT_FALSE(netmap.learn_disco_key(2, netmap.find(3)->disco_key, kNow)) << "it is another's";
     EXPECT_FALSE(netmap.learn_disco_key(9, *DiscoKey::parse(disco_key(50)), kNow));
     auto patch = [](std::string_view more) {
         return R"({"PeersChangedPatch":[{"NodeID":2,"DERPRegion":3,"DiscoKey":")" + disco_key(60) + "\"" +

@@ -97,7 +97,7 @@ public:
         return std::nullopt;
     }
     bool is_closed_by_relay() {
-        while (next()) {
+        while (!read_exactly(1).empty()) {
         }
         return closed_;
     }

@@ -20,15 +20,22 @@ protected:
                 asked.push_back(request.method + " " + request.target + " " + request.body);
                 co_return answer;
             };
-            spawn(reactor, "serve", serve_http1(std::move(*stream), handler, {}));
+            if (tls)
+                spawn(reactor, "serve", serve_tls(std::move(*stream), handler));
+            else
+                spawn(reactor, "serve", serve_http1(std::move(*stream), handler, {}));
         }
+    }
+    Task<void> serve_tls(std::unique_ptr<Stream> socket, HttpHandler handler) {
+        auto stream = co_await tls_accept(*tls, std::move(socket), 5s);
+        if (stream) co_await serve_http1(std::move(*stream), handler, {});
     }
     Url start_server() {
         auto made = Listener::tcp(reactor, *Endpoint::parse("127.0.0.1:0"));
         EXPECT_TRUE(made);
         listener = std::make_shared<Listener>(std::move(*made));
         spawn(reactor, "listen", serve(listener));
-        return *Url::parse(fmt::format("http://{}/verify", listener->local().text()));
+        return *Url::parse(fmt::format("{}://{}/verify", tls ? "https" : "http", listener->local().text()));
     }
     Task<bool> ask(Verifier& verifier) {
         auto answered = std::make_shared<Event>(reactor);
@@ -52,6 +59,7 @@ protected:
 
     Reactor reactor;
     std::vector<std::unique_ptr<Verifier>> verifiers; // their lanes run as long as the reactor
+    std::optional<TlsContext> tls;                    ///< of the server
     std::shared_ptr<Listener> listener;
     std::vector<std::string> asked;
     HttpResponse answer = HttpResponse::json(200, R"({"Allow":true})");
@@ -92,6 +100,31 @@ TEST_F(VerifierTest, AnUnreachableServerMeansWhatTheOperatorSays) {
         }
     };
     run(story());
+}
+
+TEST_F(VerifierTest, WhoShowsAnotherCertificateLetsNobodyIn) {
+    auto identity = make_self_signed({"127.0.0.1"}), other = make_self_signed({"127.0.0.1"});
+    ASSERT_TRUE(identity && other);
+    auto pin_of = [](const TlsIdentity& of) { return *parse_certificate_pin(*certificate_pin(of.certificate)); };
+    tls = *TlsContext::server(*identity);
+    Verifier::Options options;
+    options.url = start_server();
+    auto story = [&]() -> Task<void> {
+        using Pin = std::optional<std::array<std::byte, 32>>;
+        for (auto [pin, expected] : {std::pair{Pin{}, false}, std::pair{Pin{pin_of(*other)}, false},
+                                     std::pair{Pin{pin_of(*identity)}, true}}) {
+            options.pin = pin;
+            verifiers.push_back(std::move(*Verifier::create(reactor, options)));
+            for (int i = 0; i < 2; ++i) { // the second time without trying
+                bool allowed = co_await ask(*verifiers.back());
+                EXPECT_EQ(allowed, expected) << "though it fails open";
+            }
+        }
+    };
+    run(story());
+    EXPECT_EQ(asked.size(), 2U);
+    for (const char* bad : {"", "sha256-raw:", "sha256-raw:00", "md5:00"})
+        EXPECT_FALSE(parse_certificate_pin(bad)) << bad;
 }
 
 } // namespace
