@@ -255,12 +255,19 @@ void Backend::refresh_endpoints() {
     }
     if (host_networks_in(*links) != attached_) wake_engine(); // routes are made with them in mind
     if (found == endpoints_) return;
+    // An address that comes beside the others, as of a bridge for containers, leaves working paths alone.
+    const bool any_gone = std::ranges::any_of(
+        endpoints_, [&](const Endpoint& one) { return std::ranges::find(found, one) == found.end(); });
     endpoints_ = std::move(found);
     if (paths_) {
         paths_->set_local_endpoints(endpoints_);
-        paths_->on_network_change();
+        if (any_gone)
+            paths_->on_network_change();
+        else
+            paths_->on_new_addresses();
         (void)engine_.steer(paths_->disco()); // the engine, woken below, does it again and says what is wrong
     }
+    on_network_change_soon(); // if packets leave from another address now
     if (engine_up_) engine_.keep_guard();
     update_report();
     wake_engine();
@@ -378,6 +385,7 @@ Task<void> Backend::run_engine() {
                 paths_->set_identity(config.node_key);
                 paths_->set_hard_nat_traversal(prefs_.hard_nat_traversal);
                 paths_->set_only_tcp(netmap_.self().has_cap("only-tcp-443"));
+                paths_->set_silent(netmap_.self().has_cap("silent-disco"));
                 if (auto url = Url::parse(prefs_.control_url)) paths_->set_control_host(url->host);
                 paths_->set_derp_map(netmap_.derp_map());
                 std::vector<PathBook::Peer> peers;

@@ -33,7 +33,8 @@ class PrometheusText;
 struct BackendOptions {
     std::string state_dir;
     EngineOptions engine;
-    bool port_mapping = true; ///< ask the gateway to forward our port
+    bool port_mapping = true;               ///< ask the gateway to forward our port
+    std::vector<Endpoint> static_endpoints; ///< where else our port is reached
     std::string resolv_conf = kResolvConf;
 };
 

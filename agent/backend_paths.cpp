@@ -79,6 +79,7 @@ void Backend::ensure_paths() {
     options.wireguard_port = options_.engine.port;
     options.mark = Engine::kMark;
     options.mapping_nonce = mapping_nonce(machine_key_);
+    options.static_endpoints = options_.static_endpoints;
     if (auto device = find_wireguard(options_.engine.device); device && *device)
         if (auto left = (*device)->read()) options.device = std::move(*left);
     auto made = Paths::create(reactor_, disco_key_, std::move(options), std::move(callbacks));

@@ -40,6 +40,9 @@ void declare(CLI::App& app, CommandLine& line) {
     app.add_flag_callback(
         "--no-port-mapping", [&daemon] { daemon.port_mapping = false; },
         "do not ask the gateway to forward the port (NAT-PMP, PCP, UPnP)");
+    parsed(app, "--static-endpoints", daemon.static_endpoints, parse_static_endpoints,
+           "addresses at which peers reach the port besides those that tailraced finds, as by a forward on a router: "
+           "ADDRESS:PORT, commas between them");
     app.add_flag_callback(
         "--no-fast-path", [&daemon] { daemon.fast_path = false; },
         "forwarded flows always take the host's whole way, none is kept in a flow table of nftables");

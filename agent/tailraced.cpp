@@ -161,6 +161,7 @@ int main(int argc, char** argv) {
     BackendOptions options;
     options.state_dir = daemon.state_dir;
     options.port_mapping = daemon.port_mapping;
+    options.static_endpoints = daemon.static_endpoints;
     options.engine.device = daemon.device;
     options.engine.port = daemon.port;
     if (line.schema) options.engine.schema = *line.schema;

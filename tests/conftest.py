@@ -6,6 +6,7 @@ reports back. In the guest, and in the other rooms, a test gets the fixture `lab
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ sys.path.insert(0, str(TESTS))
 
 from lab import stock, tailrace # noqa: E402
 from lab.lab import Lab # noqa: E402
+from lab.namespaces import end_with_parent # noqa: E402
 
 ROOM = os.environ.get("TAILRACE_ROOM", "") # "uml" or "vm" in a guest
 OUTCOME = "TAILRACE-GUEST-OUTCOME "
@@ -61,16 +63,22 @@ def run_in_guest(items: list, room: str) -> None:
     if wishes_of(items[0])["time_travel"]:
         command.append("--time-travel")
     command += ["--", "/usr/bin/python3", "-m", "pytest", "-q", "-x", "--tb=short", "-p", "no:cacheprovider", *(item.nodeid for item in items)]
-    done = subprocess.run(command, cwd=items[0].config.rootpath, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True, errors="replace", timeout=timeout + 900) # the first use may build a kernel
-    told = [json.loads(line[len(OUTCOME):]) for line in done.stdout.splitlines() if line.startswith(OUTCOME)]
+    guest = subprocess.Popen(command, cwd=items[0].config.rootpath, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                             text=True, errors="replace", preexec_fn=lambda: end_with_parent(signal.SIGTERM))
+    try:
+        output, _ = guest.communicate(timeout=timeout + 900) # the first use may build a kernel
+    except BaseException:
+        guest.terminate() # it clears up after itself
+        guest.wait(30)
+        raise
+    told = [json.loads(line[len(OUTCOME):]) for line in output.splitlines() if line.startswith(OUTCOME)]
     for outcome in told: # of two for one test, the failed clearing up after it is the second
         for item in items:
             if item.nodeid == outcome["test"]:
-                item.guest_outcome = (outcome, done.stdout)
+                item.guest_outcome = (outcome, output)
     unheard = next((item for item in items if not hasattr(item, "guest_outcome")), None)
     if unheard is not None and not any(outcome["outcome"] == "failed" for outcome in told):
-        why = f"the guest ended with {done.returncode} and no outcome:\n{done.stdout[-6000:]}"
+        why = f"the guest ended with {guest.returncode} and no outcome:\n{output[-6000:]}"
         unheard.guest_outcome = ({"outcome": "failed", "reason": "", "seconds": 0}, why)
 
 

@@ -16,7 +16,7 @@ import sys
 import time
 import xml.etree.ElementTree as xml
 
-from lab.guest import die_with_parent
+from lab.namespaces import end_with_parent
 
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = PROJECT / os.environ.get("BUILD_DIR", "build")
@@ -61,7 +61,7 @@ def give_way(level: int) -> None:
 def start_aside(command: list, log: pathlib.Path, level: int) -> subprocess.Popen:
     """Runs beside everything else and gives way to it."""
     def in_the_child():
-        die_with_parent()
+        end_with_parent()
         give_way(level)
     with open(log, "wb") as out:
         return subprocess.Popen([str(word) for word in command], cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
@@ -112,7 +112,7 @@ class Suite:
                                              preexec_fn=self._in_the_child)
 
     def _in_the_child(self) -> None:
-        die_with_parent()
+        end_with_parent()
         if self.kind == "fuzz": # takes its time whatever runs beside it, and must not take it from a test that looks at the clock
             give_way(15)
 

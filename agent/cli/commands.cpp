@@ -112,19 +112,24 @@ Task<int> ping(LocalClient& client, PingCommand command) {
     co_return 0;
 }
 
-Task<int> whois(LocalClient& client, std::string address, std::string protocol, bool json_wanted) {
-    std::string target = "/localapi/v0/whois?addr=" + percent_encode(address);
-    if (!protocol.empty()) target += "&proto=" + percent_encode(protocol);
-    auto body = co_await client.request("GET", target, "");
+Task<int> show_answer(LocalClient& client, std::string target, std::string json_indent,
+                      Result<std::string> (*for_people)(std::string_view)) {
+    auto body = co_await client.request("GET", std::move(target), "");
     if (!body) co_return fail(body.error().message());
-    if (json_wanted) {
-        fmt::print("{}\n", pretty_json(*body, "  "));
+    if (!json_indent.empty()) {
+        fmt::print("{}\n", pretty_json(*body, json_indent));
         co_return 0;
     }
-    auto text = whois_text(*body);
+    auto text = for_people(*body);
     if (!text) co_return fail(text.error().message());
     fmt::print("{}", *text);
     co_return 0;
+}
+
+Task<int> whois(LocalClient& client, std::string address, std::string protocol, bool json_wanted) {
+    std::string target = "/localapi/v0/whois?addr=" + percent_encode(address);
+    if (!protocol.empty()) target += "&proto=" + percent_encode(protocol);
+    co_return co_await show_answer(client, std::move(target), json_wanted ? "  " : "", whois_text);
 }
 
 Task<int> version(LocalClient& client, bool daemon, bool json_wanted) {

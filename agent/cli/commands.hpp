@@ -13,6 +13,10 @@
 
 namespace tailrace::cli {
 
+/// What the agent answers to a GET: as JSON with this indent, or, where that is empty, as `for_people` says it.
+Task<int> show_answer(LocalClient& client, std::string target, std::string json_indent,
+                      Result<std::string> (*for_people)(std::string_view));
+
 struct UpOptions {
     GivenFlags given;
     std::vector<std::pair<std::string, std::string>> other_flags; ///< name and text as given, for the suggestion

@@ -1,6 +1,5 @@
 // `tailrace debug explain`: what the packet filter in force does with a packet, and why.
 #include "agent/cli/commands.hpp"
-#include "agent/local/pretty_json.hpp"
 #include "base/json/json.hpp"
 
 #include <algorithm>
@@ -90,20 +89,10 @@ Task<int> debug_explain(LocalClient& client, std::string source, std::string des
     if (!from) co_return fail(from.error().message());
     to = address_of(*status, asked.host, v4);
     if (!to) co_return fail(to.error().message());
-    auto body = co_await client.request("GET",
-                                        fmt::format("/localapi/v0/debug-explain?src={}&dst={}&port={}&proto={}",
-                                                    percent_encode(from->text()), percent_encode(to->text()),
-                                                    percent_encode(asked.port), percent_encode(asked.protocol)),
-                                        "");
-    if (!body) co_return fail(body.error().message());
-    if (json_wanted) {
-        fmt::print("{}\n", pretty_json(*body, "\t"));
-        co_return 0;
-    }
-    auto text = explanation_text(*body);
-    if (!text) co_return fail(text.error().message());
-    fmt::print("{}", *text);
-    co_return 0;
+    std::string target =
+        fmt::format("/localapi/v0/debug-explain?src={}&dst={}&port={}&proto={}", percent_encode(from->text()),
+                    percent_encode(to->text()), percent_encode(asked.port), percent_encode(asked.protocol));
+    co_return co_await show_answer(client, std::move(target), json_wanted ? "\t" : "", explanation_text);
 }
 
 } // namespace tailrace::cli

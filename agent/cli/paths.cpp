@@ -1,7 +1,6 @@
 // `tailrace debug paths`, `peer-relay-sessions` and `capture`: how peers are reached, whom we relay for, and disco as
 // it happens.
 #include "agent/cli/commands.hpp"
-#include "agent/local/pretty_json.hpp"
 #include "base/json/json.hpp"
 
 #include <cstdio>
@@ -54,21 +53,6 @@ std::string peer_text(const boost::json::object& peer) {
     return out;
 }
 
-/// What the agent answers, as it is or for people.
-Task<int> show(LocalClient& client, std::string target, bool json_wanted,
-               Result<std::string> (*for_people)(std::string_view)) {
-    auto body = co_await client.request("GET", std::move(target), "");
-    if (!body) co_return fail(body.error().message());
-    if (json_wanted) {
-        fmt::print("{}\n", pretty_json(*body, "\t"));
-        co_return 0;
-    }
-    auto text = for_people(*body);
-    if (!text) co_return fail(text.error().message());
-    fmt::print("{}", *text);
-    co_return 0;
-}
-
 } // namespace
 
 Result<std::string> paths_text(std::string_view json) {
@@ -110,7 +94,7 @@ Task<int> debug_paths(LocalClient& client, std::string peer, bool json_wanted) {
         if (!found) co_return fail(found.error().message());
         target += "?peer=" + percent_encode((*found)->public_key);
     }
-    co_return co_await show(client, std::move(target), json_wanted, paths_text);
+    co_return co_await show_answer(client, std::move(target), json_wanted ? "\t" : "", paths_text);
 }
 
 Result<std::string> peer_relay_sessions_text(std::string_view json) {
@@ -148,7 +132,8 @@ Result<std::string> peer_relay_sessions_text(std::string_view json) {
 }
 
 Task<int> debug_peer_relay_sessions(LocalClient& client, bool json_wanted) {
-    co_return co_await show(client, "/localapi/v0/debug-peer-relay-sessions", json_wanted, peer_relay_sessions_text);
+    co_return co_await show_answer(client, "/localapi/v0/debug-peer-relay-sessions", json_wanted ? "\t" : "",
+                                   peer_relay_sessions_text);
 }
 
 Task<int> debug_capture(LocalClient& client, bool json_wanted) {

@@ -2,6 +2,7 @@
 
 #include "agent/exit_node/choice.hpp"
 #include "base/file.hpp"
+#include "base/text.hpp"
 #include "base/yaml/reader.hpp"
 
 #include <net/if.h>
@@ -69,6 +70,10 @@ yaml::Handlers handlers(AgentConfig& config) {
         {"wireguard", parsed_into(daemon.wireguard, one_of({"auto", "kernel", "uapi"}))},
         {"steering", parsed_into(daemon.steering, one_of({"auto", "socket"}))},
         {"port-mapping", parsed_into(daemon.port_mapping, yaml::parse_bool)},
+        {"static-endpoints",
+         [&daemon](const YAML::Node& node, const std::string& key) {
+             daemon.static_endpoints = checked(parse_static_endpoints(join(yaml::scalars(node, key), ",")), node, key);
+         }},
         {"fast-path", parsed_into(daemon.fast_path, yaml::parse_bool)},
         {"guard", parsed_into(daemon.guard, yaml::parse_bool)},
         {"guard-rate", parsed_into(daemon.guard_rate, number)},
@@ -102,6 +107,22 @@ Result<Endpoint> parse_metrics_address(std::string_view text) {
     if (!at || !at->valid() || at->port == 0 || at->address.is_unspecified() || at->address.is_multicast())
         return Error::make("\"{}\": want one address and a port, like 127.0.0.1:9442 or [::1]:9442", text);
     return at;
+}
+
+Result<std::vector<Endpoint>> parse_static_endpoints(std::string_view text) {
+    std::vector<Endpoint> out;
+    for (std::string_view piece : split(text, ',')) {
+        piece = trim(piece);
+        if (piece.empty()) continue;
+        auto endpoint = Endpoint::parse(piece);
+        if (!endpoint || endpoint->port == 0 || endpoint->address.is_unspecified() || endpoint->address.is_multicast())
+            return Error::make("\"{}\" is not an address with a port, like 203.0.113.7:41641 or [2001:db8::7]:41641",
+                               piece);
+        out.push_back(*endpoint);
+    }
+    if (out.size() > kMostStaticEndpoints)
+        return Error::make("{} addresses are more than peers try; at most {}", out.size(), kMostStaticEndpoints);
+    return out;
 }
 
 Result<AgentConfig> parse_agent_config(std::string_view text, const std::string& name) {
@@ -158,6 +179,7 @@ std::vector<std::string> changed_options(const DaemonOptions& before, const Daem
     note("wireguard", before.wireguard == after.wireguard);
     note("steering", before.steering == after.steering);
     note("port-mapping", before.port_mapping == after.port_mapping);
+    note("static-endpoints", before.static_endpoints == after.static_endpoints);
     note("fast-path", before.fast_path == after.fast_path);
     note("guard", before.guard == after.guard);
     note("guard-rate", before.guard_rate == after.guard_rate);

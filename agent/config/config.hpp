@@ -23,6 +23,10 @@ Result<OnStop> parse_on_stop(std::string_view text); ///< "keep", "down"
 /// The address must be named: metrics are for whom they were meant for, not for every network that this host is in.
 Result<Endpoint> parse_metrics_address(std::string_view text);
 
+/// Addresses with ports, commas between them; at most kMostStaticEndpoints.
+inline constexpr std::size_t kMostStaticEndpoints = 16;
+Result<std::vector<Endpoint>> parse_static_endpoints(std::string_view text);
+
 /// How tailraced runs. From the file, and from flags, which stand above it.
 struct DaemonOptions {
     std::string state_dir = "/var/lib/tailrace";
@@ -32,6 +36,7 @@ struct DaemonOptions {
     std::string wireguard = "auto"; ///< auto, kernel, uapi
     std::string steering = "auto";  ///< auto, socket
     bool port_mapping = true;
+    std::vector<Endpoint> static_endpoints; ///< where else `port` is reached, as by a forward on a router
     bool fast_path = true;                  ///< for forwarded flows
     bool guard = false;                     ///< against floods of handshakes, where drivers have XDP
     std::uint32_t guard_rate = 100;         ///< handshakes a second from unknown sources that it lets in

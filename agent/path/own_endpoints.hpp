@@ -17,7 +17,7 @@ namespace tailrace {
 std::vector<Endpoint> own_endpoints(const std::vector<Link>& links, const std::string& device, std::uint16_t port);
 
 /// An address that others may try, and how we know it (control-protocol.md 6, EndpointType: 1 local, 2 STUN, 3 a port
-/// that the gateway forwards, 4 a STUN address with our own port).
+/// that the gateway forwards, 4 a STUN address with our own port, 5 told by the administrator).
 struct OwnEndpoint {
     Endpoint endpoint;
     int type = 1;

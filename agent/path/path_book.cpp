@@ -100,12 +100,20 @@ void PathBook::on_network_change(TimePoint now) {
     for (auto& [node, known] : peers_) {
         known.trusted_until = now;
         known.presumed_until = {};
-        if (peers_.size() <= kSmallTailnet) known.introduced_until = now + kIntroduction;
-        ask_anew(known);
-        settle(now, node, known);
-        if (is_active(now, known) || (!can_relay(known) && peers_.size() <= kSmallTailnet))
-            round(now, node, known, true);
+        start_over(now, node, known);
     }
+}
+
+void PathBook::on_new_addresses(TimePoint now) {
+    for (auto& [node, known] : peers_)
+        if (!trusts(now, known)) start_over(now, node, known);
+}
+
+void PathBook::start_over(TimePoint now, const NodeKey& node, Known& known) {
+    if (peers_.size() <= kSmallTailnet) known.introduced_until = now + kIntroduction;
+    ask_anew(known);
+    settle(now, node, known);
+    if (is_active(now, known) || (!can_relay(known) && peers_.size() <= kSmallTailnet)) round(now, node, known, true);
 }
 
 void PathBook::on_own_endpoints(TimePoint now) {
@@ -136,6 +144,11 @@ void PathBook::set_carried(TimePoint now, const NodeKey& node, bool carried) {
 void PathBook::set_only_relay(TimePoint now, bool only) {
     if (std::exchange(only_relay_, only) == only) return;
     for (auto& [node, known] : peers_) give_up(now, node, known);
+}
+
+void PathBook::set_silent(TimePoint now, bool silent) {
+    if (std::exchange(silent_, silent) == silent) return;
+    for (auto& [node, known] : peers_) look(now, node, known);
 }
 
 void PathBook::leave(TimePoint now, const Endpoint& endpoint, Duration how_long) {
@@ -314,7 +327,13 @@ void PathBook::on_data(TimePoint since, TimePoint now, const NodeKey& node, cons
     auto found = peers_.find(node);
     if (found == peers_.end() || found->second.best != endpoint) return;
     Known& known = found->second;
-    if (!trusts(now, known) || !is_silent(now, known)) return;
+    if (!trusts(now, known)) return;
+    if (silent_) {
+        known.trusted_until = std::max(known.trusted_until, since + kTrustFor);
+        look(now, node, known);
+        return;
+    }
+    if (!is_silent(now, known)) return;
     // As good as a pong when it came after the peer's own heartbeat should have: the path works, and the agent is away.
     // What came before that may have been the last of a path that has died since, which is left in time all the same.
     auto asked = known.candidates[endpoint].asked_first;

@@ -102,6 +102,9 @@ public:
     void set_disco_key(TimePoint now, const NodeKey& node, const DiscoKey& disco);
     /// Our own addresses changed: what was validated may be so no more.
     void on_network_change(TimePoint now);
+    /// There are more addresses of ours than before, and all those are still there: what works goes on, and who has no
+    /// direct path is looked for again.
+    void on_new_addresses(TimePoint now);
     /// Others can reach us at other addresses than before: who looks for us in vain is called.
     void on_own_endpoints(TimePoint now);
     /// Whether packets can be relayed, as far as is known; if so, all but those for peers of one region (0: no
@@ -111,6 +114,8 @@ public:
     void set_carried(TimePoint now, const NodeKey& node, bool carried);
     /// Nothing direct is tried, answered or used: control wants it so.
     void set_only_relay(TimePoint now, bool only);
+    /// Paths in use are not pinged: what WireGuard receives keeps them (derp-disco-paths.md 4.8, "Silent disco").
+    void set_silent(TimePoint now, bool silent);
     /// This address shall be nobody's path for a while: whoever has it goes to the relay now, and as pings from there
     /// are not answered, the peer does the same when its trust ends.
     void leave(TimePoint now, const Endpoint& endpoint, Duration how_long);
@@ -249,6 +254,7 @@ private:
     void on_word(TimePoint now, const NodeKey& node, Known& known);
     static Duration answer_time(const Candidate& entry);
     static void ask_anew(Known& known);
+    void start_over(TimePoint now, const NodeKey& node, Known& known);
     static void on_new_agent(TimePoint now, Known& known);
     bool is_path_of_another(TimePoint now, const NodeKey& node, const Endpoint& endpoint) const;
     void refuse(TimePoint now, const NodeKey& node, Known& known, Candidate& entry);
@@ -278,7 +284,7 @@ private:
     std::vector<PathAction> actions_;
     PingBudget budget_{kPingBurst, {}}; ///< of all peers together
     std::uint64_t last_question_ = 0;
-    bool relaying_ = false, only_relay_ = false;
+    bool relaying_ = false, only_relay_ = false, silent_ = false;
     int dead_region_ = 0;
 };
 

@@ -78,6 +78,7 @@ TimePoint PathBook::do_what_is_due(TimePoint now, const NodeKey& node, Known& kn
     }
     if (known.disco.is_zero() || (known.candidates.empty() && !can_relay(known))) return kNever;
     if (!active && (trusted || now >= known.introduced_until)) return kNever;
+    if (trusted && silent_) return end_of_trust(now, known);
     if (trusted) {
         Candidate& entry = candidate(now, known, *known.best);
         TimePoint beat = entry.last_ping_sent ? *entry.last_ping_sent + kHeartbeat : now;

@@ -187,9 +187,7 @@ Result<void> Paths::set_peer_relaying(PeerRelaying wanted) {
 
 void Paths::update_relay_server() {
     if (!relay_server_) return;
-    std::vector<IpAddress> own;
-    for (const Endpoint& endpoint : local_) own.push_back(endpoint.address);
-    relay_server_->set_addresses(std::move(own), relaying_.named);
+    relay_server_->set_addresses(local_addresses(), relaying_.named);
 }
 
 void Paths::on_relay_request(const NodeKey& from, const DiscoAllocateRequest& request) {
@@ -213,14 +211,25 @@ void Paths::on_network_change() {
     punch_->on_network_change();
     peer_relays_->on_network_change();
     disco_->on_network_change();
-    std::vector<IpAddress> own;
-    for (const Endpoint& endpoint : local_) own.push_back(endpoint.address);
-    relays_.on_network_change(own);
+    relays_.on_network_change(local_addresses());
     mapper_.on_network_change();
     measured_.reset();
     seen_.clear(); // from where we were
     look_closer_ = measure_fully_ = true;
     want_measurement();
+}
+
+void Paths::on_new_addresses() {
+    book().on_new_addresses(reactor_.now());
+    carry_out();
+    relays_.on_network_change(local_addresses());
+    want_measurement();
+}
+
+std::vector<IpAddress> Paths::local_addresses() const {
+    std::vector<IpAddress> own;
+    for (const Endpoint& endpoint : local_) own.push_back(endpoint.address);
+    return own;
 }
 
 void Paths::on_routes_change() {
@@ -472,6 +481,7 @@ void Paths::update_own() {
     for (const OwnEndpoint& seen : outside_endpoints(mapper_.external(), report_, options_.wireguard_port))
         add(seen.endpoint, seen.type);
     for (const OwnEndpoint& endpoint : seen_.recent(reactor_.now())) add(endpoint.endpoint, endpoint.type);
+    for (const Endpoint& endpoint : options_.static_endpoints) add(endpoint, 5);
     for (const Endpoint& endpoint : local_) add(endpoint, 1);
     if (own == own_) return;
     own_ = std::move(own);
@@ -498,6 +508,11 @@ void Paths::set_only_tcp(bool only) {
     update_punch();
     carry_out();
     want_measurement();
+}
+
+void Paths::set_silent(bool silent) {
+    book().set_silent(reactor_.now(), silent);
+    carry_out();
 }
 
 void Paths::update_punch() {

@@ -50,6 +50,8 @@ public:
         /// What an earlier agent left in the device: relayed endpoints are given to the same peers again.
         std::optional<WireGuardState> device;
         pcp::Nonce mapping_nonce{}; ///< see PortMapping
+        /// Where else WireGuard's port is reached, as the administrator says.
+        std::vector<Endpoint> static_endpoints;
     };
     static Result<std::unique_ptr<Paths>> create(Reactor& reactor, DiscoPrivateKey key, Options options,
                                                  Callbacks callbacks);
@@ -76,6 +78,8 @@ public:
     /// Our interfaces' addresses, with the port: what is tried on a LAN.
     void set_local_endpoints(std::vector<Endpoint> local);
     void on_network_change();
+    /// Addresses have come, and none has gone.
+    void on_new_addresses();
     void on_routes_change();
     /// Switched off, the gateway is asked to forget what it forwards to us.
     void set_port_mapping(const PortMapping::Settings& settings) { mapper_.set_settings(settings); }
@@ -84,6 +88,8 @@ public:
     void set_hard_nat_traversal(bool on);
     /// Nothing but TCP to port 443 leaves: no STUN, no direct path, no probing for hard NATs.
     void set_only_tcp(bool only);
+    /// Paths in use are not pinged (PathBook::set_silent).
+    void set_silent(bool silent);
     /// Host of the coordination server, asked for a captive portal where no relay can be.
     void set_control_host(std::string host) { control_host_ = std::move(host); }
     /// Ports that an earlier agent left moved, and the paths past hard NATs that its probes had found.
@@ -125,6 +131,7 @@ private:
     void take_report(NetReport report);
     void send_waiting_calls();
     void update_own();
+    std::vector<IpAddress> local_addresses() const;
     void on_mapping_changed();
     void update_punch();
     void from_kernel(const NodeKey& to, const Bytes& datagram);

@@ -1,6 +1,5 @@
 """What scripts/uml and scripts/vm share: running one command in a guest that sees the host's files and changes none."""
 import argparse
-import ctypes
 import os
 import pathlib
 import shlex
@@ -10,10 +9,11 @@ import subprocess
 import sys
 import tempfile
 
+from .namespaces import end_with_parent
+
 NOT_PASSED_ON = {"_", "SHLVL", "OLDPWD", "TMPDIR", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"}
 TIMED_OUT = 124
 DIED = 125
-PR_SET_PDEATHSIG = 1
 
 
 def parser(text: str) -> argparse.ArgumentParser:
@@ -22,11 +22,6 @@ def parser(text: str) -> argparse.ArgumentParser:
     arguments.add_argument("--timeout", type=float, default=300, help="give up after this many seconds of the host's time")
     arguments.add_argument("command", nargs="+")
     return arguments
-
-
-def die_with_parent() -> None:
-    """The guest must not outlive us, also when we are killed."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Guest:
@@ -56,7 +51,8 @@ class Guest:
         try:
             with open(self.exchange / "machine.log", "wb") as log:
                 machine = subprocess.Popen([str(word) for word in boot], stdin=subprocess.DEVNULL, stderr=log, start_new_session=True,
-                                           env={**os.environ, "HOME": str(self.exchange), **(environment or {})}, preexec_fn=die_with_parent)
+                                           env={**os.environ, "HOME": str(self.exchange), **(environment or {})},
+                                           preexec_fn=end_with_parent)
                 try:
                     machine.wait(timeout=timeout)
                 except subprocess.TimeoutExpired:

@@ -24,8 +24,9 @@ def setns(fd: int, kind: int) -> None:
         raise OSError(number, f"setns: {os.strerror(number)}")
 
 
-def die_with_parent() -> None:
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def end_with_parent(by: int = signal.SIGKILL) -> None:
+    """In a child: the kernel sends it this signal when its parent is gone, killed too."""
+    _libc.prctl(PR_SET_PDEATHSIG, by)
 
 
 def started_at(pid: int) -> str:
@@ -53,7 +54,7 @@ class Sandbox:
             ["unshare", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc",
              "sh", "-c", "trap '' CHLD; echo ready; exec sleep infinity"],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, cwd="/",
-            preexec_fn=None if outlives_us else die_with_parent)
+            preexec_fn=None if outlives_us else end_with_parent)
         if keeper.stdout.readline() != b"ready\n":
             raise RuntimeError(f"could not create a PID namespace: {keeper.stderr.read().decode()}")
         keeper.stdout.close() # whoever reads our output must not wait for the keeper's end

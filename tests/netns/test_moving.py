@@ -11,6 +11,10 @@ def test_a_client_roams_during_a_transfer(lab, programs):
     moving.a_client_roams_during_a_transfer(lab)
 
 
+def test_an_address_comes_beside_the_others(lab, programs):
+    moving.an_address_comes_beside_the_others(lab)
+
+
 def test_a_nat_box_that_starts_over(lab, programs):
     moving.a_nat_box_starts_over(lab)
 

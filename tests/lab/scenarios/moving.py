@@ -30,6 +30,21 @@ def a_client_roams_during_a_transfer(lab, bob_is=Agent) -> None:
     assert pings.lost()["lost"] * pings.interval < TRUST_SECONDS + 1
 
 
+def an_address_comes_beside_the_others(lab) -> None:
+    net = Net(lab, "public", "easy")
+    net.reaches()
+    alice = net.hosts["alice"]
+    wait_for(lambda: ping(alice, net.bob.ip(), timeout=1) and direct_at(net, alice.address), 10, "the path is direct")
+    changes = net.alice.program.output().count("peer path changed")
+    pings = Ping(alice, net.bob.ip(), interval=0.05)
+    pings.wait_for_reply()
+    alice.ip("link add containers type bridge", "address add 172.31.7.1/24 dev containers", "link set containers up")
+    wait_for(lambda: "172.31.7.1:41641" in net.bob.cli("debug", "paths", "alice").stdout, 10, "others are told of it")
+    time.sleep(1)
+    assert net.alice.program.output().count("peer path changed") == changes, "the path stays as it is"
+    pings.finish()
+
+
 def start_over(box) -> None:
     """The box of a NAT forgets its mappings, and WireGuard's port of the host behind it is 50000 outside from now on."""
     box.nft("flush ruleset")

@@ -34,6 +34,16 @@ TEST(AgentConfig, OptionsOfTheDaemonAloneLeaveThePreferencesToTheCommandLine) {
     EXPECT_THAT(changed_options(DaemonOptions{}, config->daemon), ElementsAre("device", "port", "port-mapping"));
 }
 
+TEST(AgentConfig, EndpointsThatTheAdministratorKnowsHaveAPort) {
+    auto forwarded = parse_agent_config("static-endpoints: [203.0.113.7:41641, \"[2001:db8::7]:1\"]\n", "f");
+    ASSERT_TRUE(forwarded) << forwarded.error().message();
+    EXPECT_EQ(forwarded->daemon.static_endpoints,
+              (std::vector{*Endpoint::parse("203.0.113.7:41641"), *Endpoint::parse("[2001:db8::7]:1")}));
+    EXPECT_THAT(changed_options(DaemonOptions{}, forwarded->daemon), ElementsAre("static-endpoints"));
+    for (const char* wrong : {"203.0.113.7", "203.0.113.7:0", "[203.0.113.7:1, nowhere]", "0.0.0.0:41641"})
+        EXPECT_FALSE(parse_agent_config(fmt::format("static-endpoints: {}\n", wrong), "f")) << wrong;
+}
+
 TEST(AgentConfig, TheGuardIsOffUnlessAskedFor) {
     EXPECT_FALSE(DaemonOptions{}.guard);
     auto config = parse_agent_config("guard: yes\nguard-rate: 1000\nguard-burst: 1\n", "f");

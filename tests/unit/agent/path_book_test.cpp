@@ -111,6 +111,53 @@ TEST_F(PathBookTest, KeepsAnActivePathWarmAndAnIdleOneQuiet) {
     EXPECT_THAT(pinged(), Contains(kPublic));
 }
 
+TEST_F(PathBookTest, SilentItPingsNoPathThatDataKeeps) {
+    book_.set_silent(at(0s), true);
+    add_alice({kPublic});
+    pinged();
+    pong(10ms, kPublic);
+    pinged();
+    book_.on_traffic(at(1s), kAlice);
+    for (Duration second = 1s; second < 30s; second += 1s) {
+        book_.on_data(at(second), at(second + 1s), kAlice, kPublic);
+        book_.on_timer(at(second + 1s));
+        EXPECT_TRUE(book_.state(at(second + 1s), kAlice).trusted);
+        EXPECT_THAT(pinged(), IsEmpty());
+    }
+    book_.on_timer(at(29s + PathBook::kTrustFor)); // nothing came any more
+    EXPECT_FALSE(book_.state(at(29s + PathBook::kTrustFor), kAlice).trusted);
+    EXPECT_THAT(pinged(), Contains(kPublic));
+}
+
+TEST_F(PathBookTest, SilenceEndsWhenControlWantsItSo) {
+    book_.set_silent(at(0s), true);
+    add_alice({kPublic});
+    pinged();
+    pong(10ms, kPublic);
+    book_.on_traffic(at(4s), kAlice);
+    EXPECT_THAT(pinged(), IsEmpty());
+    book_.set_silent(at(4s), false);
+    EXPECT_THAT(pinged(), Contains(kPublic));
+}
+
+TEST_F(PathBookTest, NewAddressesLeaveWhatWorksAndLookForTheOthersAgain) {
+    const NodeKey bob{std::array<std::byte, 32>{std::byte{3}}};
+    const DiscoKey bobs{std::array<std::byte, 32>{std::byte{4}}};
+    const Endpoint there = *Endpoint::parse("198.51.100.7:41641");
+    book_.set_peers(at(0s), {{kAlice, kAliceDisco, {kPublic}}, {bob, bobs, {there}}});
+    pinged();
+    pong(10ms, kPublic);
+    book_.on_traffic(at(1s), kAlice);
+    book_.on_traffic(at(1s), bob);
+    pinged();
+    book_.on_new_addresses(at(2s));
+    EXPECT_TRUE(book_.state(at(2s), kAlice).trusted);
+    EXPECT_THAT(pinged(), testing::ElementsAre(there)) << "though it was pinged a moment ago";
+    book_.on_network_change(at(3s));
+    EXPECT_FALSE(book_.state(at(3s), kAlice).trusted);
+    EXPECT_THAT(pinged(), testing::UnorderedElementsAre(kPublic, there));
+}
+
 TEST_F(PathBookTest, LooksElsewhereWhenThePongsStop) {
     add_alice();
     pinged();
