@@ -170,7 +170,10 @@ Task<void> Backend::follow_nftables(std::shared_ptr<bool> alive) {
             co_return;
         }
         if (watch->take_others_changes()) firewall_touched_ = true;
-        if (watch->take_rule_changes() && !engine_.end_fast_flows()) wake_engine();
+        if (watch->take_rule_changes()) {
+            if (!engine_.end_fast_flows()) wake_engine();
+            firewall_touched_ = true; // there may be a fast path no more, or again
+        }
         if (*touched && engine_up_) wake_engine();
     }
 }

@@ -173,6 +173,16 @@ private:
                  "it also changes the source of what goes into the tunnel: peers then see another address than the one "
                  "that the policy names",
                  fmt::format("name the interface in that rule, such as: oifname != \"{}\" masquerade", facts_.device));
+        if (facts_.firewall_read == Answer::No)
+            warn("firewall", "the rules of this host could not be read",
+                 "whether they keep out what the tailnet allows is not known: nft lists them",
+                 "sudo apt install nftables");
+        if (!facts_.silent_rules.empty() && routes)
+            warn("firewall", fmt::format("there are {}", facts_.silent_rules),
+                 "nobody is told when what they forbid changes, so that every forwarded packet asks them: there is no "
+                 "fast path",
+                 "write them as rules and sets of nftables; for iptables: sudo update-alternatives --set iptables "
+                 "/usr/sbin/iptables-nft, and the same for ip6tables");
         if (!manager.empty()) ok("firewall", manager + " is in use");
     }
 

@@ -47,6 +47,8 @@ struct DoctorFacts {
     };
     std::vector<Chain> base_chains;           ///< of other people
     std::vector<std::string> masquerades_all; ///< chains that masquerade whatever leaves
+    Answer firewall_read = Answer::Unknown;   ///< all of the above
+    std::string silent_rules;                 ///< netlink/silent_rules.hpp
     bool other_tailnet = false;               ///< tailscaled runs here: it wants the same table, marks and rules
 
     struct Interface {

@@ -11,6 +11,7 @@
 #include "netlink/nftables.hpp"
 #include "netlink/route_lookup.hpp"
 #include "netlink/router.hpp"
+#include "netlink/silent_rules.hpp"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -154,11 +155,12 @@ DoctorFacts gather_facts(const std::string& device, std::uint16_t port, const st
     facts.ipv6_forward = number_in("/proc/sys/net/ipv6/conf/all/forwarding");
     facts.rp_filter = number_in("/proc/sys/net/ipv4/conf/all/rp_filter");
     facts.src_valid_mark = number_in("/proc/sys/net/ipv4/conf/all/src_valid_mark");
-    if (facts.is_root)
-        if (auto rules = cli::run_program({"nft", "-j", "list", "ruleset"}, cli::Stderr::Drop, 16 << 20,
-                                          std::chrono::seconds{5});
-            rules && rules->status == 0)
-            (void)read_ruleset(rules->text, facts); // an nft that prints something else says nothing about firewalls
+    if (facts.is_root) {
+        auto rules =
+            cli::run_program({"nft", "-j", "list", "ruleset"}, cli::Stderr::Drop, 16 << 20, std::chrono::seconds{5});
+        facts.firewall_read = answer(rules && rules->status == 0 && read_ruleset(rules->text, facts));
+        if (auto silent = find_silent_rules()) facts.silent_rules = *silent;
+    }
     ask_for_interfaces(facts);
     timex clock{};
     int state = ::adjtimex(&clock);

@@ -2,6 +2,7 @@
 #include "agent/engine/explanation.hpp"
 #include "agent/engine/packet_filter.hpp"
 #include "base/log.hpp"
+#include "netlink/silent_rules.hpp"
 
 #include <algorithm>
 #include <set>
@@ -193,8 +194,13 @@ void Engine::apply_fast_path(const ForwardingConfig& config) {
         if (!made) return no_fast_path(made.error());
         fast_path_.emplace(std::move(*made));
     }
+    auto silent = find_silent_rules();
+    if (!silent) return leave_fast_path(silent.error());
+    if (!silent->empty())
+        return leave_fast_path(
+            Error::make("there are {}: nobody tells when what they forbid changes", *silent).with("fast path"));
     auto all = links();
-    if (!all) return no_fast_path(all.error());
+    if (!all) return leave_fast_path(all.error());
     std::vector<std::string> interfaces;
     for (const Link& link : *all)
         if (link.up && !link.loopback && link.name != options_.device && !link.addresses.empty())
@@ -204,6 +210,12 @@ void Engine::apply_fast_path(const ForwardingConfig& config) {
     if (auto used = fast_path_->use(interfaces, index_); !used) return no_fast_path(used.error());
     fast_path_trouble_.clear();
     if (!before) log::info("forwarded flows have a fast path", {});
+}
+
+/// There is none from now on.
+void Engine::leave_fast_path(const Error& why) {
+    auto removed = fast_path_->remove();
+    no_fast_path(removed ? why : removed.error());
 }
 
 void Engine::no_fast_path(const Error& error) {
@@ -356,6 +368,8 @@ Result<void> Engine::check() {
         return Error::make("the steering program was detached from an interface");
     if (filter_ && !filter_->is_attached())
         return Error::make("the packet programs were detached from {}", options_.device);
+    if (has_fast_path())
+        if (auto legacy = find_legacy_tables(); !legacy.empty()) return Error::make("there are {} now", legacy);
     return guard_.check();
 }
 

@@ -115,6 +115,7 @@ private:
     /// Fails only where forwarded packets can neither be treated as they should be nor refused.
     Result<void> apply_forwarding(const Wanted& wanted);
     void apply_fast_path(const ForwardingConfig& config);
+    void leave_fast_path(const Error& why);
     void no_fast_path(const Error& error);
     Result<void> apply_peers(const EngineConfig& config, const WireGuardState& state, bool additions);
 

@@ -211,6 +211,16 @@ def slow_packets(fast: FastNet) -> None:
     wait_for(lambda: net.fetches() and fast.has_table(), 20, "all is as before")
 
 
+def rules_that_change_without_a_word(lab) -> None:
+    fast = FastNet(lab)
+    wait_for(fast.has_table, 10, "there is a fast path")
+    fast.router.nft("table inet hours { \n chain pass { \n type filter hook forward priority 1; \n meta hour 00:00-23:59 accept \n } \n }")
+    wait_for(lambda: not fast.has_table(), 10, "a rule asks the time")
+    assert "asks the time" in fast.net.router.program.output()
+    fast.router.nft("delete table inet hours")
+    wait_for(fast.has_table, 10, "nothing is in the way any more")
+
+
 def one_way(lab) -> None:
     """A firewall that lets requests out and no replies in: nothing becomes fast."""
     fast = FastNet(lab)

@@ -49,6 +49,18 @@ TEST(Doctor, FindsNothingWrongWithAHealthyMachine) {
     EXPECT_EQ(exit_status(examine(healthy())), 0);
 }
 
+TEST(Doctor, SaysWhatItCouldNotReadAndWhyThereIsNoFastPath) {
+    DoctorFacts facts = healthy();
+    facts.firewall_read = Answer::No;
+    EXPECT_THAT(complaints(facts), HasSubstr("warning firewall: the rules of this host could not be read"));
+    facts = healthy();
+    facts.silent_rules = "rules of iptables-legacy in the table filter";
+    EXPECT_THAT(complaints(facts),
+                HasSubstr("warning firewall: there are rules of iptables-legacy in the table filter"));
+    facts.advertises = AdvertisedFamilies{};
+    EXPECT_EQ(complaints(facts), "") << "nothing is forwarded";
+}
+
 TEST(Doctor, AKernelWithoutWireGuardIsAnErrorOrAWarning) {
     DoctorFacts facts = healthy();
     facts.wireguard_module = Answer::No;

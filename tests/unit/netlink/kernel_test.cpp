@@ -4,6 +4,7 @@
 #include "netlink/monitor.hpp"
 #include "netlink/route_lookup.hpp"
 #include "netlink/router.hpp"
+#include "netlink/silent_rules.hpp"
 #include "tests/unit/netlink/kernel_room.hpp"
 
 #include <gmock/gmock.h>
@@ -38,6 +39,30 @@ TEST_F(Kernel, LinksAreMadeChangedListedAndRemoved) {
     EXPECT_TRUE(ok(links_->remove("tr0")));
     EXPECT_TRUE(ok(links_->remove("tr0")));
     EXPECT_FALSE((*links_->find("tr0")).has_value());
+}
+
+TEST_F(Kernel, RulesThatAskSomethingElseAreSilent) {
+    auto none = find_silent_rules();
+    ASSERT_TRUE(ok(none));
+    EXPECT_EQ(*none, "");
+    if (run("nft add table inet site '{ chain pass { type filter hook forward priority 0; tcp dport 22 accept; }; "
+            "}'") != 0)
+        GTEST_SKIP() << "no nft, or a kernel without";
+    EXPECT_EQ(*find_silent_rules(), "");
+    EXPECT_EQ(run("nft add rule inet site pass meta hour 08:00-17:00 accept"), 0);
+    EXPECT_EQ(*find_silent_rules(), "a rule in chain pass of table inet site that asks the time");
+    EXPECT_EQ(run("nft flush chain inet site pass"), 0);
+    EXPECT_EQ(run("nft add rule inet site pass ct bytes gt 100000 drop"), 0);
+    EXPECT_EQ(*find_silent_rules(), "a rule in chain pass of table inet site that asks how much has passed");
+    EXPECT_EQ(run("nft delete table inet site"), 0);
+    if (run("iptables-nft -A FORWARD -m recent --name met --rcheck -j DROP") == 0) {
+        EXPECT_EQ(*find_silent_rules(),
+                  "a rule in chain FORWARD of table ip filter that asks a list of recent addresses");
+        EXPECT_EQ(run("nft flush ruleset"), 0);
+    }
+    EXPECT_EQ(find_legacy_tables(), "");
+    if (run("iptables-legacy -L FORWARD") != 0) GTEST_SKIP() << "no iptables-legacy, or a kernel without";
+    EXPECT_EQ(*find_silent_rules(), "rules of iptables-legacy in the table filter");
 }
 
 TEST_F(Kernel, RouterStandsTwiceTheSameAndGoes) {
