@@ -15,6 +15,7 @@
 #include "agent/peerapi/peer_api.hpp"
 #include "agent/store/prefs.hpp"
 #include "agent/store/state_file.hpp"
+#include "base/token_bucket.hpp"
 #include "netlink/monitor.hpp"
 #include "proto/netmap.hpp"
 
@@ -187,6 +188,8 @@ private:
     Task<void> follow_nftables(std::shared_ptr<bool> alive);
     void ensure_inner_ping();
     void wake_engine_later(Duration wait);
+    /// Somebody took away what is ours. Whoever does it again and again does not keep us busy.
+    void repair();
     PortMapping::Settings port_mapping_settings() const;
     void ensure_paths();
     void relay_for_peers();
@@ -258,6 +261,7 @@ private:
     bool engine_down_ = false; ///< there is nothing of ours in the kernel
     Event engine_went_down_;
     bool engine_retry_pending_ = false;
+    TokenBucket repairs_{2, 10, {}};
     bool engine_up_ = false; ///< what is in the kernel is as we want it
     int exit_node_home_ = 0; ///< our home relay's region when `auto:any` chose
     std::string suggested_exit_node_;

@@ -18,8 +18,9 @@ constexpr auto kCheckEvery =
     std::chrono::milliseconds{2900}; // whether all hangs where we hung it: of the rules we hear at once
 constexpr auto kLookIdleEvery = std::chrono::seconds{10}; // where nobody talks in a large tailnet
 constexpr auto kTidyEvery = std::chrono::seconds{10};
-constexpr auto kLookCloser = std::chrono::milliseconds{200}; // while a path is contested
-constexpr auto kSettle = std::chrono::milliseconds{250};     // until the events of one change are all there
+constexpr auto kLookCloser = std::chrono::milliseconds{200};  // while a path is contested
+constexpr auto kRepairPause = std::chrono::milliseconds{500}; // once repairs follow each other closely
+constexpr auto kSettle = std::chrono::milliseconds{250};      // until the events of one change are all there
 
 } // namespace
 
@@ -102,38 +103,38 @@ Task<void> Backend::follow_network(std::shared_ptr<bool> alive) {
             }
             seen = std::move(*events);
         }
-        bool addresses = false, routes = false, repair = false;
+        bool addresses = false, routes = false, damaged = false;
         bool elsewhere = false; // the way to the internet is another one
         bool flows = false;     // may be forwarded to somewhere else
         int own = engine_.device_index();
         for (const NetworkEvent& event : seen) {
             if (const auto* view = std::get_if<Ipv6LinkEvent>(&event)) {
-                repair = repair || view->link_index == own; // of other interfaces the addresses tell
+                damaged = damaged || view->link_index == own; // of other interfaces the addresses tell
                 continue;
             }
             flows = true;
             if (std::holds_alternative<EventsLost>(event)) {
-                addresses = routes = repair = elsewhere = true;
+                addresses = routes = damaged = elsewhere = true;
             } else if (const auto* link = std::get_if<LinkEvent>(&event)) {
                 if (link->link.index == own)
-                    repair =
-                        repair || link->change == Change::Removed || !link->link.up || link->link.mtu != Engine::kMtu;
+                    damaged =
+                        damaged || link->change == Change::Removed || !link->link.up || link->link.mtu != Engine::kMtu;
                 else
                     addresses = true;
             } else if (const auto* address = std::get_if<AddressEvent>(&event)) {
                 if (address->link_index == own)
-                    repair = repair || address->change == Change::Removed;
+                    damaged = damaged || address->change == Change::Removed;
                 else
                     addresses = routes = true;
             } else if (const auto* route = std::get_if<RouteEvent>(&event)) {
                 if (route->table == kRoutingTable)
-                    repair = repair || route->change == Change::Removed;
+                    damaged = damaged || route->change == Change::Removed;
                 else {
                     routes = true;
                     elsewhere = elsewhere || route->route.destination.is_default();
                 }
             } else if (const auto* rule = std::get_if<RuleEvent>(&event)) {
-                repair = repair || rule->change == Change::Removed;
+                damaged = damaged || rule->change == Change::Removed;
             } else if (std::holds_alternative<NexthopEvent>(event)) {
                 routes = elsewhere = true; // any of them, the default route included, may go by it
             }
@@ -142,7 +143,7 @@ Task<void> Backend::follow_network(std::shared_ptr<bool> alive) {
         if (routes && paths_) paths_->on_routes_change();
         if (flows && !engine_.end_fast_flows()) wake_engine();
         if (elsewhere) on_network_change_soon();
-        if (repair && (engine_up_ || is_closed(prefs_))) wake_engine();
+        if (damaged && (engine_up_ || is_closed(prefs_))) repair();
     }
 }
 
@@ -174,8 +175,15 @@ Task<void> Backend::follow_nftables(std::shared_ptr<bool> alive) {
             if (!engine_.end_fast_flows()) wake_engine();
             firewall_touched_ = true; // there may be a fast path no more, or again
         }
-        if (*touched && engine_up_) wake_engine();
+        if (*touched && engine_up_) repair();
     }
+}
+
+void Backend::repair() {
+    if (repairs_.try_take(reactor_.now()))
+        wake_engine();
+    else
+        wake_engine_later(kRepairPause);
 }
 
 /// What was read of a device that is gone says nothing of the one in its place: no session, no counter.

@@ -2,6 +2,7 @@
 #pragma once
 #include "base/net.hpp"
 #include "base/time.hpp"
+#include "base/token_bucket.hpp"
 #include "proto/disco.hpp"
 #include "proto/keys.hpp"
 
@@ -202,11 +203,6 @@ private:
         TimePoint refused_until = TimePoint::min();
         Duration round_trip{};
     };
-    struct PingBudget {
-        double pings = 0;
-        TimePoint filled{};
-        void fill(TimePoint now, double a_second, double most);
-    };
     struct Known {
         DiscoKey disco;
         std::map<Endpoint, Candidate> candidates;
@@ -223,8 +219,8 @@ private:
         TimePoint introduced_until{};
         std::optional<TimePoint> last_traffic, last_round;
         TimePoint next_look = TimePoint::max();
-        std::uint64_t generation = 0; ///< of the list that named it last
-        PingBudget budget{kPeerPingBurst, {}};
+        std::uint64_t generation = 0;                                ///< of the list that named it last
+        TokenBucket budget{kPeerPingsPerSecond, kPeerPingBurst, {}}; ///< of pings that we think of ourselves
     };
     struct Sent {
         NodeKey node;
@@ -234,7 +230,7 @@ private:
     };
 
     void ping(TimePoint now, const NodeKey& node, Known& known, const Endpoint& to, std::uint64_t question);
-    bool take_from_budget(TimePoint now, Known& known);
+    bool take_from_budgets(TimePoint now, Known& known);
     void round(TimePoint now, const NodeKey& node, Known& known, bool with_call);
     void call(TimePoint now, const NodeKey& node, Known& known);
     /// Does what is due for a peer, and says when to look again.
@@ -282,7 +278,7 @@ private:
     std::set<std::pair<TimePoint, NodeKey>> looks_;             ///< Known::next_look of all who have one
     std::vector<IpPrefix> local_networks_;
     std::vector<PathAction> actions_;
-    PingBudget budget_{kPingBurst, {}}; ///< of all peers together
+    TokenBucket budget_{kPingsPerSecond, kPingBurst, {}}; ///< of all peers together
     std::uint64_t last_question_ = 0;
     bool relaying_ = false, only_relay_ = false, silent_ = false;
     int dead_region_ = 0;

@@ -8,7 +8,7 @@ namespace tailrace {
 void PathBook::ping(TimePoint now, const NodeKey& node, Known& known, const Endpoint& to, std::uint64_t question) {
     if (known.disco.is_zero()) return;
     if (relay_region(to) == 0 && refuses(now, candidate(now, known, to))) return;
-    if (question == 0 && known.best != to && !take_from_budget(now, known)) return;
+    if (question == 0 && known.best != to && !take_from_budgets(now, known)) return;
     if (relay_region(to) == 0) {
         Candidate& entry = candidate(now, known, to);
         entry.last_ping_sent = now;
@@ -20,21 +20,10 @@ void PathBook::ping(TimePoint now, const NodeKey& node, Known& known, const Endp
     actions_.push_back(SendPing{node, known.disco, id, to});
 }
 
-void PathBook::PingBudget::fill(TimePoint now, double a_second, double most) {
-    double seconds = std::chrono::duration<double>(now - filled).count();
-    pings = std::min(most, pings + seconds * a_second);
-    filled = now;
-}
-
 /// Of its own, so that no peer makes us ping more than all its candidates, each when it is due, whatever it calls and
 /// pings; and of everybody's.
-bool PathBook::take_from_budget(TimePoint now, Known& known) {
-    budget_.fill(now, kPingsPerSecond, kPingBurst);
-    known.budget.fill(now, kPeerPingsPerSecond, kPeerPingBurst);
-    if (budget_.pings < 1 || known.budget.pings < 1) return false;
-    budget_.pings -= 1;
-    known.budget.pings -= 1;
-    return true;
+bool PathBook::take_from_budgets(TimePoint now, Known& known) {
+    return known.budget.try_take(now) && budget_.try_take(now);
 }
 
 /// After the pings, so that our own firewall is open when the peer's come.

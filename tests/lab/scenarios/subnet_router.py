@@ -244,6 +244,14 @@ def modes(lab: Lab) -> None:
     assert "5270:" in rules_of_client()
     net.client_host.run("ip rule delete pref 5270")
     wait_for(lambda: "5270:" in rules_of_client() and net.fetches(), 10, "a rule that somebody took away is there again")
+    changes = net.client_host.start("rule-changes", ["ip", "-4", "-o", "monitor", "rule"])
+    began = time.monotonic()
+    net.client_host.run(["sh", "-c", "for i in $(seq 60); do ip rule delete pref 5270; sleep 0.05; done"], check=False)
+    quarrelled = time.monotonic() - began
+    wait_for(lambda: "5270:" in rules_of_client() and net.fetches(), 10, "who takes it away again and again gives up at last")
+    changes.stop()
+    again = [line for line in changes.output().splitlines() if "5270:" in line and "Deleted" not in line]
+    assert 5 <= len(again) <= 10 + 2 * quarrelled + 3, f"repaired {len(again)} times in {quarrelled:.1f} s"
 
     said = net.router.cli("set", "--netfilter-mode=nodivert").stdout
     rules = wait_for(lambda: (text := net.router_host.run("nft list table inet tailrace-tailrace0-forward").stdout) and "hook" not in text and text, 10, "nothing passes through our table")
