@@ -11,6 +11,10 @@ def test_a_client_roams_during_a_transfer(lab, programs):
     moving.a_client_roams_during_a_transfer(lab)
 
 
+def test_a_path_that_is_lost_in_one_direction_costs_no_more_than_its_trust(lab, programs):
+    moving.a_path_is_lost_in_one_direction(lab)
+
+
 def test_an_address_comes_beside_the_others(lab, programs):
     moving.an_address_comes_beside_the_others(lab)
 

@@ -1,7 +1,7 @@
 """Nodes that move and boxes that forget while packets flow. Bob may be a stock client. Picture: paths.py"""
 import time
 
-from .paths import Net
+from .paths import CUT, Net
 from ..tailrace import Agent
 from ..traffic import Ping, Transfer, ping
 from ..wait import wait_for
@@ -28,6 +28,25 @@ def a_client_roams_during_a_transfer(lab, bob_is=Agent) -> None:
     each_second = transfer.finish()["each_second"]
     assert sum(each_second[-3:]) > 0, f"the transfer goes on: {each_second}"
     assert pings.lost()["lost"] * pings.interval < TRUST_SECONDS + 1
+
+
+def a_path_is_lost_in_one_direction(lab, bob_is=Agent) -> None:
+    net = Net(lab, "easy", "easy", bob_is=bob_is)
+    net.reaches()
+    alice, bob = net.hosts["alice"], net.bob.ip()
+    wait_for(lambda: ping(alice, bob, timeout=1) and net.alice.direct_to("bob"), 10, "the path is direct")
+    for side in ("alice", "bob"): # one direction at a time
+        pings = Ping(alice, bob, interval=0.1)
+        pings.wait_for_reply()
+        box = net.nats[side].box
+        box.nft(CUT)
+        time.sleep(1)
+        wait_for(lambda: ping(alice, bob, timeout=1), 10, "packets flow over the relay")
+        assert net.relayed()
+        assert pings.unanswered() * pings.interval < TRUST_SECONDS + 1
+        pings.stop()
+        box.run("nft delete table ip cut")
+        wait_for(lambda: ping(alice, bob, timeout=1) and net.alice.direct_to("bob"), 20, "the path is direct again")
 
 
 def an_address_comes_beside_the_others(lab) -> None:
