@@ -9,10 +9,19 @@ namespace tailrace {
 namespace {
 
 constexpr std::size_t kMostSentences = 5;
-constexpr double kMuch = 0.5; // of all addresses of a family
+constexpr double kMuch = 0.5; // of all addresses of the internet of a family
 
-/// How much of its family the prefixes cover together, 0 to 1.
+/// How much of the internet of their family the prefixes cover together, 0 to 1. That of IPv6 is 2000::/3 (RFC 4291
+/// 2.4).
 double share_of(std::vector<IpPrefix> prefixes) {
+    static const IpPrefix global6 = *IpPrefix::parse("2000::/3");
+    for (IpPrefix& prefix : prefixes)
+        if (prefix.address().is_v6() && prefix.contains(global6.address()) && prefix.bits() < global6.bits())
+            prefix = global6;
+    std::erase_if(prefixes, [&](const IpPrefix& prefix) {
+        return prefix.address().is_v6() && !global6.contains(prefix.address());
+    });
+    const bool v6 = !prefixes.empty() && prefixes.front().address().is_v6();
     std::ranges::sort(prefixes, [](const IpPrefix& a, const IpPrefix& b) {
         return std::tuple{a.address(), a.bits()} < std::tuple{b.address(), b.bits()};
     });
@@ -20,7 +29,7 @@ double share_of(std::vector<IpPrefix> prefixes) {
     const IpPrefix* last = nullptr;
     for (const IpPrefix& prefix : prefixes) {
         if (last != nullptr && last->contains(prefix.address())) continue; // sorted: it is inside
-        share += std::pow(2.0, -prefix.bits());
+        share += std::pow(2.0, (v6 ? global6.bits() : 0) - prefix.bits());
         last = &prefix;
     }
     return share;
@@ -103,8 +112,8 @@ std::vector<std::string> accepted_route_warnings(const std::vector<AcceptedRoute
         for (const auto& [router, prefixes] : by_router)
             if (share_of(prefixes) >= kMuch / 2) who += (who.empty() ? "" : ", ") + router;
         say(fmt::format(
-            "The accepted routes of {} are together half of all {} addresses or more: most internet traffic of "
-            "this host goes there, though no exit node was chosen.",
+            "The accepted routes of {} are together half of all {} addresses of the internet or more: most of this "
+            "host's traffic with it goes there, though no exit node was chosen.",
             who.empty() ? "several nodes" : who, v6 ? "IPv6" : "IPv4"));
     }
     if (more > 0) out.push_back(fmt::format("And {} more accepted routes cover networks of this host.", more));

@@ -11,8 +11,8 @@ from lab.tailrace import Agent
 from lab.traffic import WebServer, fetch
 from lab.wait import wait_for
 
-ANY_ROUTE = POLICY.replace('"192.168.0.0/16": ["tag:router"]', '"0.0.0.0/0": ["tag:router"]').replace(
-    '"dst": ["192.168.7.0/24:80"', '"dst": ["0.0.0.0/1:*", "128.0.0.0/1:*", "192.168.7.0/24:80"')
+ANY_ROUTE = POLICY.replace('"192.168.0.0/16": ["tag:router"], "fd00::/8"', '"0.0.0.0/0": ["tag:router"], "::/0"').replace(
+    '"dst": ["192.168.7.0/24:80"', '"dst": ["0.0.0.0/1:*", "128.0.0.0/1:*", "::/1:*", "8000::/1:*", "192.168.7.0/24:80"')
 CONTROL, RELAY, ROUTER = "203.0.113.1", "203.0.113.2", "203.0.113.11"
 
 
@@ -70,13 +70,14 @@ def test_a_malformed_route_is_refused_and_changes_nothing(net):
 
 
 def test_half_and_half_is_no_exit_node_and_cuts_nobody_off(net):
-    net.join(router=(f"--advertise-routes={LAN},{LAN6},0.0.0.0/1,128.0.0.0/1",), client=())
+    net.join(router=(f"--advertise-routes={LAN},{LAN6},0.0.0.0/1,128.0.0.0/1,::/1,8000::/1",), client=())
     said = wait_for(lambda: (text := net.client.cli("set", "--accept-routes").stdout) and "half of all IPv4" in text and text
                     or not net.client.cli("set", "--accept-routes=false"), 15, "the client is told before")
     assert "though no exit node was chosen" in said, said
     net.client.cli("set", "--accept-routes")
     wait_for(lambda: "0.0.0.0/1 " in table(net.client_host) and "128.0.0.0/1 " in table(net.client_host), 10, "both halves are in force")
-    assert any("half of all IPv4 addresses" in text for text in net.client.status()["Health"])
+    for family in ("IPv4", "IPv6"):
+        assert any(f"half of all {family} addresses" in text for text in net.client.status()["Health"]), family
     assert "tailrace0" in net.client_host.run("ip route get 198.51.100.1").stdout, "whoever has no mark goes there"
     assert not net.client.peer("router")["ExitNodeOption"]
     stays_connected(net)

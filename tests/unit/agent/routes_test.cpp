@@ -112,6 +112,15 @@ TEST(AcceptedRoutes, TellOfAnExitNodeInPieces) {
     EXPECT_THAT(
         accepted_route_warnings({{prefix("8.0.0.0/5"), "gw"}, {prefix("8.0.0.0/6"), "gw"}}, {}, AttachedBy::Host),
         IsEmpty());
+    for (const auto& pieces : {std::vector{"::/1", "8000::/1"}, {"2000::/3"}, {"2000::/4"}, {"2000::/5", "2800::/5"}}) {
+        std::vector<AcceptedRoute> routes;
+        for (const char* piece : pieces) routes.push_back({prefix(piece), "gw"});
+        said = accepted_route_warnings(routes, {}, AttachedBy::Host);
+        ASSERT_THAT(said, SizeIs(1)) << pieces.front();
+        EXPECT_THAT(said[0], HasSubstr("of gw are together half of all IPv6 addresses of the internet or more"));
+    }
+    for (const char* piece : {"2001:db8::/32", "fc00::/7", "8000::/1", "2000::/5"})
+        EXPECT_THAT(accepted_route_warnings({{prefix(piece), "gw"}}, {}, AttachedBy::Host), IsEmpty()) << piece;
 }
 
 TEST(ViaRoute, NamesASiteAndAnIpv4Network) {
