@@ -83,6 +83,7 @@ Result<void> Backend::load() {
     }
     prefs_ = *prefs;
     profile_id_ = current->substr(8);
+    load_connector();
     return {};
 }
 
@@ -201,7 +202,8 @@ SelfReport Backend::report() {
     report.hostinfo = hostinfo_for(machine_info_, prefs_);
     if (peer_api_.port4() != 0) report.hostinfo.services.push_back({"peerapi4", peer_api_.port4(), ""});
     if (peer_api_.port6() != 0) report.hostinfo.services.push_back({"peerapi6", peer_api_.port6(), ""});
-    if (prefs_.advertises_exit_node() && !report.hostinfo.services.empty())
+    const bool answers_names = prefs_.advertises_exit_node() || prefs_.app_connector.advertise;
+    if (answers_names && !report.hostinfo.services.empty())
         report.hostinfo.services.push_back({"peerapi-dns-proxy", 1, ""}); // the version of what it speaks
     wire::NetInfo net;
     net.os_has_ipv6 = true;
@@ -542,6 +544,7 @@ void Backend::on_map_frame(wire::MapResponse frame) {
         }
         if (changes->derp_map || changes->first_of_stream) update_report();
         if (changes->self) publish("\"SelfChange\":" + wire::write_node(netmap_.self()));
+        if (changes->self) follow_connector();
         wake_engine();
     }
     update_state();

@@ -1,5 +1,6 @@
 // agent/backend.hpp - what the agent is and does: preferences, login, netmap, engine, and everybody who watches.
 #pragma once
+#include "agent/app_connector/app_connector.hpp"
 #include "agent/coordination/control_client.hpp"
 #include "agent/coordination/hostinfo.hpp"
 #include "agent/dns/service.hpp"
@@ -98,7 +99,12 @@ public:
     /// For Prometheus.
     std::string metrics_text();
 
+    /// With the routes of the app connector, where we are one.
     Result<void> edit_prefs(Prefs wanted);
+    /// Somebody chooses the routes by hand: those that names have led to count no more.
+    void forget_learned_routes();
+    /// What the app connector offers, and for which names.
+    std::string app_connector_routes_json() const { return write_app_connector_routes(connector_.routes()); }
     Result<void> start_with(Prefs wanted, std::string auth_key);
     Result<void> login_interactive();
     /// We are out in any case; an error says what remains to be done.
@@ -139,6 +145,7 @@ public:
     void on_map_frame(wire::MapResponse frame) override;
     void on_connected(bool in_poll, const std::string& trouble) override;
     Task<wire::PingResponse> on_ping_wanted(std::string type, IpAddress address) override;
+    std::string on_connector_routes_wanted() override;
 
 private:
     Backend(Reactor& reactor, BackendOptions options, StateFile state);
@@ -181,6 +188,12 @@ private:
     std::vector<IpPrefix> reached_outside(const Prefs& prefs);
     bool is_closed(const Prefs& prefs) const { return prefs.want_running && uses_exit_node(prefs); }
     void add_route_health(std::vector<std::string>& out);
+    std::string connector_key() const; ///< where the state has its routes
+    void load_connector();
+    void save_connector();
+    /// `prefs` as they are with what the netmap wants of an app connector and what it has learned.
+    Prefs with_connector_routes(Prefs prefs);
+    void follow_connector();
     EngineConfig engine_config(const std::vector<HostNetwork>& networks);
     /// Of something that is watched or made beside the engine: whether it went well, logged when it changes.
     bool note_watch(std::string_view what, const Result<void>& outcome);
@@ -196,7 +209,7 @@ private:
     std::map<NodeKey, Endpoint> found_paths() const; ///< by an earlier agent, past hard NATs
     void shake_hands(const NodeKey& peer);
     std::optional<PeerApiCaller> peer_api_caller(const IpAddress& from);
-    /// We are an exit node, and the policy lets this peer ask a resolver in the internet.
+    /// We are an exit node or an app connector, and the policy lets this peer ask a resolver in the internet.
     bool may_ask_names(const IpAddress& from);
     Task<Result<Bytes>> ask_names_for_peer(Bytes query);
     DnsResolver::Names dns_names() const;
@@ -247,6 +260,9 @@ private:
     std::unique_ptr<InnerPing> inner_ping_;
     PeerApi peer_api_;
     DnsService dns_;
+    AppConnector connector_;
+    AppConnectorRoutes connector_saved_; ///< what the state has of it
+    std::string connector_trouble_;
     FlowWatch flow_watch_;
     PathTraffic path_traffic_;
     std::vector<Endpoint> endpoints_;   ///< of our interfaces

@@ -107,7 +107,10 @@ Task<Result<Bytes>> Backend::ask_names_for_peer(Bytes query) {
     }
     std::vector<DnsUpstream> resolvers = dns_.host_resolvers();
     if (resolvers.empty()) resolvers = dns_.effective().defaults;
-    co_return co_await ask_in_turn(reactor_, std::move(resolvers), std::move(query), kPeerPatience);
+    auto alive = alive_;
+    auto answer = co_await ask_in_turn(reactor_, std::move(resolvers), std::move(query), kPeerPatience);
+    if (*alive && answer && prefs_.app_connector.advertise && connector_.observe(*answer)) follow_connector();
+    co_return answer;
 }
 
 std::string Backend::dns_config_json() const {

@@ -17,12 +17,14 @@ std::string new_profile_id() {
 } // namespace
 
 Result<void> Backend::edit_prefs(Prefs wanted) {
+    wanted = with_connector_routes(std::move(wanted));
     if (auto good = check_prefs(wanted); !good) return good;
     remember_exit_node(prefs_, wanted);
     auto changed = changed_prefs(prefs_, wanted);
     if (changed.empty()) return {};
     if (auto closed = close_past_tunnel(wanted); !closed) return closed.error().with("the exit node is not used");
     if (auto saved = save_prefs(wanted); !saved) return saved;
+    connector_.routes_are_saved();
     bool was_running = prefs_.want_running;
     bool other_server = prefs_.control_url != wanted.control_url;
     prefs_ = std::move(wanted);
@@ -46,18 +48,22 @@ Result<void> Backend::edit_prefs(Prefs wanted) {
 }
 
 Result<void> Backend::start_with(Prefs wanted, std::string auth_key) {
+    const bool other_server = prefs_.control_url != wanted.control_url;
+    if (!other_server) wanted = with_connector_routes(std::move(wanted));
     if (auto good = check_prefs(wanted); !good) return good;
     if (auto good = check_oauth_login(auth_key, wanted.tags()); !good) return good;
     wanted.config = prefs_.config;
     remember_exit_node(prefs_, wanted);
-    bool other_server = prefs_.control_url != wanted.control_url;
     auto how = prefs_.tags() == wanted.tags() ? ControlClient::Login::Restore : ControlClient::Login::Readmit;
     if (other_server && wanted.config && wanted.config->has_node_key() && !prefs_.control_url.empty()) {
         wanted.config.reset(); // who we are there is nothing to the new server
         netmap_ = Netmap{};
         netmap_from_control_ = false;
     }
-    if (other_server) stop();
+    if (other_server) {
+        stop();
+        connector_.restore({});
+    }
     wanted.logged_out = false;
     if (auto closed = close_past_tunnel(wanted); !closed) return closed.error().with("the exit node is not used");
     if (auto saved = save_prefs(wanted); !saved) return saved;
@@ -116,7 +122,7 @@ Task<Result<void>> Backend::logout() {
     gone.operator_user = prefs_.operator_user;
     if (!profile_id_.empty()) {
         ::unlink(netmap_path().c_str()); // first: on a full disk it makes room
-        auto erased = store_.erase({"profile-" + profile_id_, "_profiles", "_current-profile"});
+        auto erased = store_.erase({"profile-" + profile_id_, connector_key(), "_profiles", "_current-profile"});
         if (erased)
             profile_id_.clear();
         else
@@ -125,6 +131,8 @@ Task<Result<void>> Backend::logout() {
                                   erased.error().message(), told ? "" : "; " + outcome.error().message());
     }
     prefs_ = gone;
+    connector_.restore({});
+    connector_saved_ = {};
     netmap_ = Netmap{};
     netmap_from_control_ = false;
     auth_url_.clear();

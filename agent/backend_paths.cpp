@@ -222,7 +222,8 @@ std::optional<PeerApiCaller> Backend::peer_api_caller(const IpAddress& from) {
 }
 
 bool Backend::may_ask_names(const IpAddress& from) {
-    if (!prefs_.advertises_exit_node() || engine_.filter() == nullptr) return false;
+    const bool answers = prefs_.advertises_exit_node() || prefs_.app_connector.advertise;
+    if (!answers || engine_.filter() == nullptr) return false;
     // These stand for the whole internet. Source: tailscale ipn/ipnlocal/peerapi.go.
     PacketQuestion question;
     question.source = from;

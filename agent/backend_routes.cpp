@@ -125,8 +125,16 @@ void Backend::add_route_health(std::vector<std::string>& out) {
         else if (!chosen->online.value_or(true))
             out.push_back(fmt::format("The exit node {} is offline: {}.", chosen->name, kCure));
     }
-    if (state_ != BackendState::Running || prefs_.routes().empty()) return;
-    if (std::string trouble = check_ip_forwarding(prefs_.routes()); !trouble.empty()) out.push_back(trouble);
+    if (prefs_.app_connector.advertise && !connector_trouble_.empty())
+        out.push_back(fmt::format("What this node connects to is not understood: {}.", connector_trouble_));
+    if (prefs_.app_connector.advertise && connector_.is_full())
+        out.push_back(
+            "The app connector has learned as many names or addresses as it holds: no route is made of more.");
+    std::vector<IpPrefix> routes = prefs_.routes();
+    if (prefs_.app_connector.advertise && routes.empty()) // whatever names will lead to
+        routes = {IpPrefix{IpAddress::v4(0), 0}, IpPrefix{IpAddress::v6({}), 0}};
+    if (state_ != BackendState::Running || routes.empty()) return;
+    if (std::string trouble = check_ip_forwarding(std::move(routes)); !trouble.empty()) out.push_back(trouble);
     if (prefs_.advertises_exit_node() && prefs_.no_snat)
         out.push_back("An exit node is advertised with --snat-subnet-routes=false: replies from the internet will "
                       "not come back.");

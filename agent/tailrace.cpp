@@ -224,6 +224,20 @@ int main(int argc, char** argv) {
     dns_query_command->callback(
         [&] { command = [&](LocalClient& client) { return dns_query(client, dns_name, dns_type, dns_json); }; });
 
+    bool connector_all = false, connector_map = false, connector_number = false;
+    auto* connector_command = app.add_subcommand("appc-routes", "Show the routes of this app connector");
+    connector_command->add_flag("--all", connector_all, "learned names and addresses, and the routes of the policy");
+    connector_command->add_flag("--map", connector_map, "learned names and addresses, as JSON");
+    connector_command->add_flag("-n,--n", connector_number,
+                                "how many routes this node advertises, whatever they are for");
+    connector_command->callback([&] {
+        auto view = connector_number ? AppConnectorView::Number
+                    : connector_map  ? AppConnectorView::Map
+                    : connector_all  ? AppConnectorView::All
+                                     : AppConnectorView::Counts;
+        command = [view](LocalClient& client) { return app_connector_routes(client, view); };
+    });
+
     std::string whois_address, whois_protocol;
     bool whois_json = false;
     auto* whois_command = app.add_subcommand("whois", "Show the machine and user behind a tailnet IP");

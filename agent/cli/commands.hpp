@@ -1,5 +1,6 @@
 // agent/cli/commands.hpp - what each subcommand of `tailrace` does. Each gives the exit status.
 #pragma once
+#include "agent/app_connector/app_connector.hpp"
 #include "agent/cli/format.hpp"
 #include "agent/cli/local_client.hpp"
 #include "agent/cli/pref_flags.hpp"
@@ -76,6 +77,10 @@ Result<std::string> dns_status_json(const DnsStatus& facts);
 /// What it prints, from the agent's answer.
 Result<std::string> dns_query_text(const std::string& name, const std::string& type, std::string_view answer_json,
                                    bool json);
+enum class AppConnectorView { Counts, Map, All, Number };
+Task<int> app_connector_routes(LocalClient& client, AppConnectorView view);
+/// What it prints, but for the number.
+std::string app_connector_text(const AppConnectorRoutes& routes, AppConnectorView view);
 Task<int> whois(LocalClient& client, std::string address, std::string protocol, bool json);
 Task<int> version(LocalClient& client, bool daemon, bool json);
 

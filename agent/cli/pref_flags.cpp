@@ -236,6 +236,18 @@ const std::vector<PrefFlag>& pref_flags() {
              return {};
          },
          [](const Prefs& prefs) { return std::string{prefs.advertises_exit_node() ? "true" : "false"}; }},
+        {"advertise-connector",
+         Kind::Bool,
+         Where::Both,
+         {"AppConnector"},
+         "offer to be an app connector: routes to what the domains that the policy names resolve to",
+         [](Prefs& prefs, const std::string& value) -> Result<void> {
+             auto on = parse_bool(value);
+             if (!on) return on.error();
+             prefs.app_connector.advertise = *on;
+             return {};
+         },
+         [](const Prefs& prefs) { return std::string{prefs.app_connector.advertise ? "true" : "false"}; }},
         {"operator",
          Kind::Text,
          Where::Both,

@@ -166,7 +166,7 @@ bool accepts_routes(const GivenFlags& given) {
 /// What these preferences would do that people want to know before it is done. Gives what it printed.
 Task<std::vector<std::string>> warn_about_routes(LocalClient& client, Prefs wanted, bool advertises, bool accepts) {
     std::vector<std::string> told;
-    if (advertises && !wanted.routes().empty()) {
+    if (advertises && (!wanted.routes().empty() || wanted.app_connector.advertise)) {
         told.push_back(co_await warning_of(client, "check-ip-forwarding"));
         if (told.back().empty()) told.push_back(co_await warning_of(client, "check-udp-gro-forwarding"));
     }
@@ -290,7 +290,8 @@ Task<int> set(LocalClient& client, GivenFlags given) {
         if (!chosen) co_return fail(chosen.error().message());
     }
     if (allows_lan_for_nothing(given, *wanted)) co_return fail(kLanAccessNeedsExitNode);
-    bool advertises = given.contains("advertise-routes") || given.contains("advertise-exit-node");
+    bool advertises = given.contains("advertise-routes") || given.contains("advertise-exit-node") ||
+                      given.contains("advertise-connector");
     co_await warn_about_routes(client, *wanted, advertises, accepts_routes(given));
     auto done = co_await client.edit_prefs(masked_prefs(*wanted, prefs_named(given)));
     if (!done) co_return fail(done.error().message());

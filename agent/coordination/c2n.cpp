@@ -6,14 +6,15 @@
 namespace tailrace {
 namespace {
 
-std::string response(int status, std::string_view reason, std::string_view body) {
-    return fmt::format("HTTP/1.1 {} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\r\n{}",
-                       status, reason, body.size(), body);
+std::string response(int status, std::string_view reason, std::string_view body,
+                     std::string_view type = "text/plain; charset=utf-8") {
+    return fmt::format("HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n{}", status, reason, type,
+                       body.size(), body);
 }
 
 } // namespace
 
-std::string answer_c2n(std::string_view request) {
+std::string answer_c2n(std::string_view request, const std::function<std::string()>& connector_routes) {
     std::size_t head_end = request.find("\r\n\r\n");
     if (head_end == std::string_view::npos) return response(400, "Bad Request", "malformed request\n");
     std::string_view head = request.substr(0, head_end), body = request.substr(head_end + 4);
@@ -31,6 +32,10 @@ std::string answer_c2n(std::string_view request) {
         body = body.substr(0, *length);
     }
     if (path == "/echo") return response(200, "OK", body);
+    if (path == "/appconnector/routes") {
+        if (words[0] != "GET") return response(405, "Method Not Allowed", "bad method\n");
+        return response(200, "OK", connector_routes(), "application/json");
+    }
     if (path == "/logtail/flush") return "HTTP/1.1 204 No Content\r\n\r\n";
     return response(400, "Bad Request", "unknown c2n path\n");
 }

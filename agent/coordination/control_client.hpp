@@ -30,6 +30,8 @@ public:
     virtual void on_connected(bool in_poll, const std::string& trouble) = 0;
     /// A ping that control asks for; the answer goes back to control.
     virtual Task<wire::PingResponse> on_ping_wanted(std::string type, IpAddress address) = 0;
+    /// JSON: the addresses that an app connector has learned, by name.
+    virtual std::string on_connector_routes_wanted() { return R"({"Domains":null})"; }
 };
 
 /// What a lite update carries.

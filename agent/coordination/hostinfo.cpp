@@ -51,6 +51,7 @@ wire::Hostinfo hostinfo_for(const wire::Hostinfo& machine, const Prefs& prefs) {
     wire::Hostinfo info = machine;
     if (!prefs.hostname.empty()) info.hostname = prefs.hostname;
     info.shields_up = prefs.shields_up;
+    info.app_connector = prefs.app_connector.advertise;
     info.peer_relay = prefs.relay_server_port.has_value();
     info.routable_ips = prefs.routes();
     std::ranges::sort(info.routable_ips);

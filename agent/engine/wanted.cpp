@@ -199,6 +199,11 @@ std::vector<IpPrefix> local_nets(const std::vector<IpPrefix>& own, const Prefs& 
         for (const IpPrefix& part : shrink_default_route(route.address().is_v6(), host_networks))
             out.push_back(IpRange::of(part));
     }
+    // Stand for the internet where somebody asks whether a peer may reach it (dns.md 6). The last one is what is asked
+    // for of IPv6, where the reference client has no answer but no.
+    if (prefs.app_connector.advertise)
+        for (const char* text : {"0.0.0.0/32", "::/128", "2000::/128"})
+            out.push_back(IpRange::of(*IpPrefix::parse(text)));
     // The reference client leaves loopback to the kernel, which lets it in where route_localnet is set. What is asked
     // of the service addresses is asked from here only, also where a route that we offer covers them.
     static const std::vector<IpRange> never = {IpRange::of(*IpPrefix::parse("127.0.0.0/8")),

@@ -164,6 +164,7 @@ Task<HttpResponse> LocalServer::route(HttpRequest request, bool write) {
             if (!write) co_return denied();
             auto wanted = apply_masked_prefs(backend_.prefs(), request.body);
             Result<void> done = wanted ? check_lock(*wanted) : Result<void>{wanted.error()};
+            if (done && wanted->routes() != backend_.prefs().routes()) backend_.forget_learned_routes();
             if (done) done = backend_.edit_prefs(*wanted);
             if (!done) co_return HttpResponse::json(400, error_object("Error", done.error().message()));
         } else if (!get) {
@@ -271,6 +272,10 @@ Task<HttpResponse> LocalServer::route(HttpRequest request, bool write) {
         auto suggested = backend_.suggest_exit_node_json();
         if (!suggested) co_return HttpResponse::text(500, suggested.error().message() + "\n");
         co_return HttpResponse::json(200, *suggested);
+    }
+    if (name == "appc-route-info") {
+        if (!get) co_return HttpResponse::text(405, "only GET allowed\n");
+        co_return HttpResponse::json(200, backend_.app_connector_routes_json());
     }
     if (name == "check-accept-routes") // ours; the reference client has none
         co_return HttpResponse::json(

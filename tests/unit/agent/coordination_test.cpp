@@ -40,12 +40,22 @@ TEST(Backoff, GrowsWithTheSquareUpToHalfAMinute) {
     EXPECT_EQ(Backoff::jittered(10s, 1000), 15s);
 }
 
+std::string answer(std::string_view request) {
+    return answer_c2n(request, [] { return std::string{R"({"Domains":{"a.test":["198.51.100.1"]}})"}; });
+}
+
 TEST(C2n, EchoesAndRefusesTheUnknown) {
-    EXPECT_THAT(answer_c2n("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"),
-                EndsWith("\r\n\r\nhello"));
-    EXPECT_THAT(answer_c2n("GET /nothing HTTP/1.1\r\n\r\n"), StartsWith("HTTP/1.1 400 "));
-    EXPECT_THAT(answer_c2n("GET /nothing HTTP/1.1\r\n\r\n"), HasSubstr("unknown c2n path"));
-    EXPECT_THAT(answer_c2n("rubbish"), StartsWith("HTTP/1.1 400 "));
+    EXPECT_THAT(answer("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"), EndsWith("\r\n\r\nhello"));
+    EXPECT_THAT(answer("GET /nothing HTTP/1.1\r\n\r\n"), StartsWith("HTTP/1.1 400 "));
+    EXPECT_THAT(answer("GET /nothing HTTP/1.1\r\n\r\n"), HasSubstr("unknown c2n path"));
+    EXPECT_THAT(answer("rubbish"), StartsWith("HTTP/1.1 400 "));
+}
+
+TEST(C2n, SaysWhatAnAppConnectorHasLearned) {
+    std::string said = answer("GET /appconnector/routes HTTP/1.1\r\nHost: x\r\n\r\n");
+    EXPECT_THAT(said, StartsWith("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"));
+    EXPECT_THAT(said, EndsWith("\r\n\r\n{\"Domains\":{\"a.test\":[\"198.51.100.1\"]}}"));
+    EXPECT_THAT(answer("POST /appconnector/routes HTTP/1.1\r\n\r\n"), StartsWith("HTTP/1.1 405 "));
 }
 
 TEST(UdpPacket, HasAChecksumThatReceiversAccept) {
