@@ -141,7 +141,7 @@ void CompiledPolicy::Data::keep(NodeIndex node, std::uint32_t position, std::uin
         add(0, false);
         return;
     case RuleDestination::Kind::Internet:
-        if (is_exit) add(0, false);
+        if (is_exit || directory.connectors().contains(node)) add(0, false);
         return;
     case RuleDestination::Kind::Ranges:
         for (std::uint32_t i = 0; i < destination.ranges.size(); ++i) {

@@ -71,6 +71,11 @@ public:
     /// The addresses of `peer` that `viewer` may be told (the attribute disable-ipv4 of either takes IPv4 away).
     std::vector<IpAddress> addresses(PolicyNodeId viewer, PolicyNodeId peer) const;
 
+    /// The app connectors that let `viewer` ask for names: their filter lets it reach port 53 of 0.0.0.0, in ID order.
+    std::vector<PolicyNodeId> connectors_for(PolicyNodeId viewer) const;
+    /// Whether the node is one: it offers to be, and nodeAttrs mean it.
+    bool is_connector(PolicyNodeId node) const;
+
     /// The services that the node hosts: whose addresses are among its routes.
     std::vector<const TailnetService*> services_of(PolicyNodeId node) const;
     /// Those that it can reach through somebody, and those that it hosts.

@@ -63,7 +63,7 @@ public:
 private:
     static bool is_same(const TailnetNode& a, const TailnetNode& b) {
         return (a.is_tagged() || a.user == b.user) && a.tags == b.tags && a.addresses == b.addresses &&
-               a.routes == b.routes && a.attributes == b.attributes;
+               a.routes == b.routes && a.attributes == b.attributes && a.app_connector == b.app_connector;
     }
 
     static std::set<PolicyUserId> find_changed_users(const Tailnet& before, const Tailnet& after) {

@@ -14,7 +14,7 @@ bool has(const std::vector<IpPrefix>& list, const IpPrefix& route) {
 } // namespace
 
 const CompiledPolicy::Data::RouteViewers& CompiledPolicy::Data::viewers_of(const Directory::SubnetRoute& route) const {
-    const auto [found, is_new] = route_viewers.try_emplace(route.prefix);
+    const auto [found, is_new] = route_viewers.try_emplace({route.prefix, directory.connectors().contains(route.node)});
     auto& viewers = found->second;
     if (!is_new) return viewers;
     viewers.by_rule = viewers.by_return = viewers.routers = BitSet{directory.size()};
@@ -97,6 +97,40 @@ bool CompiledPolicy::Data::may_use_route(NodeIndex viewer, const Directory::Subn
     }
     if (!is_primary) return false;
     return by_rule || (!steered && viewers.by_return.contains(viewer));
+}
+
+bool CompiledPolicy::Data::may_ask_names(NodeIndex viewer, NodeIndex connector) const {
+    const auto leads_there = [](const RuleDestination& destination) {
+        const bool is_wide = destination.kind == RuleDestination::Kind::Internet ||
+                             destination.kind == RuleDestination::Kind::Everything;
+        return is_wide && std::any_of(destination.ports.begin(), destination.ports.end(),
+                                      [](PortRange ports) { return ports.contains(53); });
+    };
+    return std::any_of(list.rules.begin(), list.rules.end(), [&](const Rule& rule) {
+        const auto& protocols = rule.protocols;
+        const bool is_tcp = protocols.empty() || std::find(protocols.begin(), protocols.end(), 6) != protocols.end();
+        return rule.kind == Rule::Kind::Ports && !rule.silent && !rule.self && is_tcp &&
+               rule.receivers.contains(connector) && rule.sources->touched.contains(viewer) &&
+               std::any_of(rule.destinations.begin(), rule.destinations.end(), leads_there);
+    });
+}
+
+std::vector<PolicyNodeId> CompiledPolicy::connectors_for(PolicyNodeId viewer_id) const {
+    std::vector<PolicyNodeId> out;
+    const auto& directory = data_->directory;
+    const auto viewer = directory.index_of(viewer_id);
+    if (!viewer) return out;
+    directory.connectors().for_each([&](std::size_t number) {
+        const auto node = static_cast<NodeIndex>(number);
+        if (node != *viewer && data_->view(*viewer).seen.contains(node) && data_->may_ask_names(*viewer, node))
+            out.push_back(directory.node(node).id);
+    });
+    return out;
+}
+
+bool CompiledPolicy::is_connector(PolicyNodeId id) const {
+    const auto node = data_->directory.index_of(id);
+    return node && data_->directory.connectors().contains(*node);
 }
 
 std::vector<IpPrefix> CompiledPolicy::allowed_routes(PolicyNodeId viewer_id, PolicyNodeId peer_id) const {

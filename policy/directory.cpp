@@ -1,6 +1,8 @@
 // policy/directory.cpp - indexes over the tailnet.
 #include "policy/directory.hpp"
 
+#include "policy/app_connectors.hpp"
+
 #include <algorithm>
 #include <array>
 #include <numeric>
@@ -76,11 +78,12 @@ Directory::Directory(const Document& document, Tailnet tailnet) : document_(docu
     index_nodes();
     index_addresses();
     index_routes();
+    find_connectors();
 }
 
 void Directory::index_nodes() {
     const auto count = size();
-    untagged_ = exit_nodes_ = without_ipv4_ = nobody_ = BitSet{count};
+    untagged_ = exit_nodes_ = connectors_ = without_ipv4_ = nobody_ = BitSet{count};
     for (std::size_t i = 0; i < tailnet_.users.size(); ++i) {
         users_[tailnet_.users[i].id] = i;
         if (!tailnet_.users[i].login.empty()) users_by_login_[tailnet_.users[i].login] = tailnet_.users[i].id;
@@ -290,6 +293,28 @@ std::optional<std::uint32_t> Directory::address_named(const IpAddress& ip) const
     const auto found = first_at_or_behind(ip);
     if (found == by_ip_.end() || addresses_[*found].ip != ip) return std::nullopt;
     return *found;
+}
+
+void Directory::find_connectors() {
+    for (NodeIndex i = 0; i < size(); ++i)
+        if (tailnet_.nodes[i].app_connector && is_connector(i)) connectors_.insert(i);
+}
+
+bool Directory::is_connector(NodeIndex node) const {
+    const auto means_it = [&](const std::string& value) {
+        auto entry = parse_app_connector_entry(value);
+        return entry && entry->means(tailnet_.nodes[node].tags);
+    };
+    return std::any_of(
+        document_.node_attributes.begin(), document_.node_attributes.end(), [&](const NodeAttribute& attribute) {
+            return std::any_of(attribute.app.begin(), attribute.app.end(),
+                               [&](const auto& app) {
+                                   return app.first == kAppConnectorsCap &&
+                                          std::any_of(app.second.begin(), app.second.end(), means_it);
+                               }) &&
+                   std::any_of(attribute.targets.begin(), attribute.targets.end(),
+                               [&](const Selector& target) { return nodes_matching(target).contains(node); });
+        });
 }
 
 bool Directory::has_attribute(NodeIndex node, std::string_view attribute) const {

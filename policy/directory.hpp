@@ -54,6 +54,8 @@ public:
     BitSet nodes_matching(const Selector& selector) const;
     const BitSet& untagged() const { return untagged_; }
     const BitSet& exit_nodes() const { return exit_nodes_; }
+    /// Those that offer to be app connectors and are meant to be: they lead to what is in the internet of their routes.
+    const BitSet& connectors() const { return connectors_; }
     /// The untagged nodes of the user of an untagged node.
     const BitSet& nodes_of_user(PolicyUserId user) const;
 
@@ -104,6 +106,8 @@ private:
     void index_nodes();
     void index_addresses();
     void index_routes();
+    void find_connectors();
+    bool is_connector(NodeIndex node) const;
 
     const Document& document_;
     Tailnet tailnet_;
@@ -114,6 +118,7 @@ private:
     mutable std::unordered_map<std::string, BitSet> nodes_by_group_;
     BitSet untagged_;
     BitSet exit_nodes_;
+    BitSet connectors_;
     BitSet without_ipv4_;
     BitSet nobody_;
     std::vector<Address> addresses_;

@@ -183,8 +183,11 @@ private:
         switch (destination.kind) {
         case RuleDestination::Kind::Everything:
             return BitSet::full(count);
-        case RuleDestination::Kind::Internet:
-            return directory_.exit_nodes();
+        case RuleDestination::Kind::Internet: {
+            BitSet receivers = directory_.exit_nodes();
+            receivers |= directory_.connectors();
+            return receivers;
+        }
         case RuleDestination::Kind::Nodes:
         case RuleDestination::Kind::Ranges:
             break;
@@ -443,6 +446,7 @@ private:
             is_internet(destination) || std::any_of(destination.ranges.begin(), destination.ranges.end(),
                                                     [](const auto& range) { return is_internet_range(range.first); });
         if (beyond) receivers |= directory_.exit_nodes();
+        if (destination.kind == RuleDestination::Kind::Internet) receivers |= directory_.connectors();
         receivers &= tagged;
         return receivers;
     }
@@ -504,8 +508,8 @@ bool overlaps(const RuleDestination& destination, const Directory& directory, co
     switch (destination.kind) {
     case RuleDestination::Kind::Everything:
         return true;
-    case RuleDestination::Kind::Internet:
-        return false;
+    case RuleDestination::Kind::Internet: // a network of its own that a router has is not what is meant
+        return directory.connectors().contains(route.node) && is_internet_range(route.range);
     case RuleDestination::Kind::Nodes:
         return std::any_of(route.addresses.begin(), route.addresses.end(), [&](std::uint32_t address) {
             return destination.nodes.contains(directory.addresses()[address].node);

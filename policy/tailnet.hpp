@@ -51,6 +51,7 @@ struct TailnetNode {
     bool online = true;               ///< whether it can be primary of a route
     bool steady = true;               ///< of one online: else it becomes primary only where nobody else can
     std::int64_t router_since = 0;    ///< in a group of routers the least leads: nobody who comes back takes over
+    bool app_connector = false;       ///< it offers to be one; the policy says whether it is
     int region = 0;                   ///< that its routers are chosen by, see Tailnet; 0: not known
     std::map<std::string, PostureValue> attributes;
     std::string name; ///< for people and messages; policies do not know it

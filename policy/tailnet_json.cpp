@@ -109,6 +109,10 @@ private:
                 node.online = value.truth;
                 return expect(value, Kind::Bool, "online");
             }
+            if (name == "appConnector") {
+                node.app_connector = value.truth;
+                return expect(value, Kind::Bool, "appConnector");
+            }
             if (name == "attributes") return value.kind == Kind::Null || read_attributes(value, node);
             return true;
         });
@@ -232,6 +236,7 @@ std::string tailnet_json(const Tailnet& tailnet) {
         append_texts(out, "routes", node.routes);
         append_texts(out, "primaries", node.primaries);
         if (!node.online) out += ",\"online\":false";
+        if (node.app_connector) out += ",\"appConnector\":true";
         if (!node.attributes.empty()) {
             out += ",\"attributes\":{";
             for (const auto& [name, value] : node.attributes) {

@@ -11,7 +11,7 @@ namespace tailrace {
 /// {"domain": "example.com",
 ///  "users": [{"id": 1, "login": "alice@example.com", "role": "owner"}],
 ///  "nodes": [{"id": 1, "name": "laptop", "user": "alice@example.com", "tags": [], "addresses": ["100.64.0.1"],
-///             "routes": ["10.0.0.0/8"], "primaries": ["10.0.0.0/8"], "online": true,
+///             "routes": ["10.0.0.0/8"], "primaries": ["10.0.0.0/8"], "online": true, "appConnector": false,
 ///             "attributes": {"node:os": "linux"}}],
 ///  "services": [{"name": "svc:web", "addresses": ["100.64.0.9"], "ports": ["443", "8000-8010"]}]}
 std::string tailnet_json(const Tailnet& tailnet);

@@ -12,19 +12,10 @@ namespace {
 
 constexpr std::uint16_t kInternet = 1; // the class of RFC 1035 3.2.4
 
-struct Entry { // Source: tailscale types/appctype/appconnector.go, AppConnectorAttr
-    std::vector<std::string> connectors, domains, routes;
-};
-
 template <typename T>
 void sort_unique(std::vector<T>& list) {
     std::ranges::sort(list);
     list.erase(std::unique(list.begin(), list.end()), list.end());
-}
-
-std::string plain_name(std::string_view name) {
-    if (name.ends_with('.')) name.remove_suffix(1);
-    return to_lower(name);
 }
 
 bool is_below(std::string_view name, std::string_view suffix) {
@@ -55,24 +46,15 @@ bool is_covered(const IpPrefix& route, const std::vector<IpPrefix>& by) {
 
 } // namespace
 
-template <>
-struct JsonFields<Entry> {
-    static constexpr auto fields = field_table(field("connectors", &Entry::connectors),
-                                               field("domains", &Entry::domains), field("routes", &Entry::routes));
-};
-
 Result<AppConnectorConfig> app_connector_config(const std::vector<RawJson>& values,
                                                 const std::vector<std::string>& tags) {
     AppConnectorConfig out;
     for (const RawJson& value : values) {
-        auto entry = json::parse<Entry>(value.text);
+        auto entry = parse_app_connector_entry(value.text);
         if (!entry) return entry.error().with("{}", kAppConnectorsCap);
-        auto is_us = [&](const std::string& name) {
-            return name == "*" || std::ranges::find(tags, name) != tags.end();
-        };
-        if (std::ranges::none_of(entry->connectors, is_us)) continue;
+        if (!entry->means(tags)) continue;
         for (const std::string& domain : entry->domains)
-            if (std::string name = plain_name(domain); !name.empty()) out.domains.push_back(std::move(name));
+            if (std::string name = plain_domain(domain); !name.empty()) out.domains.push_back(std::move(name));
         for (const std::string& text : entry->routes) {
             auto route = IpPrefix::parse(text);
             if (!route) return route.error().with("{}: routes", kAppConnectorsCap);
@@ -169,13 +151,13 @@ bool AppConnector::observe(BytesView message) {
     Aliases aliases;
     for (const DnsRecordText& record : answer->answers)
         if (record.dns_class == kInternet && record.type == dns_type::kCname)
-            aliases[plain_name(record.body)] = plain_name(record.name);
+            aliases[plain_domain(record.body)] = plain_domain(record.name);
     bool is_new = false;
     for (const DnsRecordText& record : answer->answers) {
         if (record.dns_class != kInternet || (record.type != dns_type::kA && record.type != dns_type::kAaaa)) continue;
         auto address = IpAddress::parse(record.body);
         if (!address || !may_learn(*address)) continue;
-        std::string name = routed_name(plain_name(record.name), aliases);
+        std::string name = routed_name(plain_domain(record.name), aliases);
         if (!name.empty() && learn(name, *address)) is_new = true;
     }
     return is_new;

@@ -4,6 +4,7 @@
 #include "base/json/fields.hpp"
 #include "base/net.hpp"
 #include "base/result.hpp"
+#include "policy/app_connectors.hpp"
 
 #include <cstddef>
 #include <map>
@@ -14,8 +15,6 @@
 
 namespace tailrace {
 
-/// Where control says what a connector does, in the CapMap of the node itself.
-inline constexpr const char* kAppConnectorsCap = "tailscale.com/app-connectors";
 /// With it the routes of what leaves the configuration are taken back.
 inline constexpr const char* kStoreRoutesCap = "store-appc-routes";
 
@@ -25,7 +24,7 @@ struct AppConnectorConfig {
     std::vector<IpPrefix> routes;     ///< offered whatever the names say
     bool operator==(const AppConnectorConfig&) const = default;
 };
-/// `values` of the capability, for a node with these tags. Sorted, each once; routes that nobody may offer are left
+/// `values` of kAppConnectorsCap, for a node with these tags. Sorted, each once; routes that nobody may offer are left
 /// out.
 Result<AppConnectorConfig> app_connector_config(const std::vector<RawJson>& values,
                                                 const std::vector<std::string>& tags);

@@ -143,6 +143,75 @@ TEST(CompiledPolicy, GivesExitRoutesOnlyToThoseWhoMayUseThem) {
     EXPECT_EQ(texts(policy->allowed_routes(kOdinPc, kExit)), "");
 }
 
+std::string connectors(const std::string& who, const std::string& rules) {
+    return R"("nodeAttrs": [{"target": ["*"], "app": {"tailscale.com/app-connectors": [
+                {"connectors": [)" +
+           who + R"(], "domains": ["*.example.com"]}]}}], )" + rules;
+}
+/// With a router that offers to be an app connector and has an address of the internet, which another router has too.
+Tailnet tailnet_with_connector() {
+    auto tailnet = example_tailnet();
+    for (const auto id : {kRouter, kRouter2})
+        tailnet.nodes[id - 1].routes.push_back(*IpPrefix::parse("198.51.100.7/32"));
+    tailnet.nodes[kRouter - 1].app_connector = true;
+    choose_primaries(tailnet);
+    return tailnet;
+}
+
+TEST(CompiledPolicy, OpensTheInternetThroughAppConnectorsForTheirRoutes) {
+    const auto rules = connectors(R"("tag:router")", acl(R"("odin@example.com")", R"("autogroup:internet:*")"));
+    const auto policy = compile(example_policy(rules), tailnet_with_connector());
+    EXPECT_EQ(filter_of(policy, kRouter), filter_of(policy, kExit));
+    EXPECT_EQ(filter_of(policy, kRouter2), "") << "a router is none";
+    EXPECT_EQ(texts(policy->allowed_routes(kOdinPc, kRouter)), "198.51.100.7/32")
+        << "its own networks are another thing";
+    EXPECT_EQ(texts(policy->allowed_routes(kThorPc, kRouter)), "");
+    EXPECT_THAT(policy->connectors_for(kOdinPc), ElementsAre(kRouter));
+    EXPECT_THAT(policy->connectors_for(kThorPc), IsEmpty());
+    EXPECT_THAT(policy->connectors_for(kRouter), IsEmpty());
+}
+
+TEST(CompiledPolicy, AnAppConnectorIsWhoOffersToBeOneAndIsMeant) {
+    const auto rules = acl(R"("odin@example.com")", R"("autogroup:internet:*")");
+    for (const auto& policy : {compile(example_policy(rules), tailnet_with_connector()),
+                               compile(example_policy(connectors(R"("tag:backup")", rules)), tailnet_with_connector()),
+                               compile(example_policy(connectors(R"("*")", rules)))}) {
+        EXPECT_EQ(filter_of(policy, kRouter), "");
+        EXPECT_FALSE(policy->is_connector(kRouter));
+        EXPECT_EQ(texts(policy->allowed_routes(kOdinPc, kRouter)), "");
+    }
+    EXPECT_TRUE(compile(example_policy(connectors(R"("*")", rules)), tailnet_with_connector())->is_connector(kRouter));
+}
+
+TEST(CompiledPolicy, NamesAreAskedForWhereTheirPortIsOpen) {
+    const auto of = [](const std::string& rules) {
+        return compile(example_policy(connectors(R"("*")", rules)), tailnet_with_connector())->connectors_for(kOdinPc);
+    };
+    EXPECT_THAT(of(acl(R"("odin@example.com")", R"("autogroup:internet:443", "autogroup:internet:53")")),
+                ElementsAre(kRouter));
+    EXPECT_THAT(of(acl(R"("odin@example.com")", R"("*:50-60")")), ElementsAre(kRouter));
+    EXPECT_THAT(of(acl(R"("odin@example.com")", R"("autogroup:internet:443", "tag:router:*")")), IsEmpty());
+    EXPECT_THAT(of(R"("grants": [{"src": ["odin@example.com"], "dst": ["autogroup:internet"], "ip": ["udp:53"]}])"),
+                IsEmpty());
+    EXPECT_THAT(
+        of(R"("grants": [{"src": ["odin@example.com"], "dst": ["autogroup:internet"], "ip": ["*"], "via": ["tag:router"]}])"),
+        ElementsAre(kRouter));
+    EXPECT_THAT(
+        of(R"("grants": [{"src": ["odin@example.com"], "dst": ["autogroup:internet"], "ip": ["*"], "via": ["tag:backup"]}])"),
+        IsEmpty());
+}
+
+TEST(CompiledPolicy, ViaLeadsToTheInternetThroughAnAppConnector) {
+    const auto policy =
+        compile(example_policy(connectors(R"("tag:router")",
+                                          R"("grants": [{"src": ["odin@example.com"], "dst": ["autogroup:internet"],
+            "ip": ["*"], "via": ["tag:router"]}])")),
+                tailnet_with_connector());
+    EXPECT_EQ(texts(policy->allowed_routes(kOdinPc, kRouter)), "198.51.100.7/32");
+    EXPECT_NE(filter_of(policy, kRouter), "");
+    EXPECT_EQ(filter_of(policy, kExit), "");
+}
+
 TEST(CompiledPolicy, SteersEachViewerThroughTheRouterOfItsGrant) {
     const auto policy = compile_rules(
         R"("grants": [{"src": ["tag:client"], "dst": ["10.33.0.0/16"], "ip": ["*"], "via": ["tag:backup"]},

@@ -52,7 +52,8 @@ public:
         for (std::size_t i = 1 + below(5); i > 0; --i) acls += acl() + ",";
         return R"({"groups": {"group:a": ["u1@example.com", "u2@example.com"], "group:b": ["u3@example.org"]},
             "tagOwners": {"tag:x": [], "tag:y": []}, "postures": {"posture:p": ["node:os == 'linux'"]},
-            "nodeAttrs": [{"target": ["group:b"], "attr": ["disable-ipv4"]}],
+            "nodeAttrs": [{"target": ["group:b"], "attr": ["disable-ipv4"]},
+                          {"target": ["*"], "app": {"tailscale.com/app-connectors": [{"connectors": ["tag:x"]}]}}],
             "grants": [)" +
                grants + R"(], "acls": [)" + acls + "]}";
     }
@@ -72,7 +73,9 @@ public:
         node.routes.clear();
         node.attributes.clear();
         if (below(2) == 0) node.tags.push_back(one_of({"tag:x", "tag:y"}));
-        if (below(3) == 0) node.routes.push_back(*IpPrefix::parse(one_of({"10.0.0.0/16", "10.0.1.0/24", "0.0.0.0/0"})));
+        if (below(3) == 0)
+            node.routes.push_back(*IpPrefix::parse(one_of({"10.0.0.0/16", "10.0.1.0/24", "0.0.0.0/0", "8.8.8.8/32"})));
+        node.app_connector = below(3) == 0;
         if (below(12) == 0) node.routes.push_back(*IpPrefix::parse("100.64.0.0/30")); // over nodes: it happens
         if (below(2) == 0) node.attributes["node:os"] = std::string{"linux"};
     }
