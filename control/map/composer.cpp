@@ -2,6 +2,7 @@
 
 #include "base/json/json.hpp"
 #include "control/tailnet/services.hpp"
+#include "policy/app_connectors.hpp"
 
 #include <algorithm>
 
@@ -218,6 +219,42 @@ std::string MapComposer::ssh_rules_text(NodeId viewer) const {
     return ssh_rules_json(policy_->ssh_rules_for(viewer));
 }
 
+/// Names that the viewer's app connectors lead to are asked of these, which learn from the answers where routes shall
+/// lead. A connector itself asks those whom it asked before.
+std::map<std::string, std::vector<wire::Resolver>> MapComposer::connector_routes(NodeId viewer) const {
+    std::map<std::string, std::vector<wire::Resolver>> out;
+    const auto connectors = policy_->connectors_for(viewer);
+    const NodePtr& self = tailnet_.node(viewer);
+    if (connectors.empty() || !self) return out;
+    const bool has_v4 =
+        !policy_->addresses(viewer, viewer).empty() && policy_->addresses(viewer, viewer).front().is_v4();
+    for (const auto& [name, values] : policy_->self_capabilities(viewer)) {
+        if (name != kAppConnectorsCap) continue;
+        for (const std::string& value : values) {
+            auto entry = parse_app_connector_entry(value);
+            if (!entry || (policy_->is_connector(viewer) && entry->means(self->record.tags))) continue;
+            for (NodeId id : connectors) {
+                const NodePtr& node = tailnet_.node(id);
+                if (!node || !entry->means(node->record.tags)) continue;
+                auto addresses = policy_->addresses(viewer, id);
+                auto at = std::find_if(addresses.begin(), addresses.end(),
+                                       [&](const IpAddress& address) { return address.is_v4() == has_v4; });
+                std::uint16_t port = has_v4 ? node->report.peer_api4 : node->report.peer_api6;
+                if (at == addresses.end() || port == 0) continue;
+                wire::Resolver resolver{fmt::format("http://{}/dns-query", Endpoint{*at, port}.text()), {}, true};
+                for (const std::string& domain : entry->domains) {
+                    std::string suffix = plain_domain(domain.starts_with("*.") ? domain.substr(2) : domain);
+                    auto& resolvers = out[suffix];
+                    if (!suffix.empty() && std::find(resolvers.begin(), resolvers.end(), resolver) == resolvers.end())
+                        resolvers.push_back(resolver);
+                }
+            }
+        }
+    }
+    out.erase("");
+    return out;
+}
+
 /// A viewer knows the names of the services that it can reach.
 SharedText MapComposer::dns_text(NodeId viewer) {
     std::vector<wire::DnsRecord> records;
@@ -232,9 +269,12 @@ SharedText MapComposer::dns_text(NodeId viewer) {
             }
         }
     }
+    const auto routes = connector_routes(viewer);
+    if (!routes.empty()) key += json::write(routes);
     SharedText& text = dns_[key];
     if (!text) {
         wire::DnsConfig config = fixed_.dns;
+        for (const auto& [suffix, resolvers] : routes) config.routes[suffix] = resolvers;
         config.extra_records.insert(config.extra_records.end(), records.begin(), records.end());
         text = shared(json::write(config));
     }

@@ -60,7 +60,7 @@ class MapComposer {
 public:
     struct Fixed {
         wire::DerpMap derp_map; ///< of the operator; the policy may add to it and take from it
-        wire::DnsConfig dns;    ///< without the names of services
+        wire::DnsConfig dns;    ///< without the names of services, and of what app connectors lead to
         std::string domain;
     };
     MapComposer(const TailnetState& tailnet, Fixed fixed);
@@ -136,6 +136,7 @@ private:
     SharedText lines_text(const MapViewer& viewer);
     std::string ssh_rules_text(NodeId viewer) const;
     SharedText dns_text(NodeId viewer);
+    std::map<std::string, std::vector<wire::Resolver>> connector_routes(NodeId viewer) const;
     SharedView& shared_view(const CompiledPolicy::NodeList& nodes);
     const Difference& difference_of(const CompiledPolicy::NodeList& from, const CompiledPolicy::NodeList& to);
     std::string chunk_json(const Chunk& chunk, MapViewer& viewer, const WallTime& now);
@@ -152,7 +153,7 @@ private:
     std::set<NodeId> routers_;            // nodes with approved routes
     std::unordered_map<NodeId, NodeTexts> texts_;
     std::unordered_map<ContentHash, SharedText> filters_, lines_;
-    std::map<std::string, SharedText> dns_; // by the services in it
+    std::map<std::string, SharedText> dns_; // by the services and the connectors in it
     std::map<const void*, SharedView> views_;
     std::map<std::pair<const void*, const void*>, Difference> differences_;
     std::unordered_map<std::string, SharedText> frames_;

@@ -138,7 +138,10 @@ struct NodeReport {
     RelayLatencies relay_latencies;              ///< from hostinfo, of one that offers routes
     std::map<std::string, PostureValue> posture; ///< from hostinfo: "node:os" and the like
     std::string services_hash;                   ///< from hostinfo: changes with the services that it hosts
-    wire::VipServices announced;                 ///< those, as it said when it was last asked
+    bool app_connector = false;                  ///< from hostinfo: it offers to be one
+    std::uint16_t peer_api4 = 0,
+                  peer_api6 = 0; ///< from hostinfo, of one that does: ports at which it answers for names
+    wire::VipServices announced; ///< those, as it said when it was last asked
     WallTime last_seen;
     bool online = false;
 

@@ -91,6 +91,7 @@ Tailnet policy_tailnet(const Snapshot& snapshot, const RouterStandings& standing
         if (!node->record.router_since.is_zero())
             out.router_since = node->record.router_since.minus(WallTime::from_unix(0)).count();
         out.attributes = posture_of(*node);
+        out.app_connector = node->report.app_connector;
         out.name = node->record.given_name;
     }
     return tailnet;
@@ -135,7 +136,8 @@ bool concerns_policy(const NodeEvent& event) {
         before.record.v6 != after.record.v6 || before.record.approved_routes != after.record.approved_routes ||
         before.report.routable_ips != after.report.routable_ips || before.record.hosting != after.record.hosting ||
         before.report.announced != after.report.announced || before.record.attributes != after.record.attributes ||
-        before.report.posture != after.report.posture)
+        before.report.posture != after.report.posture || before.report.app_connector != after.report.app_connector ||
+        before.report.peer_api4 != after.report.peer_api4 || before.report.peer_api6 != after.report.peer_api6)
         return true;
     bool expired_now = event.before != event.after && before == after; // time alone made the difference
     return (before.report.online != after.report.online || before.record.key_expiry != after.record.key_expiry ||

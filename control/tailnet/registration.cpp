@@ -226,6 +226,7 @@ Result<NodePtr> TailnetState::admit(WallTime now, const MachineKey& machine, con
         node.report.routable_ips = offered_routes(hostinfo.routable_ips);
         node.report.hostinfo = wire::write_hostinfo(hostinfo);
         node.report.posture = reported_posture(hostinfo);
+        node.report.app_connector = hostinfo.app_connector.value_or(false);
     }
     NodeId id = record.id;
     bool ephemeral = record.ephemeral, online = node.report.online;

@@ -20,6 +20,13 @@ namespace {
 void take_hostinfo(NodeReport& report, const wire::Hostinfo& hostinfo) {
     report.posture = reported_posture(hostinfo);
     report.services_hash = hostinfo.services_hash;
+    report.app_connector = hostinfo.app_connector.value_or(false);
+    report.peer_api4 = report.peer_api6 = 0;
+    for (const wire::Service& service : hostinfo.services) {
+        if (!report.app_connector) break;
+        if (service.proto == "peerapi4") report.peer_api4 = service.port;
+        if (service.proto == "peerapi6") report.peer_api6 = service.port;
+    }
     report.relay_latencies.clear();
     bool may_carry = !report.routable_ips.empty() || !report.services_hash.empty();
     if (hostinfo.net_info && may_carry) report.relay_latencies = relay_latencies(*hostinfo.net_info);

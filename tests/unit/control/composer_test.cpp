@@ -321,6 +321,50 @@ TEST_F(Composer, RoutesAreShownWhenOfferedApprovedAndUsable) {
     EXPECT_EQ(delta.peers_changed[0].allowed_ips->size(), 3u);
 }
 
+TEST_F(Composer, NamesOfAnApplicationAreAskedAtItsConnector) {
+    constexpr const char* kApp = R"({
+        "nodeAttrs": [{"target": ["*"], "app": {"tailscale.com/app-connectors":
+            [{"connectors": ["*"], "domains": ["*.App.example", "other.example"]}]}}],
+        "acls": [{"action": "accept", "src": ["*"], "dst": ["autogroup:internet:*"]}]
+    })";
+    join_some(3);
+    use_policy(kApp);
+    MapViewer viewer = this->viewer(1);
+    EXPECT_TRUE(read(composer.full(viewer, at(now))).dns_config->routes.empty());
+
+    auto says = [&](NodeId id, std::vector<wire::Service> services) {
+        auto request = machines[static_cast<std::size_t>(id) - 1].map_request();
+        request.hostinfo.value.hostname = "host";
+        request.hostinfo.value.app_connector = true;
+        request.hostinfo.value.services = std::move(services);
+        tailnet.on_report(at(now), id, request);
+        bool concerns = false;
+        for (const NodeEvent& event : tailnet.take_changes().events) {
+            concerns = concerns || concerns_policy(event);
+            composer.on_node_event(event);
+        }
+        EXPECT_TRUE(concerns);
+        use_policy(kApp);
+    };
+    says(2, {});
+    auto delta = read(composer.delta(viewer, at(now)));
+    EXPECT_FALSE(delta.dns_config) << "it cannot be asked yet";
+    says(2, {{"peerapi4", 40002, ""}, {"peerapi6", 40006, ""}});
+    delta = read(composer.delta(viewer, at(now)));
+    ASSERT_TRUE(delta.dns_config);
+    const wire::Resolver second{"http://100.64.0.2:40002/dns-query", {}, true};
+    EXPECT_THAT(delta.dns_config->routes, ElementsAre(testing::Pair("app.example", ElementsAre(second)),
+                                                      testing::Pair("other.example", ElementsAre(second))));
+    MapViewer itself = this->viewer(2);
+    EXPECT_TRUE(read(composer.full(itself, at(now))).dns_config->routes.empty());
+
+    says(3, {{"peerapi4", 40003, ""}});
+    delta = read(composer.delta(viewer, at(now)));
+    ASSERT_TRUE(delta.dns_config);
+    EXPECT_EQ(delta.dns_config->routes.at("app.example").size(), 2u);
+    EXPECT_TRUE(read(composer.full(itself, at(now))).dns_config->routes.empty()) << "connectors do not ask each other";
+}
+
 /// Two routers of one prefix, and a viewer with each.
 struct ComposerWithRouters : Composer {
     const IpPrefix route = *IpPrefix::parse("10.7.0.0/24");
