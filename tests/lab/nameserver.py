@@ -4,6 +4,7 @@ SERVICE, SERVICE6 = "100.100.100.100", "fd7a:115c:a1e0::53"
 _PROGRAM = r"""
 import socket, socketserver, struct, sys, threading
 address, value = sys.argv[1], socket.inet_aton(sys.argv[2])
+others = dict(pair.split("=") for pair in sys.argv[3:])
 def answer(query, udp):
     at, labels = 12, []
     while query[at]:
@@ -21,7 +22,8 @@ def answer(query, udp):
     if code or question[-3] != 1:
         return query[:2] + struct.pack(">HHHHH", flags, 1, 0, 0, 0) + question
     record = b"\xc0\x0c" + struct.pack(">HHIH", 1, 1, 60, 4)
-    records = b"".join(record + (value if i == 0 else bytes([198, 51, 100, i])) for i in range(count))
+    first = socket.inet_aton(others[name]) if name in others else value
+    records = b"".join(record + (first if i == 0 else bytes([198, 51, 100, i])) for i in range(count))
     return query[:2] + struct.pack(">HHHHH", flags, 1, count, 0, 0) + question + records
 class Udp(socketserver.BaseRequestHandler):
     def handle(self):
@@ -41,11 +43,11 @@ udp.serve_forever()
 
 
 class NameServer:
-    """Knows the names below "example", all with the address `value`; says what it was asked, and how. big.example has 60 addresses
+    """Knows the names below "example", with the addresses of `others` or all with `value`; says what it was asked, and how. big.example has 60 addresses
     and is cut over UDP, mute.example gets no answer, all else does not exist."""
 
-    def __init__(self, host, address: str = "127.0.0.1", value: str = "198.51.100.1"):
-        self.program = host.start(f"nameserver-{address}", ["/usr/bin/python3", "-c", _PROGRAM, address, value])
+    def __init__(self, host, address: str = "127.0.0.1", value: str = "198.51.100.1", others=None):
+        self.program = host.start(f"nameserver-{address}", ["/usr/bin/python3", "-c", _PROGRAM, address, value, *(f"{name}={at}" for name, at in (others or {}).items())])
         self.program.wait_for_output("ready")
 
     def asked(self) -> list:
