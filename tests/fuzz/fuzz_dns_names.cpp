@@ -1,4 +1,6 @@
-// Questions of this host's programs, what resolvers answer, and the file that says who is asked.
+// Questions of this host's programs, what resolvers answer (also to peers of an app connector), and the file that says
+// who is asked.
+#include "agent/app_connector/app_connector.hpp"
 #include "agent/dns/resolv_conf.hpp"
 #include "agent/dns/resolver.hpp"
 #include "agent/dns/server.hpp"
@@ -26,6 +28,25 @@ DnsResolver a_tailnet() {
     return DnsResolver{effective_dns(config, self, Prefs{}, nullptr, false), std::move(names), {}};
 }
 
+AppConnector a_connector() {
+    AppConnector out;
+    out.configure({{"*.corp.example", "bob.tail.lab", "corp.example"}, {*IpPrefix::parse("198.51.100.0/24")}}, true);
+    return out;
+}
+
+void learn(BytesView answer) {
+    AppConnector connector = a_connector();
+    const bool is_new = connector.observe(answer);
+    if (connector.observe(answer)) std::abort(); // all is known by now
+    auto routes = connector.routes_beside({});
+    if (!is_new && routes.size() != 1) std::abort();
+    if (connector.routes_beside(routes) != routes) std::abort();
+    for (const IpPrefix& route : routes)
+        if (route.is_default() || route.address().is_loopback() || is_tailscale_address(route.address())) std::abort();
+    auto again = parse_app_connector_routes(write_app_connector_routes(connector.routes()));
+    if (!again || *again != connector.routes()) std::abort();
+}
+
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
@@ -39,6 +60,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
         (void)fit_udp_answer(message, std::move(*answer));
     }
     (void)parse_dns_answer(message);
+    learn(message);
     Bytes changed = to_bytes(message);
     limit_dns_udp_size(changed, 1232);
     if (changed.size() != size) std::abort();
