@@ -99,20 +99,25 @@ bool CompiledPolicy::Data::may_use_route(NodeIndex viewer, const Directory::Subn
     return by_rule || (!steered && viewers.by_return.contains(viewer));
 }
 
-bool CompiledPolicy::Data::may_ask_names(NodeIndex viewer, NodeIndex connector) const {
+/// Who may ask this app connector for names: port 53 of 0.0.0.0 is open to them.
+const BitSet& CompiledPolicy::Data::name_askers(NodeIndex connector) const {
+    const auto [found, is_new] = connector_askers.try_emplace(connector, BitSet{directory.size()});
+    if (!is_new) return found->second;
     const auto leads_there = [](const RuleDestination& destination) {
         const bool is_wide = destination.kind == RuleDestination::Kind::Internet ||
                              destination.kind == RuleDestination::Kind::Everything;
         return is_wide && std::any_of(destination.ports.begin(), destination.ports.end(),
                                       [](PortRange ports) { return ports.contains(53); });
     };
-    return std::any_of(list.rules.begin(), list.rules.end(), [&](const Rule& rule) {
+    for (const auto& rule : list.rules) {
         const auto& protocols = rule.protocols;
         const bool is_tcp = protocols.empty() || std::find(protocols.begin(), protocols.end(), 6) != protocols.end();
-        return rule.kind == Rule::Kind::Ports && !rule.silent && !rule.self && is_tcp &&
-               rule.receivers.contains(connector) && rule.sources->touched.contains(viewer) &&
-               std::any_of(rule.destinations.begin(), rule.destinations.end(), leads_there);
-    });
+        if (rule.kind == Rule::Kind::Ports && !rule.silent && !rule.self && is_tcp &&
+            rule.receivers.contains(connector) &&
+            std::any_of(rule.destinations.begin(), rule.destinations.end(), leads_there))
+            found->second |= rule.sources->touched;
+    }
+    return found->second;
 }
 
 std::vector<PolicyNodeId> CompiledPolicy::connectors_for(PolicyNodeId viewer_id) const {
@@ -122,7 +127,7 @@ std::vector<PolicyNodeId> CompiledPolicy::connectors_for(PolicyNodeId viewer_id)
     if (!viewer) return out;
     directory.connectors().for_each([&](std::size_t number) {
         const auto node = static_cast<NodeIndex>(number);
-        if (node != *viewer && data_->view(*viewer).seen.contains(node) && data_->may_ask_names(*viewer, node))
+        if (node != *viewer && data_->name_askers(node).contains(*viewer) && data_->view(*viewer).seen.contains(node))
             out.push_back(directory.node(node).id);
     });
     return out;

@@ -113,7 +113,7 @@ struct CompiledPolicy::Data {
     const RouteViewers& viewers_of(const Directory::SubnetRoute& route) const;
     const BitSet& internet_viewers(NodeIndex exit_node) const;
     bool may_use_exit(NodeIndex viewer, NodeIndex exit_node) const;
-    bool may_ask_names(NodeIndex viewer, NodeIndex connector) const;
+    const BitSet& name_askers(NodeIndex connector) const;
     bool may_use_route(NodeIndex viewer, const Directory::SubnetRoute& route) const;
     bool is_primary_for(NodeIndex viewer, const Directory::SubnetRoute& route) const;
     bool leads_via_group(const ViaGrant& via, const Directory::SubnetRoute& route) const;
@@ -135,7 +135,7 @@ struct CompiledPolicy::Data {
     mutable std::unordered_multimap<std::size_t, ViewPointer> views; ///< by the hash of `seen`
     mutable std::vector<ViewPointer> view_of_node;
     mutable std::map<std::pair<IpPrefix, bool>, RouteViewers> route_viewers; ///< and whether by an app connector
-    mutable std::map<NodeIndex, BitSet> exit_viewers;
+    mutable std::map<NodeIndex, BitSet> exit_viewers, connector_askers;
 };
 
 /// The attributes by which postures are judged.

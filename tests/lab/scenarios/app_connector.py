@@ -101,6 +101,32 @@ def run(lab: Lab) -> AppNet:
     return net
 
 
+def is_declared(lab: Lab) -> None:
+    """Routes chosen by hand stand until a name is asked for again. Where a file declares everything, what was learned is still
+    there after a restart, whatever the policy says of keeping it."""
+    net = AppNet(lab)
+    net.forward()
+    net.join()
+    site = "192.168.50.0/24"
+    wait_for(lambda: net.looks_up("a.app.example") == [A] and net.looks_up("b.app.example") == [B], 15, "both names are asked for")
+    net.connector.cli("set", f"--advertise-routes={site}")
+    assert net.offers() == [site]
+    assert net.looks_up("a.app.example") == [A]
+    wait_for(lambda: net.offers() == [site, f"{A}/32"], 5, "a name that is asked for again has its route")
+    wait_for(lambda: net.fetches(A), 15, "and is reached")
+
+    file = net.host.directory / "tailraced.yaml"
+    file.write_text(f"login-server: {net.control.url}\nhostname: connector\nadvertise-tags: [tag:connector]\n"
+                    f"advertise-connector: true\nadvertise-routes: [{site}]\n")
+    net.connector.more = ["--config", file]
+    for _ in range(2):
+        net.connector.program.kill()
+        net.connector.start()
+        wait_for(net.connector.running, 15, "the connector is back")
+        assert net.offers() == [site, f"{A}/32"] and net.fetches(A)
+    assert net.connector.cli("set", "--advertise-connector=false", check=False).returncode == 1
+
+
 def follows_the_policy(net: AppNet) -> None:
     """Routes of the policy replace addresses in them, and what is asked for no more is taken back where that is wanted."""
     net.control.set_policy(policy(["a.app.example"]))
