@@ -108,7 +108,7 @@ TEST(AcceptedRoutes, TellOfAnExitNodeInPieces) {
     auto said =
         accepted_route_warnings({{prefix("0.0.0.0/1"), "gw"}, {prefix("128.0.0.0/1"), "gw"}}, {}, AttachedBy::Host);
     ASSERT_THAT(said, SizeIs(1));
-    EXPECT_THAT(said[0], HasSubstr("of gw are together half of all IPv4 addresses or more"));
+    EXPECT_THAT(said[0], HasSubstr("of gw are together half of all IPv4 addresses of the internet or more"));
     EXPECT_THAT(
         accepted_route_warnings({{prefix("8.0.0.0/5"), "gw"}, {prefix("8.0.0.0/6"), "gw"}}, {}, AttachedBy::Host),
         IsEmpty());
