@@ -296,10 +296,20 @@ Task<void> ControlClient::Shared::answer_ping(wire::PingRequest ping) {
             request.body += wire::write_ping_response(result);
         }
     }
+    auto not_answered = [](const Error& error) { log::debug("control's ping was not answered", {{"error", error}}); };
+    if (stopped()) co_return;
+    if (!ping.url_is_noise && ping.types != "c2n") { // Headscale's questions to routers that share a route
+        Url origin = *url;
+        origin.target = "/";
+        ControlDialer plain{reactor, std::move(origin), dial_options(settings)};
+        auto answer = co_await plain.ask(std::move(request), 64 << 10);
+        if (!answer) not_answered(answer.error());
+        co_return;
+    }
     auto to = link;
-    if (stopped() || !to) co_return;
+    if (!to) co_return;
     auto answer = co_await to->request(std::move(request));
-    if (!answer) log::debug("control's ping was not answered", {{"error", answer.error()}});
+    if (!answer) not_answered(answer.error());
 }
 
 Task<void> ControlClient::Shared::run() {

@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace tailrace {
 
@@ -27,8 +28,9 @@ public:
     void close() { listener_.close(); }
 
     Http2Handler on_request;
-    std::string key_answer; ///< to GET /key instead of the truth
-    int links = 0;          ///< through Noise, so far
+    std::string key_answer;               ///< to GET /key instead of the truth
+    int links = 0;                        ///< through Noise, so far
+    std::vector<std::string> plain_heads; ///< what HEAD asked for outside Noise
 
 private:
     static Listener make_listener(Reactor& reactor) {
@@ -50,6 +52,10 @@ private:
             wire::OverTlsPublicKeyResponse keys;
             keys.public_key = noise_.public_key();
             co_return HttpResponse::json(200, key_answer.empty() ? wire::write_public_key_response(keys) : key_answer);
+        }
+        if (request.method == "HEAD") {
+            plain_heads.push_back(request.target);
+            co_return HttpResponse::text(200, "");
         }
         auto initiation = base64_decode(request.headers.get("X-Tailscale-Handshake"));
         if (request.path() != "/ts2021" || !initiation) co_return HttpResponse::text(404, "not found\n");

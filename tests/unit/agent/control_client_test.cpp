@@ -257,12 +257,14 @@ TEST(ControlClient, TakesSilenceForDeathAndAKeepAliveForLife) {
 
 TEST(ControlClient, AnswersEachPingOnce) {
     converse([](Conversation& talk) -> Task<void> {
-        std::string base = "https://" + talk.control.url().authority() + "/machine/ping-response?id=";
+        std::string base = talk.control.url().authority() + "/machine/ping-response?id=";
         talk.stream = [&talk, base](std::shared_ptr<Http2Exchange> exchange) -> Task<void> {
             (void)exchange->start(200, {});
-            for (const char* id : {"1", "1", "2", "2", "3"}) {
+            for (const char* id : {"1", "1", "2", "2", "3", "plain"}) {
                 wire::MapResponse asks;
-                asks.ping_request.emplace().url = base + id;
+                wire::PingRequest& ping = asks.ping_request.emplace();
+                ping.url_is_noise = id != std::string_view{"plain"};
+                ping.url = (ping.url_is_noise ? "https://" : "http://") + base + id;
                 asks.keep_alive = true;
                 (void)co_await exchange->write(frame(asks));
             }
@@ -270,10 +272,12 @@ TEST(ControlClient, AnswersEachPingOnce) {
         };
         talk.start();
         talk.client->login(ControlClient::Login::Restore, "");
-        co_await talk.until([&] { return talk.heads.size() >= 3; });
+        co_await talk.until([&] { return talk.heads.size() >= 3 && !talk.control.plain_heads.empty(); });
         EXPECT_THAT(talk.heads,
                     testing::UnorderedElementsAre("/machine/ping-response?id=1", "/machine/ping-response?id=2",
                                                   "/machine/ping-response?id=3"));
+        EXPECT_THAT(talk.control.plain_heads, testing::ElementsAre("/machine/ping-response?id=plain"))
+            << "as it is asked, so it is answered";
     });
 }
 
