@@ -60,12 +60,12 @@ ForwardingConfig forwarding_of(const wire::Node& self, const Prefs& prefs, bool 
     return out;
 }
 
-/// Of the via routes that we offer those that are approved, for the peers that have both families.
-ViaTable via_of(const wire::Node& self, const Prefs& prefs, const Wanted& wanted) {
+/// The via routes that we offer, for the peers that have both families. As with every other route, who may use them is
+/// a matter of the filter: Headscale does not tell a router which of its routes are approved.
+ViaTable via_of(const Prefs& prefs, const Wanted& wanted) {
     ViaTable out;
-    const auto& approved = self.routes_to();
     for (const IpPrefix& route : prefs.routes())
-        if (from_via(route) && std::ranges::find(approved, route) != approved.end()) out.nets.push_back(route);
+        if (from_via(route)) out.nets.push_back(route);
     if (out.nets.empty()) return out;
     auto first_of = [](const auto& addresses, bool v6) {
         auto found = std::ranges::find_if(addresses, [v6](const IpAddress& one) { return one.is_v6() == v6; });
@@ -301,7 +301,7 @@ Wanted compute_wanted(const wire::Node& self, const std::vector<const wire::Node
     out.router.addresses = out.addresses;
     out.router.routes.assign(routes.begin(), routes.end());
     out.local_nets = local_nets(out.addresses, prefs, host_networks);
-    out.via = via_of(self, prefs, out);
+    out.via = via_of(prefs, out);
     return out;
 }
 
