@@ -1,10 +1,11 @@
 """Stock clients use our routers and exit nodes, and ours use theirs. Pictures: lab/scenarios/subnet_router.py, exit_node.py"""
 import pytest
 
+from interop import UNDER_EITHER
 from lab.scenarios.exit_node import EXITS, PRINTER, ExitNet
 from lab.scenarios.subnet_router import LAN, POLICY, SERVER, SERVER6, RoutedNet, joined, two_sites
 from lab.stock import Headscale, StockClient
-from lab.tailrace import Agent, TailraceControl
+from lab.tailrace import Agent
 from lab.traffic import tcp_opens
 from lab.wait import wait_for
 
@@ -12,7 +13,7 @@ BOTH = pytest.mark.parametrize("ours", ["router", "client"])
 
 
 @BOTH
-@pytest.mark.parametrize("control_is", [TailraceControl, pytest.param(Headscale, marks=pytest.mark.needs("headscale"))])
+@UNDER_EITHER
 @pytest.mark.needs("tailscaled", "tailscale")
 def test_a_network_behind_a_router(lab, programs, ours, control_is):
     net = RoutedNet(lab, *((Agent, StockClient) if ours == "router" else (StockClient, Agent)), control_is=control_is)
@@ -25,9 +26,11 @@ def test_a_network_behind_a_router(lab, programs, ours, control_is):
 
 
 @BOTH
+@UNDER_EITHER
 @pytest.mark.needs("tailscaled", "tailscale")
-def test_an_exit_node(lab, programs, ours):
-    net = ExitNet(lab, exit_is=Agent if ours == "router" else StockClient, client_is=StockClient if ours == "router" else None)
+def test_an_exit_node(lab, programs, ours, control_is):
+    exit_is, client_is = (Agent, StockClient) if ours == "router" else (StockClient, None)
+    net = ExitNet(lab, exit_is=exit_is, client_is=client_is, control_is=control_is)
     net.join()
     for name in ("exit-a", "exit-b"):
         net.client.cli("set", f"--exit-node={name}")
@@ -42,9 +45,10 @@ def test_an_exit_node(lab, programs, ours):
     wait_for(lambda: net.fetches() and net.seen_by_site() == net.home.box.address, 15, "the client is itself again")
 
 
+@UNDER_EITHER
 @pytest.mark.needs("tailscaled", "tailscale")
-def test_two_networks_one_behind_a_stock_router(lab, programs):
-    two_sites(joined(lab), other_is=StockClient)
+def test_two_networks_one_behind_a_stock_router(lab, programs, control_is):
+    two_sites(joined(lab, control_is=control_is), other_is=StockClient)
 
 
 @pytest.mark.needs("tailscaled", "tailscale", "headscale")
@@ -55,8 +59,7 @@ def test_a_route_that_headscale_approves_by_hand(lab, programs):
     net.join()
     wait_for(lambda: net.client.peer("router"), 20, "the client knows the router")
     assert not net.fetches(), "nobody has approved the route"
-    number = next(str(node["id"]) for node in net.control.nodes() if node["name"] == "router" or node.get("given_name") == "router")
-    net.control.command("nodes", "approve-routes", "--identifier", number, "--routes", LAN)
+    net.control.approve_route("router", LAN)
     wait_for(net.fetches, 30, "an approved route is a way")
 
 

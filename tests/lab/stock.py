@@ -107,6 +107,11 @@ class Headscale:
     def nodes(self) -> list:
         return self.command("nodes", "list")
 
+    def approve_route(self, node: str, route: str) -> None:
+        """And no other route of that node."""
+        number = next(str(one["id"]) for one in self.nodes() if node in (one["name"], one.get("given_name")))
+        self.command("nodes", "approve-routes", "--identifier", number, "--routes", route)
+
 
 class StockClient:
     """tailscaled and tailscale on a host."""

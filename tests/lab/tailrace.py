@@ -94,6 +94,9 @@ class TailraceControl:
     def nodes(self) -> list:
         return self.json("nodes", "list")
 
+    def approve_route(self, node: str, route: str) -> None:
+        self.cli("nodes", "routes", "approve", node, route)
+
 
 class TailraceRelay:
     """tailrace-relay on a host: DERP by TLS on 443 with a certificate of its own, STUN on 3478."""

@@ -50,14 +50,14 @@ NOISE_SECONDS = 5.0
 
 
 class Routers:
-    def __init__(self, lab: Lab, r1=Agent, r2=Agent, alice=Agent):
-        """Each is an Agent or a StockClient."""
+    def __init__(self, lab: Lab, r1=Agent, r2=Agent, alice=Agent, control_is=TailraceControl):
+        """Each is an Agent or a StockClient. What it asks control about health and primary routers only ours knows."""
         self.lab = lab
         internet = lab.internet()
         self.internet = internet
         control_host = lab.host("control", address="203.0.113.1")
         self.relay = TailraceRelay(lab.host("relay", address="203.0.113.2"))
-        self.control = TailraceControl(control_host, self.relay.derp_map, policy=POLICY)
+        self.control = control_is(control_host, self.relay.derp_map, policy=POLICY)
         for user in ("ops@example.com", "alice@example.com"):
             self.control.create_user(user)
         self.moved = {} # seconds that each fail-over took

@@ -68,10 +68,10 @@ def via(site: int, address: str) -> str:
 
 
 class TwoSites:
-    def __init__(self, lab: Lab, router_is=Agent, client_is=Agent):
+    def __init__(self, lab: Lab, router_is=Agent, client_is=Agent, control_is=TailraceControl):
         lab.internet()
         relay = TailraceRelay(lab.host("relay", address="203.0.113.2"))
-        self.control = TailraceControl(lab.host("control", address="203.0.113.1"), relay.derp_map)
+        self.control = control_is(lab.host("control", address="203.0.113.1"), relay.derp_map)
         self.control.create_user(US)
         self.control.set_policy(POLICY)
         self.client_host = lab.host("client")
