@@ -42,8 +42,8 @@ std::string state_of(const PeerStatus& peer, const WallTime& now) {
         std::string offline = offline_text(peer, now);
         if (auto comma = offline.find(','); comma != std::string::npos) seen = offline.substr(comma);
     }
-    if (!peer.active && peer.exit_node && !peer.online) return "selected but offline" + seen;
-    if (!peer.active && !peer.online) return "offline" + seen;
+    // Also where we send to it all the time: the reference client calls one without power "selected" then.
+    if (!peer.online) return (peer.exit_node ? "selected but offline" : "offline") + seen;
     return peer.exit_node ? "selected" : "-";
 }
 

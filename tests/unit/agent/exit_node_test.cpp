@@ -175,6 +175,16 @@ TEST(ExitNodeFlag, SaysWhatIsWrongAsTheReferenceClientDoes) {
     EXPECT_THAT(chosen("100.64.0.9"), HasSubstr("cannot use 100.64.0.9 as an exit node as it is a local IP address"));
 }
 
+TEST(ExitNodeList, SaysThatTheSelectedOneIsOfflineAlsoWhileWeSendToIt) {
+    Status now = status();
+    for (auto& [key, peer] : *now.peer)
+        if (peer.id == "id-gw") {
+            peer.active = peer.exit_node = true;
+            peer.online = false;
+        }
+    EXPECT_THAT(*cli::exit_node_table(now, "", WallTime::now()), HasSubstr("selected but offline"));
+}
+
 TEST(ExitNodeList, ShowsTheBestOfEachCityAndWhoHasNoPlace) {
     auto all = cli::exit_node_table(status(), "", WallTime::now());
     ASSERT_TRUE(all);
