@@ -80,7 +80,7 @@ def test_install_upgrade_remove_and_purge(machine, tmp_path):
                  "etc/tailrace/tailraced.yaml", "etc/tailrace/control.yaml", "etc/tailrace/relay.yaml",
                  "lib/systemd/system/tailraced.service", "lib/systemd/system/tailraced-close.service", "lib/systemd/system/tailraced.socket", "lib/systemd/system/sys-fs-bpf.mount",
                  "lib/systemd/system/tailrace-control.service", "lib/systemd/system/tailrace-relay.service",
-                 "usr/lib/systemd/network/50-tailrace.network", "usr/lib/systemd/networkd.conf.d/50-tailrace.conf",
+                 "usr/lib/systemd/network/00-tailrace.network", "usr/lib/systemd/networkd.conf.d/50-tailrace.conf",
                  "usr/lib/NetworkManager/conf.d/50-tailrace.conf", "usr/share/bash-completion/completions/tailrace",
                  "usr/share/zsh/vendor-completions/_tailrace-control", "usr/share/fish/vendor_completions.d/tailrace-relay.fish",
                  "usr/share/man/man8/tailraced.8.gz", "usr/share/man/man1/tailrace.1.gz", "usr/share/man/man5/control.yaml.5.gz"):
