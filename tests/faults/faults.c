@@ -1,12 +1,14 @@
-/* Makes one call to the kernel fail: preloaded into tailraced (LD_PRELOAD), steered through a file that both map.
+/* Makes one call to the kernel fail, or be the end: preloaded into tailraced (LD_PRELOAD), steered through a file that
+ * both map.
  *
  * Counted are the calls about the data plane: bpf(2), and whatever is done with a netlink socket or with the socket of
- * a userspace WireGuard. When the count reaches `fail_at` that call fails instead of being made, once. A send that
- * fails is a request that the kernel never saw; a receive that fails leaves an answer unread, to what the kernel has
- * done. */
+ * a userspace WireGuard. When the count reaches `fail_at` that call fails instead of being made, once; or, with
+ * `kills`, the process is killed instead. A send that fails is a request that the kernel never saw; a receive that
+ * fails leaves an answer unread, to what the kernel has done. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -26,6 +28,7 @@ struct faults {
     char what[52];
     char word[16]; /* every message to the kernel that has it in it fails, as in a kernel that lacks something; or empty
                     */
+    uint32_t kills;
 };
 
 static struct faults* page;
@@ -47,6 +50,7 @@ static int fails(const char* what, long detail, int code) {
     if (number != __atomic_load_n(&page->fail_at, __ATOMIC_SEQ_CST)) return 0;
     snprintf(page->what, sizeof page->what, "%s %ld", what, detail);
     __atomic_store_n(&page->fired, 1, __ATOMIC_SEQ_CST);
+    if (page->kills) kill(getpid(), SIGKILL);
     return code;
 }
 

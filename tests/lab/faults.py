@@ -1,4 +1,4 @@
-"""Calls to the kernel that fail, once each, at a position of our choice. See tests/faults/faults.c."""
+"""Calls to the kernel that fail, or are the agent's last, at a position of our choice. See tests/faults/faults.c."""
 import mmap
 import struct
 
@@ -8,6 +8,7 @@ from .tailrace import AGENT_SOCKET, TAILRACED, Agent
 LIBRARY = BUILD / "tests/faults/libtailrace_faults.so"
 _LAYOUT = struct.Struct("III52s") # struct faults, but for its end
 _WORD = struct.Struct("16s")
+_KILLS = struct.Struct("I")
 
 
 class FaultyAgent(Agent):
@@ -29,7 +30,17 @@ class FaultyAgent(Agent):
 
     def fail_at(self, position: int) -> None:
         """The call of that number from now on fails; 0: none does, and calls are counted from now on."""
+        self._set_kills(0)
         self._page[:_LAYOUT.size] = _LAYOUT.pack(position, 0, 0, b"")
+
+    def kill_at(self, position: int) -> None:
+        """Instead of the call of that number from now on the agent is killed."""
+        self.fail_at(position)
+        self._set_kills(1)
+
+    def _set_kills(self, whether: int) -> None:
+        at = _LAYOUT.size + _WORD.size
+        self._page[at:at + _KILLS.size] = _KILLS.pack(whether)
 
     def without(self, word: str) -> None:
         """Netlink messages with this word in them fail from now on, "": none does."""

@@ -1,5 +1,5 @@
-"""Internet traffic by exit nodes. Pictures: lab/scenarios/exit_node.py, exit_choice.py"""
-from lab.scenarios import exit_choice, exit_node
+"""Internet traffic by exit nodes. Pictures: lab/scenarios/exit_node.py, exit_choice.py, killed.py"""
+from lab.scenarios import exit_choice, exit_node, killed
 
 
 def test_nothing_leaves_past_the_exit_node(lab, programs):
@@ -16,3 +16,7 @@ def test_who_is_barred_from_the_internet_has_no_exit_node(lab, programs):
 
 def test_a_grant_says_which_exit_node_it_is(lab, programs):
     exit_choice.via(lab)
+
+
+def test_an_agent_that_is_killed_anywhere_lets_nothing_past(lab, programs):
+    killed.run(lab)
