@@ -1,7 +1,7 @@
-"""Internet traffic by exit nodes, on kernel WireGuard. Pictures: lab/scenarios/exit_node.py, exit_choice.py, killed.py"""
+"""Internet traffic by exit nodes, on kernel WireGuard. Pictures: lab/scenarios/exit_node.py, exit_choice.py"""
 import pytest
 
-from lab.scenarios import exit_choice, exit_node, killed
+from lab.scenarios import exit_choice, exit_node
 
 
 @pytest.mark.guest(timeout=400)
@@ -15,8 +15,3 @@ def test_the_other_exit_node_carries_on_after_a_power_cut(lab, programs):
     ends = exit_choice.Ends(lab, without_a_word=True)
     ends.the_other_one_carries_on()
     ends.nobody_is_left()
-
-
-@pytest.mark.guest(mem="2G", timeout=300)
-def test_an_agent_that_is_killed_anywhere_lets_nothing_past(lab, programs):
-    killed.run(lab, samples=2)
