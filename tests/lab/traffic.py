@@ -198,7 +198,7 @@ while True:
         s.sendto(b"may I?", (sys.argv[1], int(sys.argv[2])))
     except OSError:
         pass
-    time.sleep(0.01)
+    time.sleep(float(sys.argv[3]) if len(sys.argv) > 3 else 0.01)
 """
 
 
@@ -250,8 +250,9 @@ class LeakWatch:
 class Probes:
     """A steady 100 datagrams a second to each target, (address, port), whatever becomes of them."""
 
-    def __init__(self, host, targets):
-        self._senders = [host.start(f"probe-{i}", ["/usr/bin/python3", "-c", _SEND_DATAGRAMS, address, port]) for i, (address, port) in enumerate(targets)]
+    def __init__(self, host, targets, interval: float = 0.01):
+        self._senders = [host.start(f"probe-{i}", ["/usr/bin/python3", "-c", _SEND_DATAGRAMS, address, port, interval])
+                         for i, (address, port) in enumerate(targets)]
 
     def stop(self) -> None:
         for sender in self._senders:

@@ -26,11 +26,11 @@ VIA = """{
 
 
 class Choice:
-    def __init__(self, lab):
+    def __init__(self, lab, probe_interval: float = 0.01):
         self.net = ExitNet(lab)
         self.net.join()
         self.client, self.control = self.net.client, self.net.control
-        Probes(self.net.client_host, [(SITE, 9), (SITE6, 9), (PRINTER, 9)])
+        Probes(self.net.client_host, [(SITE, 9), (SITE6, 9), (PRINTER, 9)], probe_interval)
         self.watch = LeakWatch(self.net.client_host, (CONTROL, RELAY))
         begin = time.time()
         wait_for(lambda: len(self.watch.seen_since(begin)) > 20, 10, "the watch sees what leaves without an exit node")
@@ -69,7 +69,7 @@ class Ends:
     def __init__(self, lab, without_a_word: bool):
         self.lab, self.without_a_word = lab, without_a_word
         self.within = (SILENT_SECONDS if without_a_word else AWAY_SECONDS) + NOISE_SECONDS
-        self.story = Choice(lab)
+        self.story = Choice(lab, 0.1 if without_a_word else 0.01) # minutes, that is
         self.net = self.story.net
         self.closed = self.story.use(AUTO)
         self.first = wait_for(self.story.chosen, 15, "auto:any chooses")
