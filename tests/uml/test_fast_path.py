@@ -17,3 +17,8 @@ def test_rules_that_ask_the_time_are_asked_for_every_packet(lab, programs):
 @pytest.mark.guest(mem="2G", timeout=240)
 def test_what_is_accepted_in_one_direction_only_is_never_fast(lab, programs):
     fast_path.one_way(lab)
+
+
+@pytest.mark.guest(mem="2G", timeout=240)
+def test_datagrams_and_ipv6_are_fast_until_anything_changes(lab, programs):
+    fast_path.other_flows(lab)

@@ -3,8 +3,8 @@ import json
 import time
 
 from ..traffic import Ping, Transfer
-from ..wait import wait_for
-from .subnet_router import LAN, POLICY, SERVER, RoutedNet
+from ..wait import NotInTime, wait_for
+from .subnet_router import LAN, POLICY, SERVER, SERVER6, RoutedNet
 
 PORT = 5201
 OPEN_POLICY = POLICY.replace('"192.168.7.0/24:80"', f'"192.168.7.0/24:80,{PORT}"')
@@ -27,13 +27,17 @@ table inet site {
 """
 
 
+# The same for datagrams too.
+FIREWALL_OF_ALL = FIREWALL.replace("tcp dport 5201", "meta l4proto { tcp, udp } th dport { 5201, 5202 }")
+
+
 class FastNet:
-    def __init__(self, lab):
+    def __init__(self, lab, policy: str = OPEN_POLICY, firewall: str = FIREWALL):
         self.net = RoutedNet(lab)
         self.net.forward()
-        self.net.control.set_policy(OPEN_POLICY)
+        self.net.control.set_policy(policy)
         self.router = self.net.router_host
-        self.router.nft(FIREWALL)
+        self.router.nft(firewall)
         self.net.join()
         wait_for(self.net.fetches, 15, "the client fetches from the network")
 
@@ -47,8 +51,8 @@ class FastNet:
     def arrived(self) -> int:
         return int(self.net.server.run("cat /sys/class/net/eth0/statistics/rx_packets").stdout)
 
-    def transfer(self, seconds: float) -> Transfer:
-        transfer = Transfer(self.net.client_host, self.net.server, SERVER, seconds, PORT, "20M")
+    def transfer(self, seconds: float, address: str = SERVER) -> Transfer:
+        transfer = Transfer(self.net.client_host, self.net.server, address, seconds, PORT, "20M")
         before = self.arrived()
         wait_for(lambda: self.arrived() - before > 200, 10, "the transfer is under way")
         return transfer
@@ -122,6 +126,75 @@ def run(lab) -> None:
         reopen()
         fast.give_up(transfer)
         wait_for(fast.net.fetches, 20, f"after {what}, all is as before")
+
+
+UDP_PORT = 5202
+POLICY_OF_ALL = POLICY.replace('"192.168.7.0/24:80"', f'"192.168.7.0/24:80,{UDP_PORT}"').replace('"fd00:7::/64:80"', f'"fd00:7::/64:80,{PORT},{UDP_PORT}"')
+ECHO_OF_BOTH = ECHO.replace("AF_INET,", "AF_INET6,")
+# 250 datagrams a second, and whatever comes back is read.
+TALK = """
+import socket, sys, time
+s = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+s.setblocking(False)
+s.connect((sys.argv[1], int(sys.argv[2])))
+while True:
+    for call in (lambda: s.send(bytes(500)), lambda: s.recv(2000)):
+        try:
+            call()
+        except OSError:
+            pass
+    time.sleep(0.004)
+"""
+
+
+def other_flows(lab) -> None:
+    """TCP over IPv6, and datagrams over both: fast, fast again after a change, and ended by a firewall or a policy that ends them."""
+    fast = FastNet(lab, POLICY_OF_ALL, FIREWALL_OF_ALL)
+    net, python = fast.net, "/usr/bin/python3"
+    net.server.start("echo", [python, "-c", ECHO_OF_BOTH, UDP_PORT]).wait_for_output("ready")
+    wait_for(lambda: net.fetches(SERVER6), 15, "the same over IPv6")
+
+    def datagrams(address: str):
+        talk = net.client_host.start(f"talk-{address.replace(':', '.')}", [python, "-c", TALK, address, UDP_PORT])
+        before = fast.arrived()
+        wait_for(lambda: fast.arrived() - before > 100, 10, "datagrams arrive")
+        return talk.kill
+
+    def stream():
+        transfer = fast.transfer(90, SERVER6)
+        return lambda: fast.give_up(transfer)
+
+    def is_fast(what: str) -> None:
+        def passes() -> bool:
+            counted[:] = fast.passed_in(1)
+            return counted[0] > 100 and counted[1] < counted[0] / 20
+        counted = []
+        try:
+            wait_for(passes, 10, "")
+        except NotInTime:
+            raise AssertionError(f"{what}: of {counted[0]} packets {counted[1]} took the long way") from None
+        print(f"{what}: of {counted[0]} packets {counted[1]} took the long way")
+
+    drop = (lambda: fast.router.run(f"nft insert rule inet site pass meta l4proto {{ tcp, udp }} th dport {{ {PORT}, {UDP_PORT} }} drop"),
+            lambda: fast.router.nft("delete table inet site\n" + FIREWALL_OF_ALL))
+    revoke = (lambda: net.control.set_policy(POLICY.split('"acls"')[0] + '"acls": [] }'), lambda: net.control.set_policy(POLICY_OF_ALL))
+    for what, begin in (("TCP over IPv6", stream), ("UDP", lambda: datagrams(SERVER)), ("UDP over IPv6", lambda: datagrams(SERVER6))):
+        end = begin()
+        is_fast(what)
+        fast.router.run("nft add table inet other") # a change of rules, whatever it says
+        fast.router.run("nft add chain inet other look { type filter hook forward priority 5; }")
+        is_fast(f"{what}, accepted again")
+        fast.router.run("nft delete table inet other")
+        for how, (close, reopen) in (("the firewall", drop), ("the policy", revoke)):
+            close()
+            wait_for(lambda: fast.passed_in(1)[0] < 15, 10, f"{how} ends what was fast: {what}")
+            reopen()
+            wait_for(lambda: net.fetches() and net.fetches(SERVER6), 20, "all is as before")
+            if begin is stream: # TCP may wait for long before it tries again
+                end()
+                end = begin()
+            is_fast(f"{what}, after {how}")
+        end()
 
 
 # A UDP flow to the echo of the server, fast after some datagrams, and what of it is out of the ordinary: with options, in
