@@ -29,28 +29,10 @@ int fail(const Error& error) {
     return 1;
 }
 
-} // namespace
-
-int main(int argc, char** argv) {
-    std::string file;
-    // The file first, whatever the order of the words: flags stand above it.
-    for (int i = 1; i < argc; ++i) {
-        std::string word = argv[i];
-        if (word == "--config" && i + 1 < argc) file = argv[i + 1];
-        if (word.starts_with("--config=")) file = word.substr(9);
-    }
-    RelayConfig config = default_config();
-    if (!file.empty()) {
-        auto loaded = load_config(file);
-        if (!loaded) return fail(loaded.error());
-        config = std::move(*loaded);
-    }
-
-    CLI::App app{
-        "A DERP relay with STUN: passes sealed packets between machines that cannot reach each other directly.",
-        "tailrace-relay"};
+void add_flags(CLI::App& app, RelayConfig& config) {
     app.set_version_flag("--version", TAILRACE_VERSION);
-    app.add_option("--config", file, "YAML file; flags stand above it");
+    app.add_option_function<std::string>(
+        "--config", [](const std::string&) {}, "YAML file; flags stand above it"); // by config_file_of()
     flag(app, "--listen", config.listen, parse_listen, "where clients connect: HOST:PORT or :PORT (:443)");
     flag(app, "--listen-http", config.listen_http, parse_listen, "plain HTTP for captive portal checks, such as :80");
     flag(app, "--metrics-listen", config.metrics_listen, parse_listen, "where /metrics and /health are");
@@ -77,13 +59,61 @@ int main(int argc, char** argv) {
         "URLs of the other relays of the region");
     app.add_option("--cores", config.cores, "threads; 0: one for each CPU")->check(CLI::Range(0, 256));
     flag(app, "--log-level", config.log_level, log::parse_level, "debug, info, warning or error");
+}
+
+// The file first, whatever the order of the words: flags stand above it.
+std::string config_file_of(int argc, char** argv) {
+    std::string file;
+    for (int i = 1; i < argc; ++i) {
+        std::string word = argv[i];
+        if (word == "--config" && i + 1 < argc) file = argv[i + 1];
+        if (word.starts_with("--config=")) file = word.substr(9);
+    }
+    return file;
+}
+
+Result<void> check(const RelayConfig& config, const std::string& file) {
+    auto good = check_config(config);
+    if (!good && !file.empty()) return good.error().with("{}", file);
+    return good;
+}
+
+// When the relay runs already, and the flags have been found good.
+Result<RelayConfig> read_again(const std::string& file, int argc, char** argv) {
+    auto config = load_config(file);
+    if (!config) return config;
+    CLI::App app;
+    add_flags(app, *config);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::Error& error) {
+        return Error::make("{}", error.what());
+    }
+    if (auto good = check(*config, file); !good) return good.error();
+    return config;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    std::string file = config_file_of(argc, argv);
+    RelayConfig config = default_config();
+    if (!file.empty()) {
+        auto loaded = load_config(file);
+        if (!loaded) return fail(loaded.error());
+        config = std::move(*loaded);
+    }
+    CLI::App app{
+        "A DERP relay with STUN: passes sealed packets between machines that cannot reach each other directly.",
+        "tailrace-relay"};
+    add_flags(app, config);
     if (wants_command_docs(argc, argv)) {
         std::puts(command_docs(app).c_str());
         return 0;
     }
     CLI11_PARSE(app, argc, argv);
 
-    if (auto good = check_config(config); !good)
-        return fail(file.empty() ? good.error() : good.error().with("{}", file));
-    return serve(config);
+    if (auto good = check(config, file); !good) return fail(good.error());
+    if (file.empty()) return serve(config, nullptr);
+    return serve(config, [=] { return read_again(file, argc, argv); });
 }

@@ -145,6 +145,35 @@ Result<void> check_config(const RelayConfig& config) {
     return {};
 }
 
+std::vector<std::string> keep_what_is_fixed(const RelayConfig& in_force, RelayConfig& fresh) {
+    std::vector<std::string> differed;
+    auto keep = [&](auto RelayConfig::*field, const char* name) {
+        if (fresh.*field == in_force.*field) return;
+        fresh.*field = in_force.*field;
+        differed.emplace_back(name);
+    };
+    if (fresh.cert_mode != in_force.cert_mode) { // the files belong to the mode
+        fresh.tls_certificate = in_force.tls_certificate;
+        fresh.tls_key = in_force.tls_key;
+    }
+    keep(&RelayConfig::listen, "listen");
+    keep(&RelayConfig::listen_http, "listen_http");
+    keep(&RelayConfig::metrics_listen, "metrics_listen");
+    keep(&RelayConfig::stun_port, "stun_port");
+    keep(&RelayConfig::hostname, "hostname");
+    keep(&RelayConfig::cert_mode, "cert_mode");
+    keep(&RelayConfig::state_dir, "state_dir");
+    keep(&RelayConfig::verify_url, "verify_clients.control_url");
+    keep(&RelayConfig::verify_pin, "verify_clients.certificate");
+    keep(&RelayConfig::verify_fail_open, "verify_clients.fail_open");
+    keep(&RelayConfig::mesh_key_file, "mesh.key_file");
+    keep(&RelayConfig::mesh_with, "mesh.with");
+    keep(&RelayConfig::write_timeout, "write_timeout");
+    keep(&RelayConfig::cores, "cores");
+    keep(&RelayConfig::log_format, "log.format");
+    return differed;
+}
+
 Result<RelayConfig> parse_config(std::string_view text, const std::string& name) {
     RelayConfig config = default_config();
     if (auto done = yaml::read(text, name, handlers(config)); !done) return done.error();

@@ -25,6 +25,7 @@ struct MeshPeer {
     std::uint16_t port = 443;
     bool tls = true;
     std::string cert_name; ///< "sha256-raw:<hex>", or empty
+    bool operator==(const MeshPeer&) const = default;
 };
 /// "https://HOST[:PORT]" or "http://HOST[:PORT]", and "#sha256-raw:HEX" behind it for a pinned certificate.
 Result<MeshPeer> parse_mesh_peer(std::string_view text);
@@ -59,6 +60,9 @@ Result<RelayConfig> parse_config(std::string_view text, const std::string& name)
 Result<RelayConfig> load_config(const std::string& path);
 /// What no single value is wrong with, but all together.
 Result<void> check_config(const RelayConfig& config);
+
+/// Takes back in `fresh` what is fixed from start to end, and returns the names of what differed: it needs a restart.
+std::vector<std::string> keep_what_is_fixed(const RelayConfig& in_force, RelayConfig& fresh);
 
 /// "--verify-clients": a URL, or a file with keys.
 void set_verify(RelayConfig& config, const std::string& url_or_file);

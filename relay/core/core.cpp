@@ -141,11 +141,7 @@ void Core::one_round() {
     while (!paused_.empty() && paused_.top().until <= now_) {
         ConnectionRef ref = paused_.top().who;
         paused_.pop();
-        Connection* connection = find(ref.slot, ref.generation);
-        if (connection != nullptr && connection->phase == Phase::Ready && !stopping_reads_) {
-            set_reading(*connection, true);
-            on_readable(*connection);
-        }
+        go_on_reading(ref);
     }
     if (accepting_paused_ && accept_again_ <= now_) {
         accepting_paused_ = false;

@@ -39,6 +39,8 @@ public:
     void set_tls(std::optional<TlsContext> context) { tls_ = std::move(context); }
     /// Clients that are no longer in the list are closed. Null: every key may come.
     void set_key_list(std::shared_ptr<const KeyList> list);
+    /// For those who are here and those who come. Each begins anew, with a whole burst.
+    void set_rate_limit(const RateLimit& limit);
     void start_link(std::unique_ptr<MeshLink> link, const Endpoint& to, TlsContext tls);
     void close_listeners();
     /// Tells every client to reconnect.
@@ -85,6 +87,8 @@ private:
     void set_reading(Connection& connection, bool reading);
     void set_timer(Connection& connection, TimePoint at);
     void on_timer(Slot slot, std::uint32_t generation);
+    void limit_rate(Connection& connection);
+    void go_on_reading(const ConnectionRef& paused);
     void flush(Connection& connection);
     void after_flush(Connection& connection, Outbox::Flushed flushed);
     void flush_dirty();
@@ -161,6 +165,7 @@ private:
     std::optional<StunServer> stun_;
     std::optional<TlsContext> tls_;
     std::shared_ptr<const KeyList> key_list_;
+    RateLimit rate_limit_;
     std::vector<BufferPtr> batches_; // one being filled for each core
     struct Presence {
         NodeKey key;

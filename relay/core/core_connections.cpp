@@ -139,6 +139,31 @@ void Core::on_timer(Slot slot, std::uint32_t generation) {
     close(connection, connection.phase == Phase::Farewell ? "done" : "it took too long");
 }
 
+// -- the pace of clients
+
+void Core::limit_rate(Connection& connection) {
+    bool limited = rate_limit_.bytes_per_second > 0 && !connection.mesh && !connection.link;
+    connection.rate =
+        limited ? std::make_unique<TokenBucket>(rate_limit_.bytes_per_second, rate_limit_.burst_bytes, now_) : nullptr;
+}
+
+void Core::go_on_reading(const ConnectionRef& paused) {
+    Connection* connection = find(paused.slot, paused.generation);
+    if (connection == nullptr || connection->phase != Phase::Ready || stopping_reads_) return;
+    set_reading(*connection, true);
+    if (!connection->closed) on_readable(*connection);
+}
+
+void Core::set_rate_limit(const RateLimit& limit) {
+    if (limit == rate_limit_) return;
+    rate_limit_ = limit;
+    for (auto& connection : connections_)
+        if (connection && connection->phase == Phase::Ready) limit_rate(*connection);
+    // Who waits by the old limit might wait for hours.
+    auto paused = std::exchange(paused_, {});
+    for (; !paused.empty(); paused.pop()) go_on_reading(paused.top().who);
+}
+
 // -- writing
 
 void Core::mark_dirty(Connection& connection) {

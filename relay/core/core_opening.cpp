@@ -152,9 +152,7 @@ void Core::admit(Connection& connection) {
     connection.phase = Phase::Ready;
     connection.registered = true;
     connection.not_here = TokenBucket{kNotHerePerSecond, kNotHereBurst, now_};
-    if (settings_.rate_bytes_per_second > 0 && !connection.mesh)
-        connection.rate =
-            std::make_unique<TokenBucket>(settings_.rate_bytes_per_second, settings_.rate_burst_bytes, now_);
+    limit_rate(connection);
     counters_.clients.add();
     if (connection.websocket) counters_.websocket_clients.add();
     Bytes early = std::move(connection.opening->early);

@@ -17,14 +17,19 @@ class Core;
 
 using KeyList = std::unordered_set<NodeKey>;
 
+/// Of what one client may send.
+struct RateLimit {
+    double bytes_per_second = 0; ///< 0: any
+    double burst_bytes = 0;
+    bool operator==(const RateLimit&) const = default;
+};
+
 /// Fixed at start.
 struct CoreSettings {
     NodePrivateKey key;
     NodeKey public_key;
     std::optional<derp::MeshKey> mesh_key;
     std::string hostname;
-    double rate_bytes_per_second = 0; ///< of what one client may send; 0: any
-    double rate_burst_bytes = 0;
     bool ask_control = false; ///< each client is verified by Shared::ask_control
     // Source: tailscale derp/derpserver/derpserver.go.
     Duration login_timeout = std::chrono::seconds{10};

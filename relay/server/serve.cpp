@@ -4,6 +4,7 @@
 #include "base/file.hpp"
 #include "base/io/watchdog.hpp"
 #include "base/service.hpp"
+#include "base/text.hpp"
 #include "relay/core/core.hpp"
 #include "relay/net/certificate.hpp"
 #include "relay/net/listen.hpp"
@@ -41,9 +42,14 @@ void raise_descriptor_limit() {
     (void)::setrlimit(RLIMIT_NOFILE, &limit); // best effort: fewer clients then
 }
 
+RateLimit rate_limit_of(const RelayConfig& config) {
+    double rate = config.rate_bytes_per_second;
+    return {rate, config.rate_burst_bytes > 0 ? config.rate_burst_bytes : std::max(kLeastBurstBytes, rate)};
+}
+
 class Relay {
 public:
-    explicit Relay(const RelayConfig& config) : config_(config) {}
+    Relay(const RelayConfig& config, ReadConfig read_again) : config_(config), read_again_(std::move(read_again)) {}
     ~Relay() { stop_cores(); }
 
     Result<void> prepare();
@@ -56,13 +62,15 @@ private:
     void print_derp_node(const std::string& pin) const;
     Task<void> follow_signals();
     void reload();
+    bool reload_config();
     Task<void> drain();
     void stop_cores();
     void on_all_cores(const std::function<void(Core&)>& job);
     template <typename Look>
     Task<bool> ask_all_cores(Look look);
 
-    const RelayConfig& config_;
+    RelayConfig config_;
+    ReadConfig read_again_;
     Shared shared_; // outlives the reactor, whose coroutines post to the cores
     Reactor reactor_;
     std::optional<TlsContext> tls_;
@@ -82,10 +90,6 @@ Result<void> Relay::load() {
     settings.hostname = config_.hostname;
     settings.write_timeout = config_.write_timeout;
     settings.mesh_write_timeout = std::max<Duration>(settings.mesh_write_timeout, config_.write_timeout);
-    settings.rate_bytes_per_second = config_.rate_bytes_per_second;
-    settings.rate_burst_bytes = config_.rate_burst_bytes > 0
-                                    ? config_.rate_burst_bytes
-                                    : std::max(kLeastBurstBytes, config_.rate_bytes_per_second);
     if (!config_.mesh_key_file.empty()) {
         auto mesh_key = load_mesh_key(config_.mesh_key_file);
         if (!mesh_key) return mesh_key.error().with("the mesh key");
@@ -119,6 +123,7 @@ Result<void> Relay::make_cores() {
         if (!core) return core.error();
         (*core)->set_tls(tls_);
         (*core)->set_key_list(key_list_);
+        (*core)->set_rate_limit(rate_limit_of(config_));
         shared_.cores.push_back(std::move(*core));
     }
     shared_.metrics = [this] {
@@ -223,8 +228,28 @@ Task<void> Relay::follow_signals() {
     reactor_.stop();
 }
 
-// Certificate and key list are read again; what is wrong leaves the old ones in force.
+/// False when the file is not in order: then nothing changes.
+bool Relay::reload_config() {
+    if (!read_again_) return true; // all was said by flags
+    auto fresh = read_again_();
+    if (!fresh) {
+        log::error("the configuration is not in order: what is in force stays", {{"error", fresh.error()}});
+        return false;
+    }
+    auto differed = keep_what_is_fixed(config_, *fresh);
+    if (!differed.empty())
+        log::warn("some changes need \"systemctl restart tailrace-relay\"", {{"keys", join(differed, ", ")}});
+    config_ = std::move(*fresh);
+    log::set_level(config_.log_level);
+    on_all_cores([limit = rate_limit_of(config_)](Core& core) { core.set_rate_limit(limit); });
+    return true;
+}
+
+// The configuration, and the files that it names. Of those, one that is wrong leaves the old one in force, and not the
+// other: a certificate that was not renewed well must not keep a client in who should be out.
 void Relay::reload() {
+    if (!reload_config()) return;
+    bool good = true;
     if (tls_) {
         auto identity = load_identity(config_);
         auto tls = identity ? relay_tls(*identity, shared_.settings.public_key) : Result<TlsContext>{identity.error()};
@@ -232,16 +257,20 @@ void Relay::reload() {
             on_all_cores([context = *tls](Core& core) { core.set_tls(context); });
         else
             log::error("the old certificate stays in force", {{"error", tls.error()}});
+        good = good && tls;
     }
     if (!config_.verify_key_file.empty()) {
         auto list = load_key_list(config_.verify_key_file);
         if (list)
-            on_all_cores(
-                [keys = std::make_shared<const KeyList>(std::move(*list))](Core& core) { core.set_key_list(keys); });
+            key_list_ = std::make_shared<const KeyList>(std::move(*list));
         else
             log::error("the old list of clients stays in force", {{"error", list.error()}});
+        good = good && list;
+    } else {
+        key_list_ = nullptr;
     }
-    log::info("reloaded");
+    on_all_cores([keys = key_list_](Core& core) { core.set_key_list(keys); });
+    if (good) log::info("reloaded");
 }
 
 void Relay::on_all_cores(const std::function<void(Core&)>& job) {
@@ -303,10 +332,10 @@ void Relay::stop_cores() {
 
 } // namespace
 
-int serve(const RelayConfig& config) {
+int serve(const RelayConfig& config, ReadConfig read_again) {
     log::set_level(config.log_level);
     log::set_format(config.log_format);
-    Relay relay{config};
+    Relay relay{config, std::move(read_again)};
     if (auto ready = relay.prepare(); !ready) {
         std::fprintf(stderr, "tailrace-relay: %s\n", ready.error().message().c_str());
         return 1;

@@ -1,7 +1,14 @@
 """Our relay on a host with several addresses, and a client on the same link."""
+import json
+import signal
+
 import pytest
 
+from lab.lab import BUILD
 from lab.tailrace import TailraceRelay
+from lab.wait import wait_for
+
+RELAY_LOAD = BUILD / "bench/relay_load"
 
 ASK = """
 import os, socket, sys, zlib
@@ -27,3 +34,46 @@ def test_stun_answers_from_where_it_was_asked(lab, programs, address):
     client = lab.host("client")
     client.add_v6(5)
     assert client.run(["/usr/bin/python3", "-c", ASK, address]).stdout == "answered\n"
+
+
+def test_a_reload_changes_what_can_change(lab, programs):
+    host, client = lab.host("relay", address="203.0.113.2"), lab.host("client")
+    config, keys = host.directory / "relay.yaml", host.directory / "keys"
+    config.write_text("")
+    relay = TailraceRelay(host, "--config", config)
+
+    def reload(text: str, until: str) -> str:
+        before = len(relay.program.output())
+        config.write_text(text)
+        relay.program.signal(signal.SIGHUP)
+        wait_for(lambda: until in relay.program.output()[before:], 5, until)
+        return relay.program.output()[before:]
+
+    def is_let_in() -> bool:
+        return client.run([RELAY_LOAD, "--url", "https://203.0.113.2", "--hello"], check=False).returncode == 0
+
+    def packets_a_second() -> float:
+        done = client.run([RELAY_LOAD, "--url", "https://203.0.113.2", "--pairs", "1", "--seconds", "1", "--json"], timeout=30)
+        return json.loads(done.stdout)["packets_per_second"]
+
+    assert is_let_in()
+    unlimited = packets_a_second()
+    reload("rate_limit: {bytes_per_second: 65568}\n", "reloaded")
+    assert packets_a_second() < 200 < unlimited, "a packet has 1000 bytes"
+
+    # What is wrong changes nothing, and the place is named.
+    said = reload("rate_limit: {bytes_per_second: 1000000000}\nlsiten: x\n", "what is in force stays")
+    assert 'relay.yaml:2: unknown key \\"lsiten\\"' in said or 'relay.yaml:2: unknown key "lsiten"' in said, said
+    assert packets_a_second() < 200
+
+    # What cannot change is named, and the rest changes.
+    keys.write_text("# nobody\n")
+    said = reload(f"cores: 3\nlisten_http: ':81'\nstun_port: -1\nverify_clients: {{key_file: {keys}}}\n", "reloaded")
+    assert "systemctl restart tailrace-relay" in said and "stun_port, cores" in said, said
+    assert "listen_http" not in said, "a flag stands above it"
+    assert not is_let_in()
+    keys.write_text("nonsense\n")
+    said = reload(config.read_text(), "the old list of clients stays in force")
+    assert f"{keys}:1:" in said and not is_let_in()
+    reload("", "reloaded")
+    assert is_let_in() and packets_a_second() > 200

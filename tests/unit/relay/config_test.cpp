@@ -6,7 +6,9 @@
 namespace tailrace::relay {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 std::string problem_of(std::string_view yaml) {
     auto config = parse_config(yaml, "relay.yaml");
@@ -80,6 +82,25 @@ TEST(RelayConfig, SaysWhatDoesNotGoTogether) {
                 HasSubstr("65568"));
     EXPECT_THAT(problem_of("listen: \"\"\n"), HasSubstr("nobody could connect"));
     EXPECT_THAT(problem_of("cert_mode: plain\ndrain: 10h\n"), HasSubstr("drain"));
+}
+
+TEST(RelayConfig, KnowsWhatCannotChangeWhileItRuns) {
+    RelayConfig in_force = *parse_config("hostname: a\nstun_port: 3478\n", "relay.yaml");
+    RelayConfig fresh = *parse_config("hostname: a\nrate_limit: {bytes_per_second: 5}\nlog: {level: debug}\n"
+                                      "verify_clients: {key_file: /etc/keys}\ndrain: 5s\n",
+                                      "relay.yaml");
+    EXPECT_THAT(keep_what_is_fixed(in_force, fresh), IsEmpty());
+    EXPECT_EQ(fresh.rate_bytes_per_second, 5);
+    EXPECT_EQ(fresh.verify_key_file, "/etc/keys");
+    EXPECT_EQ(fresh.log_level, log::Level::Debug);
+
+    fresh = *parse_config("hostname: b\nlisten: \":8443\"\ncert_mode: files\ntls_certificate: /c\ntls_key: /k\n"
+                          "verify_clients: {control_url: \"https://c\"}\nmesh: {with: [\"https://b\"]}\n",
+                          "relay.yaml");
+    EXPECT_THAT(keep_what_is_fixed(in_force, fresh),
+                ElementsAre("listen", "hostname", "cert_mode", "verify_clients.control_url", "mesh.with"));
+    EXPECT_EQ(fresh.listen, in_force.listen);
+    EXPECT_EQ(fresh.tls_certificate, "") << "it belongs to the mode that is not in force";
 }
 
 TEST(MeshPeer, IsAUrlWithAnOptionalPin) {

@@ -180,12 +180,16 @@ protected:
         return out;
     }
     template <typename Condition>
-    bool wait_until(Condition condition) {
-        for (int i = 0; i < 5000; ++i) {
+    bool wait_until(Condition condition, std::chrono::milliseconds patience = kPatience) {
+        for (auto i = 0ms; i < patience; ++i) {
             if (condition()) return true;
             std::this_thread::sleep_for(1ms);
         }
         return false;
+    }
+    void set_rate_limit(RateLimit limit) {
+        if (shared.cores.empty()) start();
+        for (auto& core : shared.cores) core->post([limit](Core& one) { one.set_rate_limit(limit); });
     }
     static std::string disco() {
         std::string out = "TS\xf0\x9f\x92\xac";
@@ -515,8 +519,7 @@ TEST_P(CoreTest, ABlockedClientIsGivenUpAndCostsTheOthersNothing) { // 14
 }
 
 TEST_P(CoreTest, PacesTheReadsOfAGreedyClient) {
-    shared.settings.rate_bytes_per_second = 1'000'000;
-    shared.settings.rate_burst_bytes = 100'000;
+    set_rate_limit({1'000'000, 100'000});
     TestClient alice = logged_in(), bob = logged_in();
     auto start_time = std::chrono::steady_clock::now();
     std::thread sender{[&] {
@@ -525,6 +528,30 @@ TEST_P(CoreTest, PacesTheReadsOfAGreedyClient) {
     for (int i = 0; i < 60; ++i) ASSERT_EQ(bob.received().size(), 10'000U) << "paced, not dropped";
     sender.join();
     EXPECT_GE(std::chrono::steady_clock::now() - start_time, 300ms);
+}
+
+TEST_P(CoreTest, AnotherPaceHoldsForThoseWhoAreHereToo) {
+    TestClient alice = logged_in(), bob = logged_in();
+    set_rate_limit({1, 65568}); // a packet of 10,000 bytes would have to wait for hours
+    alice.settle();
+    std::atomic<int> sent{0};
+    std::thread sender{[&] {
+        for (int i = 0; i < 60; ++i, ++sent) alice.packet(bob.key(), std::string(10'000, 'x'));
+    }};
+    for (int i = 0; i < 6; ++i) ASSERT_EQ(bob.received().size(), 10'000U) << "the burst";
+    EXPECT_FALSE(wait_until([&] { return sent == 60; }, 300ms));
+    set_rate_limit({});
+    for (int i = 6; i < 60; ++i) ASSERT_EQ(bob.received().size(), 10'000U) << "who waited need not wait any more";
+    sender.join();
+}
+
+TEST_P(CoreTest, RelaysOfTheRegionHaveNoPace) {
+    set_rate_limit({1, 65568});
+    TestClient alice = logged_in(), peer = mesh_peer();
+    for (int i = 0; i < 60; ++i) {
+        peer.packet(alice.key(), std::string(10'000, 'x'));
+        ASSERT_EQ(alice.received().size(), 10'000U);
+    }
 }
 
 TEST_P(CoreTest, ARestartIsAnnouncedAndLosesNothingThatWasRead) {
