@@ -154,8 +154,9 @@ bool DerpClient::may_leave(int number, TimePoint now) const {
 
 Task<void> DerpClient::dial(std::shared_ptr<bool> alive, DerpClient* self, int number, std::string avoid,
                             std::shared_ptr<Attempt> attempt) {
+    RelayDialOptions options{kDialRegion, self->v6_works_};
     attempt->outcome = co_await dial_derp(self->reactor_, self->region(number).definition, self->identity_, self->mark_,
-                                          std::move(avoid));
+                                          std::move(avoid), options);
     if (*alive) self->region(number).news.notify();
 }
 
@@ -278,8 +279,9 @@ void DerpClient::on_restarting(int number, const std::string& node, const derp::
 
 Task<void> DerpClient::move_over(std::shared_ptr<bool> alive, DerpClient* self, int number, std::string left) {
     std::uint64_t version = self->region(number).version;
-    auto login =
-        co_await dial_derp(self->reactor_, self->region(number).definition, self->identity_, self->mark_, left);
+    RelayDialOptions options{kDialRegion, self->v6_works_};
+    auto login = co_await dial_derp(self->reactor_, self->region(number).definition, self->identity_, self->mark_, left,
+                                    options);
     if (!*alive || !login) co_return; // the keeper tries as ever
     Region& region = self->region(number);
     if (version != region.version || (region.link && region.node != left)) co_return;

@@ -42,6 +42,8 @@ public:
     /// 0: none.
     void set_home(int region);
     int home() const { return home_; }
+    /// Whether the last look at the network saw IPv6 working: connections made from now on try it first.
+    void set_v6_works(bool works) { v6_works_ = works; }
     bool is_connected(int region) const;
     /// Not connected, and the last try to connect failed.
     bool is_failing(int region) const;
@@ -99,6 +101,7 @@ private:
     Pace pace_;
     NodePrivateKey identity_;
     int home_ = 0;
+    bool v6_works_ = false;
     std::map<int, Region> regions_;
     std::unordered_map<NodeKey, int> heard_on_;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

@@ -1,5 +1,4 @@
 #include "agent/relay/derp_link.hpp"
-#include "agent/relay/relay_dial.hpp"
 #include "base/io/http1.hpp"
 #include "base/random.hpp"
 #include "proto/derp_stream.hpp"
@@ -31,12 +30,18 @@ Bytes client_info(const NodePrivateKey& identity, const NodeKey& relay) {
     return derp::write_frame(derp::FrameType::ClientInfo, derp::seal_client_info(info, identity, relay));
 }
 
+/// For Host.
+std::string authority_of(const wire::DerpNode& node) {
+    bool v6 = node.host_name.find(':') != std::string::npos;
+    return v6 ? fmt::format("[{}]", node.host_name) : node.host_name;
+}
+
 /// Request and login in one go; no HTTP answer comes, and the key that the relay sends is no news.
 Task<Result<DerpLogin>> log_in_fast(std::unique_ptr<Stream> socket, wire::DerpNode node, std::string ideal,
                                     NodePrivateKey identity, NodeKey relay) {
     std::string head = fmt::format("GET /derp HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: DERP\r\n"
                                    "Derp-Fast-Start: 1\r\n",
-                                   node.host_name);
+                                   authority_of(node));
     if (!ideal.empty()) head += fmt::format("Ideal-Node: {}\r\n", ideal);
     head += "\r\n";
     Bytes flight = to_bytes(as_bytes(head));
@@ -56,7 +61,7 @@ Task<Result<DerpLogin>> log_in(std::unique_ptr<Stream> socket, wire::DerpNode no
     Http1Client http{std::move(socket)};
     HttpRequest request;
     request.target = "/derp";
-    request.authority = node.host_name;
+    request.authority = authority_of(node);
     request.headers.add("Connection", "Upgrade");
     request.headers.add("Upgrade", "DERP");
     if (!ideal.empty()) request.headers.add("Ideal-Node", ideal);
@@ -75,23 +80,33 @@ Task<Result<DerpLogin>> log_in(std::unique_ptr<Stream> socket, wire::DerpNode no
 } // namespace
 
 Task<Result<DerpLogin>> dial_derp(Reactor& reactor, wire::DerpRegion region, NodePrivateKey identity,
-                                  std::uint32_t mark, std::string avoid) {
+                                  std::uint32_t mark, std::string avoid, RelayDialOptions options) {
     Error last = Error::make("region {} has no relay that may be used", region.region_id);
-    TimePoint deadline = reactor.now() + std::chrono::seconds{10};
+    TimePoint deadline = reactor.now() + options.limit;
+    std::string ideal = region.nodes.empty() ? "" : region.nodes.front().name;
+    std::erase_if(region.nodes,
+                  [&](const wire::DerpNode& node) { return node.stun_only || (!avoid.empty() && node.name == avoid); });
+    auto left = static_cast<std::int64_t>(region.nodes.size());
     for (const wire::DerpNode& node : region.nodes) {
-        if (node.stun_only || (!avoid.empty() && node.name == avoid)) continue;
-        std::string ideal = node.name == region.nodes.front().name ? "" : region.nodes.front().name;
-        if (reactor.now() >= deadline) co_return last;
-        auto socket = co_await dial_relay_node(reactor, node, mark);
+        TimePoint begin = reactor.now();
+        options.limit = (deadline - begin) / left--; // one that says nothing must not eat the time of the next
+        if (options.limit <= Duration{}) break;
+        auto socket = co_await dial_relay_node(reactor, node, mark, options);
         if (!socket) {
             last = socket.error().with("relay {}", node.host_name);
             continue;
         }
         Timer timer{reactor};
-        timer.after(deadline - reactor.now(), [stream = socket->get()] { stream->close(); });
-        auto login = co_await log_in(std::move(*socket), node, ideal, identity);
-        if (login) co_return login;
-        last = login.error().with("relay {}", node.host_name);
+        bool late = false;
+        timer.after(std::max<Duration>(begin + options.limit - reactor.now(), Duration{}),
+                    [stream = socket->get(), &late] {
+                        late = true;
+                        stream->close();
+                    });
+        std::string not_in = node.name == ideal ? "" : ideal; // within the co_await g++ 12 destroys it twice
+        auto login = co_await log_in(std::move(*socket), node, not_in, identity);
+        if (login && !late) co_return login;
+        last = (late ? Error::from_errno(ETIMEDOUT, "log in") : login.error()).with("relay {}", node.host_name);
     }
     co_return last;
 }

@@ -1,6 +1,7 @@
 // agent/relay/derp_link.hpp - one connection to a relay: dialled, logged in, then frames both ways
 // (derp-disco-paths.md 1.1 to 1.5).
 #pragma once
+#include "agent/relay/relay_dial.hpp"
 #include "base/io/stream.hpp"
 #include "base/token_bucket.hpp"
 #include "proto/control/derp_map.hpp"
@@ -21,9 +22,12 @@ struct DerpLogin {
     bool fast = false; ///< its certificates named the key: a round trip less
     std::string node;  ///< its name in the DERP map
 };
-/// Tries the region's nodes in their order, but not the one named `avoid`, until one lets us in; 10 s for all of it.
+/// For all of it: look-up, connection, TLS, upgrade and login. Source: tailscale derp/derphttp/derphttp_client.go.
+constexpr auto kDialRegion = std::chrono::seconds{10};
+/// Tries the region's nodes in their order, but not the one named `avoid`, until one lets us in. `options.limit` is for
+/// all of them.
 Task<Result<DerpLogin>> dial_derp(Reactor& reactor, wire::DerpRegion region, NodePrivateKey identity,
-                                  std::uint32_t mark, std::string avoid);
+                                  std::uint32_t mark, std::string avoid, RelayDialOptions options = {kDialRegion});
 
 /// A connection that has logged in.
 class DerpLink {

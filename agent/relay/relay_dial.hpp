@@ -22,8 +22,17 @@ struct RelayDoor {
 /// where the map has something else, such as "none". Pure.
 std::vector<RelayDoor> relay_doors(const wire::DerpNode& node);
 
+/// How long each door waits until it is tried, unless another fails before. Pure. IPv6 goes first where it is known to
+/// work, else an address before a name, which costs a look-up.
+std::vector<Duration> head_starts(const std::vector<RelayDoor>& doors, bool v6_works);
+
+struct RelayDialOptions {
+    Duration limit = std::chrono::seconds{5}; ///< for connection and TLS; the connection alone has 1.5 s
+    bool v6_works = false;                    ///< the last look at the network has seen so
+};
 /// The families race; or a proxy does it, where HTTPS_PROXY names one. `mark`: SO_MARK, but not towards ourselves.
-Task<Result<std::unique_ptr<Stream>>> dial_relay_node(Reactor& reactor, wire::DerpNode node, std::uint32_t mark);
+Task<Result<std::unique_ptr<Stream>>> dial_relay_node(Reactor& reactor, wire::DerpNode node, std::uint32_t mark,
+                                                      RelayDialOptions options = {});
 
 /// The key that a relay names in its meta-certificate, when we may rely on it: we need not wait for it then
 /// (derp-disco-paths.md 1.2, fast start). Pure.

@@ -30,9 +30,9 @@ public:
         }
     };
 
-    FakeRelay(Reactor& reactor, std::string name)
+    FakeRelay(Reactor& reactor, std::string name, const std::string& listen = "127.0.0.1:0")
         : reactor_(reactor), name_(std::move(name)), identity_(*make_self_signed({"127.0.0.1"})),
-          context_(*TlsContext::server(identity_)), listener_(*Listener::tcp(reactor, *Endpoint::parse("127.0.0.1:0"))),
+          context_(*TlsContext::server(identity_)), listener_(*Listener::tcp(reactor, *Endpoint::parse(listen))),
           key(NodePrivateKey::generate()) {
         spawn(reactor, "fake relay", accept(alive_, this));
     }

@@ -357,5 +357,73 @@ TEST(RelayDoors, RaceAndTheFirstThatOpensWins) {
     });
 }
 
+TEST(RelayDoors, OneFamilyHasAHeadStart) {
+    const RelayDoor v4{false, true, "192.0.2.1"}, v6{true, true, "2001:db8::1"};
+    const RelayDoor name4{false, false, "relay.example"}, name6{true, false, "relay.example"};
+    auto starts = [](std::vector<RelayDoor> doors, bool v6_works) { return head_starts(doors, v6_works); };
+    EXPECT_THAT(starts({v4, v6}, false), ElementsAre(0ms, 0ms));
+    EXPECT_THAT(starts({v4, v6}, true), ElementsAre(200ms, 0ms));
+    EXPECT_THAT(starts({name4, name6}, true), ElementsAre(200ms, 0ms));
+    EXPECT_THAT(starts({v4, name6}, false), ElementsAre(0ms, 200ms)) << "a look-up costs time";
+    EXPECT_THAT(starts({v4, name6}, true), ElementsAre(200ms, 0ms));
+    EXPECT_THAT(starts({v4}, true), ElementsAre(0ms)) << "there is nobody to wait for";
+}
+
+TEST(RelayDoors, IPv6IsTakenWhereItWorks) {
+    Reactor any;
+    if (!Listener::tcp(any, *Endpoint::parse("[::1]:0"))) GTEST_SKIP() << "no IPv6 on this machine";
+    run_task([](Reactor& reactor) -> Task<void> {
+        FakeRelay relay{reactor, "1a", "[::]:0"};
+        RelayDialOptions options{.limit = 5s, .v6_works = true};
+        wire::DerpNode node = relay.node();
+        node.ipv6 = "::1";
+        for (int i = 0; i < 5; ++i) {
+            auto stream = co_await dial_relay_node(reactor, node, 0, options);
+            EXPECT_TRUE(stream && (*stream)->peer().address.unmapped().is_v6());
+        }
+        node.ipv6 = "none";
+        auto stream = co_await dial_relay_node(reactor, node, 0, options);
+        EXPECT_TRUE(stream && !(*stream)->peer().address.unmapped().is_v6());
+    });
+}
+
+/// Takes connections and says nothing.
+wire::DerpNode silent_node(const Listener& listener) {
+    wire::DerpNode node = node_at("127.0.0.1", "", "none");
+    node.name = "silent";
+    node.derp_port = listener.local().port;
+    return node;
+}
+
+TEST(DialDerp, EndsInTimeWhateverRelaysDo) {
+    run_task([](Reactor& reactor) -> Task<void> {
+        auto listener = Listener::tcp(reactor, *Endpoint::parse("127.0.0.1:0"));
+        wire::DerpRegion region;
+        region.nodes = {silent_node(*listener), silent_node(*listener)};
+        TimePoint begin = reactor.now();
+        RelayDialOptions options{.limit = 400ms};
+        auto login = co_await dial_derp(reactor, region, NodePrivateKey::generate(), 0, "", options);
+        EXPECT_FALSE(login);
+        EXPECT_GE(reactor.now() - begin, 390ms);
+        EXPECT_LT(reactor.now() - begin, 1s);
+        EXPECT_EQ(kDialRegion, 10s);
+    });
+}
+
+TEST(DialDerp, ASilentRelayLeavesTimeForTheNext) {
+    run_task([](Reactor& reactor) -> Task<void> {
+        auto listener = Listener::tcp(reactor, *Endpoint::parse("127.0.0.1:0"));
+        FakeRelay relay{reactor, "1b"};
+        wire::DerpRegion region;
+        wire::DerpNode stun = relay.node();
+        stun.stun_only = true;
+        region.nodes = {stun, silent_node(*listener), relay.node()};
+        RelayDialOptions options{.limit = 2s};
+        auto login = co_await dial_derp(reactor, region, NodePrivateKey::generate(), 0, "", options);
+        EXPECT_TRUE(login);
+        if (login) EXPECT_EQ(login->node, "1b");
+    });
+}
+
 } // namespace
 } // namespace tailrace
