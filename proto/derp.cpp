@@ -99,6 +99,10 @@ Bytes write_frame(FrameType type, BytesView payload) {
 
 // -- login
 
+std::string name_of_key(const NodeKey& key) {
+    return std::string{kKeyNamePrefix} + hex_encode(key.view());
+}
+
 Bytes write_server_key(const NodeKey& key) {
     Writer out;
     out.bytes(std::as_bytes(std::span{kMagic}));

@@ -12,6 +12,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 
 namespace tailrace::derp {
 
@@ -54,6 +55,14 @@ Bytes write_frame(FrameType type, BytesView payload);
 /// Magic and key. More may follow in later versions.
 Bytes write_server_key(const NodeKey& key);
 Result<NodeKey> parse_server_key(BytesView payload);
+
+/// Of a request to a relay that is reached through another server of ours, on a Unix socket: "192.0.2.7:40000".
+constexpr std::string_view kClientField = "Tailrace-Client";
+
+/// The common name of the last certificate that a relay shows in TLS: clients know its key before a byte of DERP. The
+/// serial number is the version of the protocol (derp-disco-paths.md 1.2).
+constexpr std::string_view kKeyNamePrefix = "derpkey";
+std::string name_of_key(const NodeKey& key);
 
 using MeshKey = Secret<32>;
 /// 64 hex digits of either case.

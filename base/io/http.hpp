@@ -54,7 +54,7 @@ struct HttpResponse {
     int status = 200;
     HttpHeaders headers;
     std::string body;
-    /// HTTP/1.1 server: after a 101 head was written, owns the connection.
+    /// HTTP/1.1 server: after a 101 head was written, owns the connection. With status 0 no head is written.
     std::function<Task<void>(std::unique_ptr<Stream>)> upgrade;
     /// HTTP/1.1 server: writes the body piece by piece instead of `body`.
     std::function<Task<void>(BodyWriter&)> stream;

@@ -116,7 +116,7 @@ Task<void> serve_http1(std::unique_ptr<Stream> stream, HttpHandler handler, Http
         bool head_only = request.method == "HEAD";
         auto response = co_await handler(std::move(request));
         if (response.upgrade) {
-            std::string head = head_of(response, true);
+            std::string head = response.status == 0 ? "" : head_of(response, true);
             auto written = co_await stream->write_all(as_bytes(head));
             if (!written) co_return;
             auto upgraded = response.upgrade(replay(std::move(stream), std::move(arrived)));

@@ -4,12 +4,14 @@
 #include "base/io/socket.hpp"
 #include "base/net.hpp"
 #include "base/text.hpp"
+#include "proto/derp.hpp"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +19,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 
 namespace tailrace {
@@ -27,25 +30,23 @@ using namespace std::chrono_literals;
 constexpr int kInherited = 3; // the first inherited socket, by sd_listen_fds(3)
 constexpr int kBacklog = 4096;
 constexpr std::size_t kPieceBytes = 16 * 1024;
-constexpr std::size_t kPageLimit = 64 * 1024;
 constexpr Duration kStopAtMost = 8s;
 constexpr const char* kLevels[] = {"debug", "info", "warning", "error"};
 
-Result<Fd> listen_on_loopback() {
-    Fd fd{::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
-    sockaddr_in at{};
-    at.sin_family = AF_INET;
-    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+/// Nobody else uses the state directory, so what is there was left behind.
+Result<Fd> listen_on_unix(const std::string& path) {
+    sockaddr_un at{};
+    at.sun_family = AF_UNIX;
+    if (path.size() >= sizeof at.sun_path)
+        return Error::make("{}: a socket's path has at most {} characters: set a shorter state_dir", path,
+                           sizeof at.sun_path - 1);
+    std::memcpy(at.sun_path, path.data(), path.size());
+    (void)::unlink(path.c_str());
+    Fd fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
     if (!fd || ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&at), sizeof at) != 0 ||
-        ::listen(fd.get(), kBacklog) != 0)
-        return Error::from_errno(errno, "listen on 127.0.0.1");
+        ::chmod(path.c_str(), 0600) != 0 || ::listen(fd.get(), kBacklog) != 0)
+        return Error::from_errno(errno, "listen on {}", path);
     return fd;
-}
-
-std::uint16_t port_of(const Fd& fd) {
-    sockaddr_in at{};
-    socklen_t size = sizeof at;
-    return ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&at), &size) == 0 ? ntohs(at.sin_port) : 0;
 }
 
 /// Our environment without what the service manager meant for us alone.
@@ -117,10 +118,9 @@ std::string find_relay_executable() {
 }
 
 Result<std::unique_ptr<EmbeddedRelay>> EmbeddedRelay::start(Reactor& reactor, Options options) {
-    auto listener = listen_on_loopback();
+    auto listener = listen_on_unix(options.socket);
     if (!listener) return listener.error();
-    std::uint16_t port = port_of(*listener);
-    std::unique_ptr<EmbeddedRelay> relay{new EmbeddedRelay{reactor, std::move(options), std::move(*listener), port}};
+    std::unique_ptr<EmbeddedRelay> relay{new EmbeddedRelay{reactor, std::move(options), std::move(*listener)}};
     if (auto running = relay->spawn_child(); !running) return running.error();
     spawn(reactor, "embedded relay", relay->keep_alive());
     return relay;
@@ -148,7 +148,23 @@ Result<void> EmbeddedRelay::spawn_child() {
     if (child < 0) return Error::from_errno(errno, "start {}", options_.executable);
     if (child == 0) become_relay(listener_.get(), parent, last_digit, argv.data(), envp.data());
     child_ = child;
+    spawn(reactor_, "key of the embedded relay", ask_for_key());
     return {};
+}
+
+/// As a client that has not heard of it. The relay accepts it when it is ready.
+Task<void> EmbeddedRelay::ask_for_key() {
+    auto socket = co_await dial_unix(reactor_, options_.socket);
+    if (!socket) co_return;
+    Http1Client client{std::move(*socket)};
+    HttpRequest request;
+    request.target = "/derp";
+    request.authority = options_.hostname;
+    request.headers.add("Upgrade", "DERP");
+    auto answer = co_await client.start(std::move(request));
+    if (!answer) co_return; // it has ended; the next is asked again
+    auto key = NodeKey::parse("nodekey:" + std::string{answer->headers.get("Derp-Public-Key")});
+    if (key) options_.on_key(*key);
 }
 
 Task<int> EmbeddedRelay::wait_for_end() {
@@ -200,41 +216,22 @@ bool EmbeddedRelay::is_for_relay(const HttpRequest& request) {
 }
 
 Task<HttpResponse> EmbeddedRelay::forward(HttpRequest request) {
-    auto socket = co_await dial_tcp(reactor_, "127.0.0.1", port_, DialOptions{});
+    auto socket = co_await dial_unix(reactor_, options_.socket);
     if (!socket) co_return HttpResponse::text(503, "the relay is not running\n");
-    Http1Client client{std::move(*socket)};
-    HttpRequest onward;
-    onward.method = request.method;
-    onward.target = request.target;
-    onward.authority = request.authority;
+    std::shared_ptr<Stream> relay = std::move(*socket);
+    std::string head = fmt::format("{} {} HTTP/1.1\r\n", request.method, request.target);
     for (const auto& [name, value] : request.headers.all()) {
-        // Our TLS does not tell clients the relay's key, so none can do without the answer's head.
-        bool dropped = equals_ignoring_case(name, "Derp-Fast-Start") || equals_ignoring_case(name, "Host") ||
-                       equals_ignoring_case(name, "Content-Length");
-        if (!dropped) onward.headers.add(name, value);
+        bool ours = equals_ignoring_case(name, derp::kClientField);
+        if (!ours) head += fmt::format("{}: {}\r\n", name, value);
     }
-    auto head = co_await client.start(std::move(onward));
-    if (!head) co_return HttpResponse::text(502, "the relay does not answer\n");
-    HttpResponse response = std::move(*head);
-    if (response.status == 101) {
-        std::shared_ptr<Stream> relay = client.take_stream();
-        response.upgrade = [relay](std::unique_ptr<Stream> stream) {
-            return splice(std::shared_ptr<Stream>{std::move(stream)}, relay);
-        };
-        co_return response;
-    }
-    HttpHeaders headers;
-    for (const auto& [name, value] : response.headers.all())
-        if (!equals_ignoring_case(name, "Content-Length") && !equals_ignoring_case(name, "Connection") &&
-            !equals_ignoring_case(name, "Transfer-Encoding"))
-            headers.add(name, value);
-    response.headers = std::move(headers);
-    response.body.clear();
-    while (response.status != 204 && response.body.size() < kPageLimit) {
-        auto piece = co_await client.read_body_some();
-        if (!piece || piece->empty()) break;
-        response.body += *piece;
-    }
+    head += fmt::format("{}: {}\r\n\r\n", derp::kClientField, request.peer.text());
+    if (auto sent = co_await relay->write_all(as_bytes(head)); !sent)
+        co_return HttpResponse::text(503, "the relay is not running\n");
+    HttpResponse response;
+    response.status = 0;
+    response.upgrade = [relay](std::unique_ptr<Stream> stream) {
+        return splice(std::shared_ptr<Stream>{std::move(stream)}, relay);
+    };
     co_return response;
 }
 

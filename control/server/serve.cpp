@@ -2,6 +2,7 @@
 
 #include "base/file.hpp"
 #include "base/io/http1.hpp"
+#include "base/io/name_certificate.hpp"
 #include "base/io/socket.hpp"
 #include "base/io/watchdog.hpp"
 #include "base/service.hpp"
@@ -10,6 +11,7 @@
 #include "control/server/public_api.hpp"
 #include "control/server/state_files.hpp"
 #include "control/store/sqlite_store.hpp"
+#include "proto/derp.hpp"
 
 #include <csignal>
 #include <cstdio>
@@ -49,6 +51,7 @@ private:
     Result<void> listen_tcp(const std::string& name, const ListenAddress& at, Serve serve);
     Result<void> listen_admin();
     Result<void> start_relay();
+    void show_relay_key(const NodeKey& key);
     HttpHandler public_api() { return public_handler(*coordinator_, noise_, api_, relay_.get()); }
     Task<void> serve_tls(std::unique_ptr<Stream> stream);
     void reload_config();
@@ -58,7 +61,9 @@ private:
     NoiseServer noise_;
     std::string config_file_; ///< "" for none
     Api api_;
+    std::optional<TlsIdentity> identity_;
     std::optional<TlsContext> tls_;
+    std::optional<NodeKey> relay_key_; ///< that tls_ shows
     std::unique_ptr<EmbeddedRelay> relay_;
     std::vector<std::shared_ptr<Listener>> listeners_;
 };
@@ -146,14 +151,27 @@ Result<void> Server::start_relay() {
             "relay: embedded: there is no tailrace-relay beside tailrace-control or in the PATH: install "
             "it, or set relay: none");
     options.state_dir = config.state_dir + "/relay";
+    options.socket = config.state_dir + "/relay.sock";
     options.hostname = config.server_host();
     options.stun_port = config.relay_stun_port;
     options.verify_url = fmt::format("http://{}/verify", shared->local().text());
     options.log_level = config.log_level;
+    options.on_key = [this](const NodeKey& key) { show_relay_key(key); };
     auto relay = EmbeddedRelay::start(reactor_, std::move(options));
     if (!relay) return relay.error().with("relay: embedded");
     relay_ = std::move(*relay);
     return {};
+}
+
+/// Clients that see it in our TLS need not wait for the relay's answer (derp-disco-paths.md 1.2).
+void Server::show_relay_key(const NodeKey& key) {
+    if (!identity_ || relay_key_ == key) return;
+    auto context = TlsContext::server(*identity_);
+    auto added = context ? add_name_certificate(*context, derp::name_of_key(key), derp::kVersion)
+                         : Result<void>{context.error()};
+    if (!added) return log::warn("clients of the embedded relay start slower", {{"error", added.error()}});
+    tls_ = std::move(*context);
+    relay_key_ = key;
 }
 
 Result<void> Server::listen() {
@@ -179,6 +197,7 @@ Result<void> Server::listen() {
     auto context = TlsContext::server(*identity);
     if (!context) return context.error().with("TLS certificate {}", config.tls_certificate);
     tls_ = std::move(*context);
+    identity_ = std::move(*identity);
     auto done = listen_tcp("listen_tls", config.listen_tls,
                            [this](std::unique_ptr<Stream> stream) { return serve_tls(std::move(stream)); });
     if (done || !config.listen_tls_is_default || config.embedded_relay) return done;

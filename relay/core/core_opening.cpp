@@ -55,6 +55,9 @@ void Core::on_head(Connection& connection, BytesView data) {
 }
 
 void Core::on_request(Connection& connection, const HttpHead& head) {
+    // A Unix socket is for a program of ours that stands in front, and says whom it brings.
+    if (!connection.peer.valid())
+        if (auto client = Endpoint::parse(head.get(derp::kClientField))) connection.peer = *client;
     PageContext context;
     context.door = connection.door;
     context.tls = connection.transport.is_tls();

@@ -13,7 +13,7 @@ Endpoint local_endpoint(int fd);
 
 struct Accepted {
     Fd socket;
-    Endpoint peer;
+    Endpoint peer; ///< the zero value for a Unix socket
 };
 /// code() is EAGAIN when nobody waits.
 Result<Accepted> accept_from(int listener);

@@ -172,7 +172,7 @@ Result<void> Relay::listen() {
         log::info("listening", {{"for", wanted.door == Door::Derp       ? "DERP"
                                         : wanted.door == Door::HttpOnly ? "HTTP"
                                                                         : "metrics"},
-                                {"at", at},
+                                {"at", at.valid() ? at.text() : "a Unix socket"},
                                 {"tls", wanted.tls ? "yes" : "no"}});
     }
     if (config_.stun_port < 0) return {};

@@ -8,6 +8,7 @@
                |          |
              alice       bob
 """
+import re
 import time
 
 import pytest
@@ -16,6 +17,7 @@ from lab.stock import StockClient
 from lab.tailrace import Agent, TailraceControl
 from lab.traffic import WebServer, fetch, ping
 from lab.wait import wait_for
+from .test_relay import ASK
 
 
 class Net:
@@ -45,6 +47,21 @@ def test_nodes_meet_at_the_control_server(lab, programs, bob_is):
     assert size == 3_000_000
     peer = net.alice.peer("bob")
     assert peer["Relay"] == "embedded" and not peer["CurAddr"], peer
+
+
+def test_the_relay_sees_its_clients_and_they_know_it(lab, programs):
+    net = Net(lab, log={"level": "debug"})
+    net.reaches()
+    certificates = net.hosts["alice"].run(["sh", "-c", "openssl s_client -connect 203.0.113.1:443 -showcerts </dev/null 2>&1"]).stdout
+    assert re.search(r"CN\s?=\s?derpkey[0-9a-f]{64}", certificates), certificates
+    # A client that came before the relay had said its key goes the longer way once.
+    net.alice.program.kill()
+    net.alice.start()
+    net.reaches()
+    net.alice.program.wait_for_output(r"connected to a relay .*fast_start=yes", 10)
+    seen = set(re.findall(r'client is in.* peer="?\[?([0-9a-f.:]+?)\]?:\d+', net.control.program.output()))
+    assert len(seen) == 2 and all(a.startswith("203.0.113.") and a != "203.0.113.1" for a in seen), seen # alice's NAT and bob's
+    assert net.hosts["alice"].run(["/usr/bin/python3", "-c", ASK, "203.0.113.1"]).stdout == "answered\n"
 
 
 def test_a_relay_that_dies_is_started_again_and_one_that_should_stop_stops(lab, programs):

@@ -12,9 +12,9 @@ namespace {
 using namespace std::chrono_literals;
 
 Task<HttpResponse> echo(HttpRequest request) {
-    if (request.path() == "/upgrade") {
+    if (request.path() == "/upgrade" || request.path() == "/silent-upgrade") {
         HttpResponse response;
-        response.status = 101;
+        response.status = request.path() == "/upgrade" ? 101 : 0;
         response.headers.add("Upgrade", "echo");
         response.headers.add("Connection", "upgrade");
         response.upgrade = [](std::unique_ptr<Stream> stream) -> Task<void> {
@@ -80,6 +80,13 @@ TEST(Http1, UpgradeKeepsBytesSentRightBehindTheHead) {
                                                   "upgrade\r\nContent-Length: 0\r\n\r\nhello");
         EXPECT_EQ(got.substr(0, 12), "HTTP/1.1 101");
         EXPECT_EQ(got.substr(got.size() - 5), "hello");
+    });
+}
+
+TEST(Http1, AnUpgradeMayDoWithoutAHead) {
+    run_task([](Reactor& reactor) -> Task<void> {
+        auto got = co_await raw_exchange(reactor, "GET /silent-upgrade HTTP/1.1\r\nHost: a\r\n\r\nhello");
+        EXPECT_EQ(got, "hello");
     });
 }
 

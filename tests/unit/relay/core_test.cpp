@@ -16,6 +16,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using derp::FrameType;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
@@ -152,13 +153,14 @@ protected:
         for (auto& core : shared.cores) core->post([](Core& one) { one.stop(); });
         for (auto& core : shared.cores) core->join();
     }
-    TestClient connect(const NodePrivateKey& key = NodePrivateKey::generate(), Door door = Door::Derp) {
+    TestClient connect(const NodePrivateKey& key = NodePrivateKey::generate(), Door door = Door::Derp,
+                       Endpoint from = *Endpoint::parse("192.0.2.7:40000")) {
         if (shared.cores.empty()) start();
         int pair[2];
         EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
         int flags = ::fcntl(pair[0], F_GETFL);
         ::fcntl(pair[0], F_SETFL, flags | O_NONBLOCK);
-        auto connection = std::make_unique<Connection>(Fd{pair[0]}, *Endpoint::parse("192.0.2.7:40000"), door);
+        auto connection = std::make_unique<Connection>(Fd{pair[0]}, from, door);
         connection->phase = Phase::HttpHead;
         shared.cores[next_core++ % shared.cores.size()]->give(std::move(connection));
         return TestClient{Fd{pair[1]}, key};
@@ -456,6 +458,27 @@ TEST_P(CoreTest, AsksWhoMayComeIn) { // 26
     EXPECT_TRUE(stranger.is_closed_by_relay());
     EXPECT_EQ(sum(&Counters::logins_refused), 1U);
     TestClient peer = mesh_peer(); // relays need no admission
+}
+
+TEST_P(CoreTest, BelievesWhoStandsInFrontAboutTheClient) {
+    shared.settings.ask_control = true;
+    std::mutex mutex;
+    std::vector<std::string> asked;
+    shared.ask_control = [&](const NodeKey&, const IpAddress& from, const std::function<void(bool)>& answer) {
+        std::lock_guard lock{mutex};
+        asked.push_back(from.text());
+        answer(true);
+    };
+    const std::string request = "GET /derp HTTP/1.1\r\nUpgrade: DERP\r\nTailrace-Client: [2001:db8::9]:5\r\n"
+                                "Derp-Fast-Start: 1\r\n\r\n";
+    for (const Endpoint& peer : {Endpoint{}, *Endpoint::parse("192.0.2.7:40000")}) { // a Unix socket, and a stranger
+        TestClient client = connect(NodePrivateKey::generate(), Door::Derp, peer);
+        client.set_server(shared.settings.public_key);
+        client.write(request);
+        client.frame(FrameType::ClientInfo, client.client_info({}));
+        EXPECT_TRUE(client.next_of(FrameType::ServerInfo));
+    }
+    EXPECT_THAT(asked, ElementsAre("2001:db8::9", "192.0.2.7"));
 }
 
 TEST_P(CoreTest, AKeyListLetsInAndThrowsOut) {
