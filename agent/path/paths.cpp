@@ -455,6 +455,7 @@ void Paths::take_report(NetReport report) {
                 report.mapping_varies_by_destination != report_.mapping_varies_by_destination;
     report_ = std::move(report);
     report_.mapping = mapper_.services();
+    relays_.set_v6_works(report_.ipv6);
     update_punch();
     if (home_.home() != before) {
         log::info("home relay chosen", {{"region", home_.home()}, {"code", relays_.code_of(home_.home())}});

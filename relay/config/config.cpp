@@ -156,6 +156,10 @@ std::vector<std::string> keep_what_is_fixed(const RelayConfig& in_force, RelayCo
         fresh.tls_certificate = in_force.tls_certificate;
         fresh.tls_key = in_force.tls_key;
     }
+    if (fresh.verify_key_file.empty() && !in_force.verify_key_file.empty()) { // what would judge instead starts later
+        fresh.verify_key_file = in_force.verify_key_file;
+        differed.emplace_back("verify_clients.key_file");
+    }
     keep(&RelayConfig::listen, "listen");
     keep(&RelayConfig::listen_http, "listen_http");
     keep(&RelayConfig::metrics_listen, "metrics_listen");

@@ -101,6 +101,12 @@ TEST(RelayConfig, KnowsWhatCannotChangeWhileItRuns) {
                 ElementsAre("listen", "hostname", "cert_mode", "verify_clients.control_url", "mesh.with"));
     EXPECT_EQ(fresh.listen, in_force.listen);
     EXPECT_EQ(fresh.tls_certificate, "") << "it belongs to the mode that is not in force";
+
+    RelayConfig listed = in_force;
+    listed.verify_key_file = "/etc/keys";
+    fresh = in_force;
+    EXPECT_THAT(keep_what_is_fixed(listed, fresh), ElementsAre("verify_clients.key_file"));
+    EXPECT_EQ(fresh.verify_key_file, "/etc/keys") << "nobody else comes in before the restart";
 }
 
 TEST(MeshPeer, IsAUrlWithAnOptionalPin) {
