@@ -395,6 +395,19 @@ wire::DerpNode silent_node(const Listener& listener) {
     return node;
 }
 
+TEST(DialDerp, StartsFastWhereTheCertificatesNameTheKey) { // 2
+    RealRelay relay;
+    run_task([&](Reactor& reactor) -> Task<void> {
+        FakeRelay other{reactor, "1a"};
+        wire::DerpRegion region;
+        for (bool fast : {true, false}) {
+            region.nodes = {fast ? relay.node() : other.node()};
+            auto login = co_await dial_derp(reactor, region, NodePrivateKey::generate(), 0, "");
+            EXPECT_TRUE(login && login->fast == fast);
+        }
+    });
+}
+
 TEST(DialDerp, EndsInTimeWhateverRelaysDo) {
     run_task([](Reactor& reactor) -> Task<void> {
         auto listener = Listener::tcp(reactor, *Endpoint::parse("127.0.0.1:0"));

@@ -153,6 +153,19 @@ TEST(Derp, SealsAndOpensTheServerInfoOfTheReference) {
     EXPECT_EQ(opened->bytes_burst, 2000000);
 }
 
+TEST(Derp, IgnoresMembersOfServerInfoThatItDoesNotKnow) {
+    const std::string_view json = R"({"version":3,"news":{"a":[1]}})";
+    auto nonce = counting_from<24>(0);
+    Bytes payload = to_bytes(nonce);
+    payload.resize(payload.size() + crypto_box_MACBYTES + json.size());
+    ASSERT_EQ(crypto_box_easy(reinterpret_cast<unsigned char*>(payload.data() + 24), as_uchars(as_bytes(json)),
+                              json.size(), as_uchars(nonce), kClient.public_key().data(), kServer.data()),
+              0);
+    auto opened = open_server_info(payload, kClient, kServer.public_key());
+    ASSERT_TRUE(opened) << opened.error().message();
+    EXPECT_EQ(opened->version, 3);
+}
+
 TEST(Derp, WritesPacketsAsTheReferenceDoes) {
     Bytes packet = hex("010203");
     Bytes frame(kHeaderSize + 35);

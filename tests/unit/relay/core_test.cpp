@@ -9,6 +9,8 @@
 #include <sys/time.h>
 
 #include <atomic>
+#include <future>
+#include <mutex>
 #include <thread>
 
 namespace tailrace::relay {
@@ -213,19 +215,25 @@ TEST_P(CoreTest, AnswersAnOrdinaryUpgrade) { // 1
 }
 
 TEST_P(CoreTest, TakesFramesThatCameWithTheRequest) { // 2, 3, and a packet before ServerInfo
-    TestClient client = connect();
-    client.set_server(shared.settings.public_key);
-    Bytes all = to_bytes(as_bytes("GET /derp HTTP/1.1\r\nUpgrade: DERP\r\nDerp-Fast-Start: 1\r\n\r\n"));
-    for (const Bytes& frame :
-         {derp::write_frame(FrameType::ClientInfo, client.client_info({})),
-          derp::write_frame(FrameType::NotePreferred, derp::write_note_preferred(true)),
-          derp::write_frame(FrameType::SendPacket, TestClient::packet_payload(client.key(), "early"))})
-        all.insert(all.end(), frame.begin(), frame.end());
-    client.write(all);
-    EXPECT_EQ(client.next()->type, FrameType::ServerKey);
-    EXPECT_EQ(client.next()->type, FrameType::ServerInfo);
-    EXPECT_EQ(client.received(), "early");
-    EXPECT_EQ(sum(&Counters::home_clients), 1U);
+    for (bool fast : {true, false}) {
+        TestClient client = connect();
+        client.set_server(shared.settings.public_key);
+        Bytes all = to_bytes(as_bytes(fast ? "GET /derp HTTP/1.1\r\nUpgrade: DERP\r\nDerp-Fast-Start: 1\r\n\r\n"
+                                           : "GET /derp HTTP/1.1\r\nUpgrade: DERP\r\n\r\n"));
+        for (const Bytes& frame :
+             {derp::write_frame(FrameType::ClientInfo, client.client_info({})),
+              derp::write_frame(FrameType::NotePreferred, derp::write_note_preferred(true)),
+              derp::write_frame(FrameType::SendPacket, TestClient::packet_payload(client.key(), "early"))})
+            all.insert(all.end(), frame.begin(), frame.end());
+        client.write(all);
+        if (!fast) EXPECT_THAT(client.read_head(), StartsWith("HTTP/1.1 101 "));
+        EXPECT_EQ(client.next()->type, FrameType::ServerKey);
+        EXPECT_EQ(client.next()->type, FrameType::ServerInfo);
+        EXPECT_EQ(client.received(), "early");
+        EXPECT_EQ(sum(&Counters::home_clients), 1U);
+        client.close();
+        ASSERT_TRUE(wait_until([&] { return sum(&Counters::home_clients) == 0; }));
+    }
 }
 
 TEST_P(CoreTest, ServesPagesAndCloses) {
@@ -257,7 +265,16 @@ TEST_P(CoreTest, RefusesABadLogin) { // 7, 8
     }
 }
 
+TEST_P(CoreTest, AdmitsEveryVersion) { // 8
+    for (int version : {0, 1, 99}) {
+        derp::ClientInfo info;
+        info.version = version;
+        logged_in(NodePrivateKey::generate(), info);
+    }
+}
+
 TEST_P(CoreTest, ThrowsOutWhoDoesNotLogIn) { // 9
+    EXPECT_EQ(CoreSettings{}.login_timeout, 10s);
     shared.settings.login_timeout = 200ms;
     TestClient silent = connect();
     EXPECT_TRUE(silent.is_closed_by_relay());
@@ -353,6 +370,12 @@ TEST_P(CoreTest, EchoesPingsAndMindsTheirLength) { // 20
     Bytes data = to_bytes(as_bytes("12345678 and more"));
     alice.frame(FrameType::Ping, data);
     EXPECT_EQ(as_chars(alice.next_of(FrameType::Pong)->payload), "12345678");
+    Bytes two = derp::write_frame(FrameType::Ping, data), second = two;
+    two.insert(two.end(), second.begin(), second.end());
+    alice.write(two);
+    EXPECT_EQ(as_chars(alice.next_of(FrameType::Pong)->payload), "12345678");
+    alice.packet(alice.key(), "still here");
+    EXPECT_EQ(alice.received(), "still here");
     alice.frame(FrameType::Ping, Bytes(7));
     EXPECT_TRUE(alice.is_closed_by_relay());
     TestClient bob = logged_in();
@@ -398,6 +421,47 @@ TEST_P(CoreTest, AWrongMeshKeyMakesAnOrdinaryClient) { // 23
     }
 }
 
+TEST_P(CoreTest, AWrongMeshKeyIsNoWayPastAdmission) { // 23
+    shared.settings.ask_control = true;
+    shared.ask_control = [](const NodeKey&, const IpAddress&, const std::function<void(bool)>& answer) {
+        answer(false);
+    };
+    derp::ClientInfo info;
+    info.mesh_key = *derp::parse_mesh_key(std::string(64, '8'));
+    TestClient client = connect();
+    EXPECT_FALSE(client.log_in(shared.settings.public_key, info));
+    EXPECT_TRUE(client.is_closed_by_relay());
+}
+
+TEST_P(CoreTest, PresenceSaysWhatKindOfClientItIs) { // 24
+    TestClient peer = mesh_peer();
+    peer.frame(FrameType::WatchConns);
+    peer.settle();
+    auto flags_of = [&](const NodeKey& key) {
+        while (auto frame = peer.next_of(FrameType::PeerPresent))
+            if (auto present = derp::parse_peer_present(frame->payload); present && present->key == key)
+                return static_cast<int>(present->flags);
+        return -1;
+    };
+    EXPECT_EQ(sum(&Counters::watchers), 1U);
+    derp::ClientInfo info;
+    info.is_prober = true;
+    TestClient prober = logged_in(NodePrivateKey::generate(), info);
+    EXPECT_EQ(flags_of(prober.key()), derp::kPresentProber);
+    TestClient elsewhere = connect();
+    elsewhere.set_server(shared.settings.public_key);
+    elsewhere.write("GET /derp HTTP/1.1\r\nUpgrade: DERP\r\nDerp-Fast-Start: 1\r\nIdeal-Node: 1a\r\n\r\n");
+    elsewhere.frame(FrameType::ClientInfo, elsewhere.client_info({}));
+    EXPECT_EQ(flags_of(elsewhere.key()), derp::kPresentNotIdeal);
+    // We ourselves, as a client, need not be told.
+    derp::ClientInfo mesh;
+    mesh.mesh_key = shared.settings.mesh_key;
+    TestClient self = logged_in(shared.settings.key, mesh);
+    self.frame(FrameType::WatchConns);
+    self.settle();
+    EXPECT_EQ(sum(&Counters::watchers), 1U);
+}
+
 TEST_P(CoreTest, AMeshPeerSeesWhoComesAndGoes) { // 24
     TestClient alice = logged_in();
     TestClient peer = mesh_peer();
@@ -436,11 +500,14 @@ TEST_P(CoreTest, DeliversWhatAMeshPeerForwardsAndNoFurther) { // 25
     NodeKey from;
     EXPECT_EQ(alice.received(&from), "from afar");
     EXPECT_EQ(from, far);
-    forward(far, "unknown");
-    forward(far, disco());
-    auto gone = peer.next_of(FrameType::PeerGone);
-    ASSERT_TRUE(gone);
-    EXPECT_EQ(*derp::parse_peer_gone(gone->payload), (derp::PeerGone{far, derp::GoneReason::NotHere}));
+    for (int i = 0; i < 5; ++i) forward(far, "unknown");
+    for (int i = 0; i < 10; ++i) forward(far, disco());
+    for (int i = 0; i < 3; ++i) {
+        auto gone = peer.next_of(FrameType::PeerGone);
+        ASSERT_TRUE(gone);
+        EXPECT_EQ(*derp::parse_peer_gone(gone->payload), (derp::PeerGone{far, derp::GoneReason::NotHere}));
+    }
+    EXPECT_EQ(sum(&Counters::peer_gone_sent), 3U) << "of ten, and none for what is no discovery";
     peer.frame(FrameType::ClosePeer, alice.key().view());
     EXPECT_TRUE(alice.is_closed_by_relay());
 }
@@ -479,6 +546,21 @@ TEST_P(CoreTest, BelievesWhoStandsInFrontAboutTheClient) {
         EXPECT_TRUE(client.next_of(FrameType::ServerInfo));
     }
     EXPECT_THAT(asked, ElementsAre("2001:db8::9", "192.0.2.7"));
+}
+
+TEST_P(CoreTest, WhereAListAndControlAreAskedBothMustAgree) { // 26
+    shared.settings.ask_control = true;
+    NodePrivateKey both = NodePrivateKey::generate(), listed = NodePrivateKey::generate(),
+                   known = NodePrivateKey::generate();
+    shared.ask_control = [&](const NodeKey& key, const IpAddress&, const std::function<void(bool)>& answer) {
+        answer(key != listed.public_key());
+    };
+    start();
+    auto list = std::make_shared<const KeyList>(KeyList{both.public_key(), listed.public_key()});
+    for (auto& core : shared.cores) core->post([list](Core& one) { one.set_key_list(list); });
+    EXPECT_TRUE(connect(both).log_in(shared.settings.public_key));
+    EXPECT_FALSE(connect(listed).log_in(shared.settings.public_key));
+    EXPECT_FALSE(connect(known).log_in(shared.settings.public_key));
 }
 
 TEST_P(CoreTest, AKeyListLetsInAndThrowsOut) {
@@ -528,7 +610,79 @@ TEST_P(CoreTest, SpeaksWebSocket) { // 5
     EXPECT_EQ(echoed, "echo");
 }
 
+/// The listening socket of a relay that is dialled, and then that relay itself.
+class OtherRelay {
+public:
+    OtherRelay() : listener_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)), key(NodePrivateKey::generate()) {
+        sockaddr_storage address{};
+        socklen_t length = Endpoint::parse("127.0.0.1:0")->to_sockaddr(address);
+        EXPECT_EQ(::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), length), 0);
+        EXPECT_EQ(::listen(listener_.get(), 1), 0);
+        length = sizeof address;
+        EXPECT_EQ(::getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&address), &length), 0);
+        at = Endpoint::from_sockaddr(reinterpret_cast<sockaddr*>(&address));
+    }
+    /// Up to the first frame of the other side.
+    TestClient accept() {
+        TestClient link{Fd{::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC)}, key};
+        EXPECT_THAT(link.read_head(), StartsWith("GET /derp HTTP/1.1\r\n"));
+        link.write("HTTP/1.1 101 Switching Protocols\r\nUpgrade: DERP\r\n\r\n");
+        link.frame(FrameType::ServerKey, derp::write_server_key(key.public_key()));
+        return link;
+    }
+
+private:
+    Fd listener_;
+
+public:
+    NodePrivateKey key;
+    Endpoint at;
+};
+
+TEST_P(CoreTest, AMeshLinkCarriesToWhoIsThereUntilItSaysOtherwise) { // 25
+    OtherRelay other;
+    start();
+    std::promise<std::string> ended;
+    shared.cores.front()->post([&](Core& core) {
+        auto link = std::make_unique<MeshLink>();
+        link->host = "127.0.0.1";
+        link->tls = false;
+        link->on_end = [&](const std::string& why, bool) { ended.set_value(why); };
+        core.start_link(std::move(link), other.at, *TlsContext::client(TlsContext::Verify::None));
+    });
+    TestClient link = other.accept();
+    auto info = link.next_of(FrameType::ClientInfo);
+    ASSERT_TRUE(info);
+    auto opened = derp::open_client_info(info->payload, other.key);
+    EXPECT_TRUE(opened && opened->mesh_key && *opened->mesh_key == *shared.settings.mesh_key);
+    EXPECT_TRUE(link.next_of(FrameType::WatchConns));
+
+    TestClient alice = logged_in();
+    for (auto reason : {derp::GoneReason::Disconnected, derp::GoneReason::NotHere}) {
+        NodeKey far = NodePrivateKey::generate().public_key();
+        link.frame(FrameType::PeerPresent, derp::write_peer_present({far, other.at, derp::kPresentRegular}));
+        ASSERT_TRUE(wait_until([&] { return sum(&Counters::forwarded_keys) == 1; }));
+        alice.packet(far, "to afar");
+        auto forwarded = link.next_of(FrameType::ForwardPacket);
+        ASSERT_TRUE(forwarded);
+        auto view = derp::parse_forward(forwarded->payload);
+        ASSERT_TRUE(view);
+        EXPECT_EQ(view->from, alice.key());
+        EXPECT_EQ(view->to, far);
+        EXPECT_EQ(as_chars(view->packet), "to afar");
+        link.frame(FrameType::PeerGone, derp::write_peer_gone({far, reason}));
+        ASSERT_TRUE(wait_until([&] { return sum(&Counters::forwarded_keys) == 0; }));
+        alice.packet(far, disco());
+        auto gone = alice.next_of(FrameType::PeerGone);
+        ASSERT_TRUE(gone);
+        EXPECT_EQ(*derp::parse_peer_gone(gone->payload), (derp::PeerGone{far, derp::GoneReason::NotHere}));
+    }
+    link.close();
+    EXPECT_EQ(ended.get_future().get(), "the other relay closes it");
+}
+
 TEST_P(CoreTest, ABlockedClientIsGivenUpAndCostsTheOthersNothing) { // 14
+    EXPECT_EQ(CoreSettings{}.write_timeout, 2s);
     shared.settings.write_timeout = 300ms;
     TestClient alice = logged_in(), bob = logged_in(), stuck = logged_in();
     std::string large(8000, 'x');

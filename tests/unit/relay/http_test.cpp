@@ -73,6 +73,10 @@ TEST(Pages, DerpNeedsAnUpgrade) {
                 AllOf(StartsWith("HTTP/1.1 101 Switching Protocols\r\n"), HasSubstr("Derp-Version: 2\r\n"),
                       HasSubstr("Derp-Public-Key: " + std::string(64, 'a') + "\r\n"), HasSubstr("Upgrade: DERP\r\n")));
     EXPECT_TRUE(up.upgrade->ideal);
+    for (const char* line : {"GET /derp HTTP/1.0", "PUT /derp?x HTTP/1.1"}) { // only the field counts
+        up = answer(head_of(fmt::format("{}\r\nUpgrade: dErP\r\nConnection: close\r\n\r\n", line)), context());
+        EXPECT_TRUE(up.upgrade) << line;
+    }
     EXPECT_FALSE(answer(request("GET", "/derp", "Upgrade: DERP\r\nIdeal-Node: 900a\r\n"), context()).upgrade->ideal);
 }
 

@@ -182,6 +182,17 @@ protected:
     std::optional<Transport> server;
 };
 
+TEST_F(TlsTransportTest, NamesTheDerpKeyInTheLastCertificateAlsoWithoutSni) { // 4
+    connect();
+    EXPECT_EQ(SSL_get_servername(client, TLSEXT_NAMETYPE_host_name), nullptr);
+    STACK_OF(X509)* chain = SSL_get_peer_cert_chain(client);
+    ASSERT_EQ(sk_X509_num(chain), 2);
+    X509_NAME* subject = X509_get_subject_name(sk_X509_value(chain, 1));
+    const ASN1_STRING* name = X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, 0));
+    ASSERT_EQ(ASN1_STRING_length(name), 71);
+    EXPECT_EQ(std::string_view(reinterpret_cast<const char*>(ASN1_STRING_get0_data(name)), 7), "derpkey");
+}
+
 TEST_F(TlsTransportTest, LeavesOpenSslAfterAHandshakeOfTls13) {
     for (const char* suite : {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"}) {
         SSL_CTX_set_ciphersuites(client_context, suite);
