@@ -79,8 +79,12 @@ void StunServer::on_readable(Counters& counters) {
             answer_from_there(messages[answers].msg_hdr);
             ++answers;
         }
-        int sent = ::sendmmsg(socket_.get(), messages.data(), static_cast<unsigned>(answers), MSG_DONTWAIT);
-        if (sent > 0) counters.stun_answered.add(static_cast<std::uint64_t>(sent));
+        for (std::size_t at = 0; at < answers;) {
+            int sent = ::sendmmsg(socket_.get(), &messages[at], static_cast<unsigned>(answers - at), MSG_DONTWAIT);
+            if (sent > 0) counters.stun_answered.add(static_cast<std::uint64_t>(sent));
+            // One to whom no way leads, perhaps a forged address, must not cost the others their answer.
+            at += sent > 0 ? static_cast<std::size_t>(sent) : 1;
+        }
         if (static_cast<std::size_t>(count) < kBatch) return;
     }
 }

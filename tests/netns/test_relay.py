@@ -1,6 +1,7 @@
 """Our relay on a host with several addresses, and a client on the same link."""
 import json
 import signal
+import time
 
 import pytest
 
@@ -34,6 +35,33 @@ def test_stun_answers_from_where_it_was_asked(lab, programs, address):
     client = lab.host("client")
     client.add_v6(5)
     assert client.run(["/usr/bin/python3", "-c", ASK, address]).stdout == "answered\n"
+
+
+FORGE = """
+import os, socket, struct, zlib
+def request():
+    out = b"\\x00\\x01\\x00\\x14\\x21\\x12\\xa4\\x42" + os.urandom(12) + b"\\x80\\x22\\x00\\x08tailnode"
+    return out + b"\\x80\\x28\\x00\\x04" + (zlib.crc32(out) ^ 0x5354554e).to_bytes(4, "big")
+raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+for i in range(10):
+    udp = struct.pack("!HHHH", 4000 + i, 3478, 48, 0) + request()
+    ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 68, 0, 0, 64, 17, 0, socket.inet_aton("198.51.100.5"), socket.inet_aton("203.0.113.2"))
+    raw.sendto(ip + udp, ("203.0.113.2", 0))
+"""
+
+
+def test_who_cannot_be_answered_costs_the_others_nothing(lab, programs):
+    """Requests with a forged source, to which there is no way, come in one batch with an honest one behind them."""
+    host, client = lab.host("relay", address="203.0.113.2"), lab.host("client")
+    host.ip("route add unreachable 198.51.100.0/24")
+    relay = TailraceRelay(host)
+    relay.program.signal(signal.SIGSTOP)
+    client.run(["/usr/bin/python3", "-c", FORGE])
+    asking = client.start("ask", ["/usr/bin/python3", "-c", ASK, "203.0.113.2"])
+    time.sleep(0.5) # it waits for 3 s
+    relay.program.signal(signal.SIGCONT)
+    asking.wait_for_output("answered", 5)
+    assert relay.metrics()["stun_answered_total"] == 1
 
 
 def test_a_reload_changes_what_can_change(lab, programs):
