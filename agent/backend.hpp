@@ -7,6 +7,7 @@
 #include "agent/engine/engine.hpp"
 #include "agent/engine/flow_watch.hpp"
 #include "agent/exit_node/choice.hpp"
+#include "agent/exit_node/silence_watch.hpp"
 #include "agent/local/status.hpp"
 #include "agent/path/inner_ping.hpp"
 #include "agent/path/own_endpoints.hpp"
@@ -26,6 +27,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace tailrace {
@@ -172,6 +174,7 @@ private:
     void on_network_change();
     /// By which interface, gateway and address we reach the internet, both families.
     std::string way_out();
+    static constexpr std::string_view kNoWayOut = "none, none"; ///< no family has one
     void look_for_sleep();
     bool must_read_device() const;
     void give_memory_back();
@@ -188,6 +191,8 @@ private:
     std::vector<IpPrefix> reached_outside(const Prefs& prefs);
     bool is_closed(const Prefs& prefs) const { return prefs.want_running && uses_exit_node(prefs); }
     void add_route_health(std::vector<std::string>& out);
+    /// By what WireGuard has counted.
+    void look_at_exit_node(TimePoint now);
     std::string connector_key() const; ///< where the state has its routes
     void load_connector();
     void save_connector();
@@ -280,6 +285,9 @@ private:
     TokenBucket repairs_{2, 10, {}};
     bool engine_up_ = false; ///< what is in the kernel is as we want it
     int exit_node_home_ = 0; ///< our home relay's region when `auto:any` chose
+    SilenceWatch exit_node_watch_;
+    bool exit_node_is_silent_ = false;
+    std::map<std::string, TimePoint> avoided_exit_nodes_; ///< by StableID, until when: they did not answer
     std::string suggested_exit_node_;
     bool firewall_touched_ = false; ///< somebody else's: our rules in it may be gone
     bool moves_adopted_ = false;    ///< ports that an earlier agent moved are known to paths_

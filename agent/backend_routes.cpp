@@ -12,6 +12,13 @@
 
 namespace tailrace {
 
+namespace {
+
+constexpr auto kAvoidFor =
+    std::chrono::minutes{5}; // an exit node that did not answer, while control takes it for online
+
+} // namespace
+
 std::string Backend::check_ip_forwarding(std::vector<IpPrefix> routes) {
     ForwardingQuestion question;
     for (IpPrefix& route : routes)
@@ -51,7 +58,8 @@ ExitNodeQuestion Backend::exit_node_question() const {
     ExitNodeQuestion question;
     WallTime now = WallTime::now();
     for (const auto& [id, peer] : netmap_.peers())
-        if (netmap_.peer_usable(peer, now)) question.peers.push_back(&peer);
+        if (netmap_.peer_usable(peer, now) && !avoided_exit_nodes_.contains(peer.stable_id))
+            question.peers.push_back(&peer);
     question.relays = &netmap_.derp_map();
     if (paths_) {
         question.home_region = paths_->home();
@@ -81,8 +89,39 @@ Result<std::string> Backend::suggest_exit_node_json() {
     return out + "}";
 }
 
+void Backend::look_at_exit_node(TimePoint now) {
+    const wire::Node* chosen = nullptr;
+    if (uses_exit_node(prefs_) && way_out_ != kNoWayOut) // else it is not the exit node that has gone
+        for (const auto& [id, peer] : netmap_.peers())
+            if (peer.stable_id == prefs_.exit_node_id) chosen = &peer;
+    auto state = std::ranges::find_if(wireguard_.peers, [&](const WireGuardPeerState& peer) {
+        return chosen != nullptr && NodeKey{peer.public_key} == chosen->key;
+    });
+    if (state == wireguard_.peers.end()) {
+        exit_node_watch_.reset();
+        exit_node_is_silent_ = false;
+        return;
+    }
+    const bool silent = exit_node_watch_.look(now, chosen->key, state->tx_bytes, state->rx_bytes);
+    if (std::exchange(exit_node_is_silent_, silent) == silent) return;
+    if (!silent) {
+        avoided_exit_nodes_.erase(chosen->stable_id);
+        return;
+    }
+    log::warn("the exit node does not answer", {{"name", chosen->name}});
+    if (prefs_.auto_exit_node.empty()) return;
+    avoided_exit_nodes_[chosen->stable_id] = now + kAvoidFor;
+    wake_engine(); // where there is another one, it is chosen
+}
+
 void Backend::follow_exit_node() {
     if (!uses_exit_node(prefs_) || !netmap_.has_self()) return;
+    std::erase_if(avoided_exit_nodes_, [&](const auto& avoided) {
+        const bool control_knows = std::ranges::any_of(netmap_.peers(), [&](const auto& entry) {
+            return entry.second.stable_id == avoided.first && !entry.second.online.value_or(true);
+        });
+        return control_knows || reactor_.now() >= avoided.second; // and says when it is back
+    });
     ExitNodeQuestion question = exit_node_question();
     question.previous = prefs_.exit_node_id;
     const int home = question.home_region;
@@ -124,6 +163,8 @@ void Backend::add_route_health(std::vector<std::string>& out) {
             out.push_back(fmt::format("{} is no exit node for us any more: {}.", chosen->name, kCure));
         else if (!chosen->online.value_or(true))
             out.push_back(fmt::format("The exit node {} is offline: {}.", chosen->name, kCure));
+        else if (exit_node_is_silent_)
+            out.push_back(fmt::format("The exit node {} does not answer: {}.", chosen->name, kCure));
     }
     if (prefs_.app_connector.advertise && !connector_trouble_.empty())
         out.push_back(fmt::format("What this node connects to is not understood: {}.", connector_trouble_));

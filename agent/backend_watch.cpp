@@ -223,6 +223,7 @@ void Backend::take_device_state(WireGuardState state) {
         });
     wireguard_ = std::move(state);
     device_read_ = now;
+    look_at_exit_node(now);
     if (engine_.guard().is_wanted()) {
         std::vector<Endpoint> in_force;
         for (const WireGuardPeerState& peer : wireguard_.peers)

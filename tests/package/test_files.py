@@ -74,8 +74,9 @@ def test_install_upgrade_remove_and_purge(machine, tmp_path):
                  "! ls -d /etc/tailrace /var/lib/tailrace /var/lib/tailrace-control /var/lib/tailrace-relay 2>/dev/null")
     steps = machine.run(debs + old)
 
-    printed, files = steps["installed"]
+    printed, _ = steps["installed"] # of the predecessor
     assert "tailrace-control" in printed and "tailrace-relay" in printed, "own users"
+    _, files = steps["upgraded"]
     for path in ("usr/bin/tailrace", "usr/sbin/tailraced", "usr/bin/tailrace-control", "usr/bin/tailrace-relay", "etc/default/tailraced",
                  "etc/tailrace/tailraced.yaml", "etc/tailrace/control.yaml", "etc/tailrace/relay.yaml",
                  "lib/systemd/system/tailraced.service", "lib/systemd/system/tailraced-close.service", "lib/systemd/system/tailraced.socket", "lib/systemd/system/sys-fs-bpf.mount",
@@ -85,6 +86,7 @@ def test_install_upgrade_remove_and_purge(machine, tmp_path):
                  "usr/share/zsh/vendor-completions/_tailrace-control", "usr/share/fish/vendor_completions.d/tailrace-relay.fish",
                  "usr/share/man/man8/tailraced.8.gz", "usr/share/man/man1/tailrace.1.gz", "usr/share/man/man5/control.yaml.5.gz"):
         assert path in files or "usr/" + path in files, path
+    assert "usr/lib/systemd/network/50-tailrace.network" not in files, "it had that name before"
     for unit in ("tailraced", "tailraced-close"):
         assert any(f"multi-user.target.wants/{unit}.service" in path for path in files), f"{unit} is enabled"
     assert not any("wants/tailrace-control" in path or "wants/tailrace-relay" in path for path in files), \

@@ -1,6 +1,7 @@
 #include "agent/cli/commands.hpp"
 #include "agent/cli/exit_node.hpp"
 #include "agent/exit_node/choice.hpp"
+#include "agent/exit_node/silence_watch.hpp"
 
 #include <gmock/gmock.h>
 
@@ -9,6 +10,42 @@ namespace {
 
 using testing::HasSubstr;
 using testing::Not;
+
+using namespace std::chrono_literals;
+
+class SilenceWatchTest : public testing::Test {
+protected:
+    bool look(Duration at, std::uint64_t sent, std::uint64_t received, const NodeKey& peer = kPeer) {
+        return watch_.look(TimePoint{} + 1h + at, peer, sent, received);
+    }
+    static inline const NodeKey kPeer{std::array<std::byte, 32>{std::byte{1}}};
+    SilenceWatch watch_;
+};
+
+TEST_F(SilenceWatchTest, WhoAnswersNothingForLongIsSilentUntilItIsHeard) {
+    EXPECT_FALSE(look(0s, 100, 100));
+    EXPECT_FALSE(look(1s, 200, 100));
+    EXPECT_FALSE(look(20s, 300, 100));
+    EXPECT_TRUE(look(21s, 300, 100));
+    EXPECT_TRUE(look(60s, 900, 100));
+    EXPECT_FALSE(look(61s, 900, 132));
+    EXPECT_FALSE(look(90s, 1000, 132)) << "only now something was sent";
+    EXPECT_TRUE(look(110s, 1000, 132));
+}
+
+TEST_F(SilenceWatchTest, WhoIsSentNothingOwesNothing) {
+    EXPECT_FALSE(look(0s, 100, 100));
+    EXPECT_FALSE(look(1h, 100, 100));
+}
+
+TEST_F(SilenceWatchTest, AnswersOfOneSayNothingOfAnother) {
+    const NodeKey other{std::array<std::byte, 32>{std::byte{2}}};
+    look(0s, 100, 100);
+    look(1s, 200, 100);
+    EXPECT_FALSE(look(30s, 900, 7, other));
+    EXPECT_FALSE(look(31s, 950, 7, other));
+    EXPECT_TRUE(look(51s, 999, 7, other));
+}
 
 wire::Node exit_node(wire::NodeId id, int region) {
     wire::Node node;

@@ -61,8 +61,8 @@ TEST_F(Kernel, RulesThatAskSomethingElseAreSilent) {
         EXPECT_EQ(run("nft flush ruleset"), 0);
     }
     EXPECT_EQ(find_legacy_tables(), "");
-    if (run("iptables-legacy -L FORWARD") != 0) GTEST_SKIP() << "no iptables-legacy, or a kernel without";
-    EXPECT_EQ(*find_silent_rules(), "rules of iptables-legacy in the table filter");
+    if (run("iptables-legacy -L FORWARD") == 0) // few kernels have it still
+        EXPECT_EQ(*find_silent_rules(), "rules of iptables-legacy in the table filter");
 }
 
 TEST_F(Kernel, RouterStandsTwiceTheSameAndGoes) {
