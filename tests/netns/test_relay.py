@@ -109,3 +109,28 @@ def test_a_reload_changes_what_can_change(lab, programs):
     relay.program.stop(timeout=15)
     relay.start()
     assert is_let_in() and packets_a_second() > 200
+
+
+def test_a_reload_reads_the_certificate_again(lab, programs):
+    host = lab.host("relay", address="203.0.113.2")
+    relay = TailraceRelay(host)
+    state = relay.folder / "state"
+
+    def shown() -> str:
+        return host.run(["sh", "-c", "openssl s_client -connect 203.0.113.2:443 </dev/null 2>/dev/null | openssl x509 -noout -subject"]).stdout.strip()
+
+    def reload(until: str) -> None:
+        before = len(relay.program.output())
+        relay.program.signal(signal.SIGHUP)
+        wait_for(lambda: until in relay.program.output()[before:], 5, until)
+
+    def make(name: str, key: str, certificate: str) -> None:
+        host.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "9", "-subj", f"/CN={name}",
+                  "-keyout", state / key, "-out", state / certificate])
+
+    make("renewed", "certificate.key", "certificate.pem")
+    reload("reloaded")
+    assert shown().endswith("renewed")
+    make("half-written", "another.key", "certificate.pem") # whose key is not there yet
+    reload("the old certificate stays in force")
+    assert shown().endswith("renewed")
