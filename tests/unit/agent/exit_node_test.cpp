@@ -36,6 +36,10 @@ TEST_F(SilenceWatchTest, WhoAnswersNothingForLongIsSilentUntilItIsHeard) {
 TEST_F(SilenceWatchTest, WhoIsSentNothingOwesNothing) {
     EXPECT_FALSE(look(0s, 100, 100));
     EXPECT_FALSE(look(1h, 100, 100));
+    EXPECT_FALSE(look(1h + 1s, 132, 100)) << "a keep-alive of ours, for data that came";
+    EXPECT_FALSE(look(2h, 132, 100));
+    EXPECT_FALSE(look(2h + 1s, 280, 100)) << "and a handshake that begins";
+    EXPECT_TRUE(look(2h + 21s, 280, 100));
 }
 
 TEST_F(SilenceWatchTest, AnswersOfOneSayNothingOfAnother) {
