@@ -9,17 +9,14 @@ fast path for forwarded flows; beside a stock router when TAILSCALED and TAILSCA
 
 Everything runs on this one machine, both ends of the tunnel included, so what counts is one row beside another. Throughput is
 what iperf3 got; cost is the processor's time of the whole way, less what it takes when nothing is sent. The way of WireGuard
-alone is the same tailnet with its agents dead and every program and rule of theirs taken away. While something is measured the
-clients' agents stand still, for on a gateway there are none. Who encrypts is the kernel, with
+alone is the same tailnet with its agents dead and every program and rule of theirs taken away. Who encrypts is the kernel, with
 --uml or where this machine's kernel has WireGuard, else wireguard-go; a stock router does it by itself. With the kernel's, the
 time is that of the whole machine, else of the lab's processes.
 """
 import argparse
-import contextlib
 import json
 import os
 import pathlib
-import signal
 import statistics
 import sys
 import tempfile
@@ -111,15 +108,6 @@ class Room:
         wait_for(lambda: router.running() and not self.has_fast_path(), 60, "the router forwards without a fast path")
         wait_for(self._paths_are_direct, 120, "all paths are direct")
 
-    @contextlib.contextmanager
-    def only_the_router(self):
-        """The agents of the clients stand still: on a gateway there are none, and here many of them share its processor."""
-        for agent in self.agents[1:]:
-            agent.program.signal(signal.SIGSTOP)
-        yield
-        for agent in self.agents[1:]:
-            agent.program.signal(signal.SIGCONT)
-
     def strip(self) -> None:
         """Leaves WireGuard, its peers and routes, and one masquerade rule. All agents go at once: one that outlives its peer's
         for some seconds would take to the relay."""
@@ -174,11 +162,6 @@ def per_byte(runs: list, rest: float) -> dict:
 
 def measure(room: Room, what: str, args) -> list:
     print(f"measuring {what}, {len(room.clients)} peers", file=sys.stderr)
-    with room.only_the_router():
-        return rows_of(room, what, args)
-
-
-def rows_of(room: Room, what: str, args) -> list:
     rows = []
     idle = []
     for _ in range(args.rounds):
