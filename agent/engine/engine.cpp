@@ -219,7 +219,8 @@ void Engine::leave_fast_path(const Error& why) {
 }
 
 void Engine::no_fast_path(const Error& error) {
-    if (!FastPath::is_not_supported(error)) complete_ = false;
+    // Without a code it is the host's rules that stand in the way, and of those we hear.
+    if (error.code() != 0 && !FastPath::is_not_supported(error)) complete_ = false;
     if (error.message() == fast_path_trouble_) return;
     fast_path_trouble_ = error.message();
     log::info("forwarded flows go the usual way", {{"error", error}});
