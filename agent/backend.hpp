@@ -283,6 +283,7 @@ private:
     Event engine_went_down_;
     bool engine_retry_pending_ = false;
     TokenBucket repairs_{2, 10, {}};
+    bool repair_pending_ = false;
     bool engine_up_ = false; ///< what is in the kernel is as we want it
     int exit_node_home_ = 0; ///< our home relay's region when `auto:any` chose
     SilenceWatch exit_node_watch_;

@@ -180,10 +180,16 @@ Task<void> Backend::follow_nftables(std::shared_ptr<bool> alive) {
 }
 
 void Backend::repair() {
-    if (repairs_.try_take(reactor_.now()))
-        wake_engine();
-    else
-        wake_engine_later(kRepairPause);
+    if (repair_pending_) return;
+    if (repairs_.try_take(reactor_.now())) return wake_engine();
+    repair_pending_ = true;
+    auto later = [](std::shared_ptr<bool> alive, Backend* self) -> Task<void> {
+        co_await self->reactor_.sleep(kRepairPause);
+        if (!*alive) co_return;
+        self->repair_pending_ = false;
+        self->repair(); // it counts like every other
+    };
+    spawn(reactor_, "repair", later(alive_, this));
 }
 
 /// What was read of a device that is gone says nothing of the one in its place: no session, no counter.

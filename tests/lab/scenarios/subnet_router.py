@@ -251,7 +251,7 @@ def modes(lab: Lab) -> None:
     wait_for(lambda: "5270:" in rules_of_client() and net.fetches(), 10, "who takes it away again and again gives up at last")
     changes.stop()
     again = [line for line in changes.output().splitlines() if "5270:" in line and "Deleted" not in line]
-    assert 5 <= len(again) <= 10 + 3 * quarrelled + 5, f"repaired {len(again)} times in {quarrelled:.1f} s"
+    assert 5 <= len(again) <= 10 + 2 * quarrelled + 3, f"repaired {len(again)} times in {quarrelled:.1f} s"
 
     said = net.router.cli("set", "--netfilter-mode=nodivert").stdout
     rules = wait_for(lambda: (text := net.router_host.run("nft list table inet tailrace-tailrace0-forward").stdout) and "hook" not in text and text, 10, "nothing passes through our table")
