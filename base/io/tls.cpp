@@ -1,9 +1,9 @@
 #include "base/io/tls.hpp"
 
+#include "base/io/openssl.hpp"
 #include "base/random.hpp"
 #include "base/text.hpp"
 
-#include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
@@ -13,26 +13,10 @@
 namespace tailrace {
 namespace {
 
-template <typename T, void (*Free)(T*)>
-struct Deleter {
-    void operator()(T* thing) const { Free(thing); }
-};
-template <typename T, void (*Free)(T*)>
-using Owned = std::unique_ptr<T, Deleter<T, Free>>;
-
 void free_bio(BIO* bio) {
     BIO_free_all(bio);
 }
-using OwnedBio = Owned<BIO, free_bio>;
-using OwnedKey = Owned<EVP_PKEY, EVP_PKEY_free>;
-using OwnedCertificate = Owned<X509, X509_free>;
-
-Error tls_error(const char* what) {
-    unsigned long code = ERR_get_error();
-    const char* reason = code == 0 ? nullptr : ERR_reason_error_string(code);
-    ERR_clear_error();
-    return Error::make("{}: {}", what, reason != nullptr ? reason : "unknown TLS error");
-}
+using OwnedBio = OpensslOwned<BIO, free_bio>;
 
 constexpr std::string_view kPin = "sha256-raw:";
 constexpr unsigned char kHttp11[] = "\x08http/1.1";
@@ -108,7 +92,7 @@ private:
     }
 
     std::unique_ptr<Stream> socket_;
-    Owned<SSL, SSL_free> ssl_;
+    OpensslOwned<SSL, SSL_free> ssl_;
 };
 
 Task<Result<std::unique_ptr<Stream>>> start_tls(std::unique_ptr<TlsStream> stream, Duration timeout) {
@@ -170,7 +154,7 @@ Result<TlsIdentity> make_self_signed(const std::vector<std::string>& names, std:
             fmt::format("{}{}:{}", alternatives.empty() ? "" : ",", address && address->valid() ? "IP" : "DNS", name);
     }
     if (!alternatives.empty()) {
-        Owned<X509_EXTENSION, X509_EXTENSION_free> extension{
+        OpensslOwned<X509_EXTENSION, X509_EXTENSION_free> extension{
             X509V3_EXT_conf_nid(nullptr, nullptr, NID_subject_alt_name, alternatives.c_str())};
         if (!extension || X509_add_ext(certificate.get(), extension.get(), -1) != 1)
             return tls_error("name the TLS certificate");

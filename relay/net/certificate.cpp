@@ -1,34 +1,16 @@
 #include "relay/net/certificate.hpp"
 
 #include "base/io/name_certificate.hpp"
+#include "base/io/openssl.hpp"
 #include "base/text.hpp"
 #include "proto/derp.hpp"
 #include "relay/net/tls_records.hpp"
 
-#include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
-#include <memory>
-
 namespace tailrace::relay {
 namespace {
-
-template <auto Free>
-struct Deleter {
-    template <typename T>
-    void operator()(T* thing) const {
-        Free(thing);
-    }
-};
-using OwnedCertificate = std::unique_ptr<X509, Deleter<X509_free>>;
-
-Error tls_error(std::string_view what) {
-    unsigned long code = ERR_get_error();
-    const char* reason = code == 0 ? nullptr : ERR_reason_error_string(code);
-    ERR_clear_error();
-    return Error::make("{}: {}", what, reason != nullptr ? reason : "unknown TLS error");
-}
 
 bool is_meta(X509* certificate) {
     X509_NAME* subject = X509_get_subject_name(certificate);
