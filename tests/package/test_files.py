@@ -36,6 +36,7 @@ class Machine:
             "set -e", f"mount -t tmpfs tmpfs {self.folder}/world", f"cd {self.folder}/world", "mkdir upper work root",
             "mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work root",
             "mount -t tmpfs tmpfs root/run; mount -t proc proc root/proc; mount -t tmpfs tmpfs root/tmp; mkdir root/tmp/debs",
+            "rm -f root/var/lib/man-db/auto-update", # an index of all the machine's man pages at each step
             *(f"cp {deb} root/tmp/debs/" for deb in debs), *self._script]))
         (self.folder / "world").mkdir()
         done = subprocess.run(["unshare", "--mount", "--pid", "--fork", "--net", "sh", self.folder / "story"], capture_output=True, text=True,
