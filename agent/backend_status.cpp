@@ -137,6 +137,8 @@ Status Backend::status(bool with_peers) {
     out.self = peer_status(netmap_.self(), true);
     out.tailscale_ips = out.self->tailscale_ips;
     out.magic_dns_suffix = netmap_.magic_dns_suffix();
+    if (const auto& records = netmap_.dns().extra_records; !records.empty())
+        out.extra_records = RawJson{json::write(records)};
     out.current_tailnet = TailnetStatus{netmap_.domain(), netmap_.magic_dns_suffix(), netmap_.dns().proxied};
     if (!with_peers) return out;
     out.peer.emplace();

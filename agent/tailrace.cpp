@@ -157,7 +157,7 @@ int main(int argc, char** argv) {
     ip_command->add_flag("-4,--4", ip_options.v4, "only print the IPv4 address");
     ip_command->add_flag("-6,--6", ip_options.v6, "only print the IPv6 address");
     ip_command->add_option("--assert", ip_options.assert_ip, "assert that one of the node's addresses is this one");
-    ip_command->add_option("peer", ip_options.peer, "peer");
+    ip_command->add_option("peer", ip_options.peer, "of a peer, or of a service that this node may reach");
     ip_command->callback([&] { command = [&](LocalClient& client) { return ip(client, ip_options); }; });
 
     PingCommand ping_options;

@@ -46,8 +46,9 @@ Task<int> ip(LocalClient& client, IpCommand command) {
     }
     if (!command.peer.empty()) {
         auto peer = find_peer(*status, command.peer);
-        if (!peer) co_return fail(peer.error().message());
-        addresses = (*peer)->tailscale_ips.value_or(std::vector<IpAddress>{});
+        addresses = peer ? (*peer)->tailscale_ips.value_or(std::vector<IpAddress>{})
+                         : addresses_of_service(*status, command.peer);
+        if (!peer && addresses.empty()) co_return fail(peer.error().message());
     }
     if (addresses.empty()) co_return fail(fmt::format("no current Tailscale IPs; state: {}", status->backend_state));
     bool printed = false;

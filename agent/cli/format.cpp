@@ -2,6 +2,7 @@
 #include "agent/local/pretty_json.hpp"
 #include "base/json/json.hpp"
 #include "base/text.hpp"
+#include "proto/control/dns.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -300,6 +301,25 @@ Result<const PeerStatus*> find_peer(const Status& status, std::string_view name)
             if (matches(peer)) return &peer;
     if (is_address) return Error::make("no matching peer");
     return Error::make("error looking up IP of \"{}\": no peer of that name", name);
+}
+
+std::vector<IpAddress> addresses_of_service(const Status& status, std::string_view name) {
+    constexpr std::string_view kPrefix = "svc:";
+    std::vector<IpAddress> out;
+    if (!status.extra_records) return out;
+    auto records = json::parse<std::vector<wire::DnsRecord>>(status.extra_records->text);
+    if (!records) return out;
+    if (name.starts_with(kPrefix)) name.remove_prefix(kPrefix.size());
+    if (name.ends_with('.')) name.remove_suffix(1);
+    const std::string suffix = "." + status.magic_dns_suffix;
+    for (const wire::DnsRecord& record : *records) {
+        std::string_view whole = record.name;
+        if (whole.ends_with('.')) whole.remove_suffix(1);
+        const std::string_view label = whole.ends_with(suffix) ? whole.substr(0, whole.size() - suffix.size()) : whole;
+        if (!equals_ignoring_case(name, whole) && !equals_ignoring_case(name, label)) continue;
+        if (auto address = IpAddress::parse(record.value); address && address->valid()) out.push_back(*address);
+    }
+    return out;
 }
 
 } // namespace tailrace::cli

@@ -44,5 +44,8 @@ std::string text_of(const boost::json::object& object, const char* name);
 std::string policy_lines_text(const boost::json::object& object);
 /// The peer that a person called `name`: an address, a short name, or a full name.
 Result<const PeerStatus*> find_peer(const Status& status, std::string_view name);
+/// Of a service that this node may reach, "svc:web", "web" or with the tailnet's domain behind it; empty: it knows
+/// none.
+std::vector<IpAddress> addresses_of_service(const Status& status, std::string_view name);
 
 } // namespace tailrace::cli
