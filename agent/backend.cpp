@@ -1,5 +1,6 @@
 #include "agent/backend.hpp"
 #include "agent/dataplane/steering.hpp"
+#include "agent/services/hosted_services.hpp"
 #include "agent/version.hpp"
 #include "base/file.hpp"
 #include "base/json/json.hpp"
@@ -111,7 +112,12 @@ void Backend::start() {
 }
 
 Task<void> Backend::announce_restart() {
-    if (control_ && !prefs_.routes().empty()) co_await control_->announce_restart();
+    const bool carries = !prefs_.routes().empty() || !prefs_.services().empty();
+    if (control_ && carries) co_await control_->announce_restart();
+}
+
+std::string Backend::on_services_wanted() {
+    return wire::write_vip_services(offered_services(prefs_));
 }
 
 void Backend::stop() {

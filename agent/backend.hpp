@@ -71,7 +71,7 @@ public:
     Result<void> close_before_start(const Prefs& prefs) { return close_past_tunnel(prefs); }
     /// Takes up what the preferences ask for.
     void start();
-    /// Before an orderly end, by a router: control leaves its routes with it for a moment.
+    /// Before an orderly end, by a router or a host of services: control leaves them with it for a moment.
     Task<void> announce_restart();
     /// Ends the conversation with control; traffic stays as it is.
     void stop();
@@ -148,6 +148,7 @@ public:
     void on_connected(bool in_poll, const std::string& trouble) override;
     Task<wire::PingResponse> on_ping_wanted(std::string type, IpAddress address) override;
     std::string on_connector_routes_wanted() override;
+    std::string on_services_wanted() override;
 
 private:
     Backend(Reactor& reactor, BackendOptions options, StateFile state);

@@ -1,6 +1,7 @@
 #include "agent/cli/pref_flags.hpp"
 #include "agent/cli/format.hpp"
 #include "agent/router/via6.hpp"
+#include "agent/services/hosted_services.hpp"
 #include "base/text.hpp"
 
 #include <CLI/CLI.hpp>
@@ -248,6 +249,26 @@ const std::vector<PrefFlag>& pref_flags() {
              return {};
          },
          [](const Prefs& prefs) { return std::string{prefs.app_connector.advertise ? "true" : "false"}; }},
+        {"advertise-services",
+         Kind::Text,
+         Where::Both,
+         {"AdvertiseServices"},
+         "services of the tailnet that programs of this host answer for (comma-separated, e.g. \"svc:web,svc:db\")",
+         [](Prefs& prefs, const std::string& value) -> Result<void> {
+             std::set<std::string> services;
+             for (std::string_view piece : split(value, ',')) {
+                 piece = trim(piece);
+                 if (piece.empty()) continue;
+                 std::string name{piece};
+                 if (name.find(':') == std::string::npos) name.insert(0, "svc:");
+                 if (auto named = check_offered_service(name); !named) return named;
+                 services.insert(std::move(name));
+             }
+             prefs.advertise_services.reset();
+             if (!services.empty()) prefs.advertise_services.emplace(services.begin(), services.end());
+             return {};
+         },
+         [](const Prefs& prefs) { return join(prefs.services(), ","); }},
         {"operator",
          Kind::Text,
          Where::Both,

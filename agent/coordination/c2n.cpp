@@ -14,7 +14,7 @@ std::string response(int status, std::string_view reason, std::string_view body,
 
 } // namespace
 
-std::string answer_c2n(std::string_view request, const std::function<std::string()>& connector_routes) {
+std::string answer_c2n(std::string_view request, const C2nAnswers& answers) {
     std::size_t head_end = request.find("\r\n\r\n");
     if (head_end == std::string_view::npos) return response(400, "Bad Request", "malformed request\n");
     std::string_view head = request.substr(0, head_end), body = request.substr(head_end + 4);
@@ -32,9 +32,12 @@ std::string answer_c2n(std::string_view request, const std::function<std::string
         body = body.substr(0, *length);
     }
     if (path == "/echo") return response(200, "OK", body);
-    if (path == "/appconnector/routes") {
+    const auto* asked = path == "/appconnector/routes" ? &answers.connector_routes
+                        : path == "/vip-services"      ? &answers.services
+                                                       : nullptr;
+    if (asked != nullptr) {
         if (words[0] != "GET") return response(405, "Method Not Allowed", "bad method\n");
-        return response(200, "OK", connector_routes(), "application/json");
+        return response(200, "OK", (*asked)(), "application/json");
     }
     if (path == "/logtail/flush") return "HTTP/1.1 204 No Content\r\n\r\n";
     return response(400, "Bad Request", "unknown c2n path\n");

@@ -6,8 +6,13 @@
 
 namespace tailrace {
 
-/// Takes a raw HTTP/1.x request, gives a raw HTTP/1.1 response. `connector_routes` gives JSON; it is asked where
-/// control wants to know.
-std::string answer_c2n(std::string_view request, const std::function<std::string()>& connector_routes);
+/// What control wants to know of us. Each gives JSON, and is asked when it does.
+struct C2nAnswers {
+    std::function<std::string()> connector_routes;
+    std::function<std::string()> services;
+};
+
+/// Takes a raw HTTP/1.x request, gives a raw HTTP/1.1 response.
+std::string answer_c2n(std::string_view request, const C2nAnswers& answers);
 
 } // namespace tailrace

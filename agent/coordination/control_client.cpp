@@ -288,7 +288,8 @@ Task<void> ControlClient::Shared::answer_ping(wire::PingRequest ping) {
     if (ping.types.empty()) {
         request.method = "HEAD";
     } else if (ping.types == "c2n") {
-        request.body = answer_c2n(as_chars(ping.payload), [&] { return events->on_connector_routes_wanted(); });
+        request.body = answer_c2n(as_chars(ping.payload), {[&] { return events->on_connector_routes_wanted(); },
+                                                           [&] { return events->on_services_wanted(); }});
     } else {
         for (std::string_view type : split(ping.types, ',')) {
             if (stopped()) co_return;

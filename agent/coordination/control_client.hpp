@@ -32,6 +32,8 @@ public:
     virtual Task<wire::PingResponse> on_ping_wanted(std::string type, IpAddress address) = 0;
     /// JSON: the addresses that an app connector has learned, by name.
     virtual std::string on_connector_routes_wanted() { return R"({"Domains":null})"; }
+    /// JSON: the services that this node offers to host.
+    virtual std::string on_services_wanted() { return R"({"ServicesHash":""})"; }
 };
 
 /// What a lite update carries.

@@ -1,4 +1,5 @@
 #include "agent/coordination/hostinfo.hpp"
+#include "agent/services/hosted_services.hpp"
 #include "agent/version.hpp"
 #include "base/file.hpp"
 #include "base/text.hpp"
@@ -59,6 +60,7 @@ wire::Hostinfo hostinfo_for(const wire::Hostinfo& machine, const Prefs& prefs) {
     std::ranges::sort(info.request_tags);
     info.request_tags.erase(std::unique(info.request_tags.begin(), info.request_tags.end()), info.request_tags.end());
     info.exit_node_id = prefs.exit_node_id;
+    info.services_hash = offered_services(prefs).hash;
     return info;
 }
 

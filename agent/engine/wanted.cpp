@@ -1,4 +1,5 @@
 #include "agent/engine/wanted.hpp"
+#include "agent/services/hosted_services.hpp"
 
 #include <algorithm>
 #include <map>
@@ -281,6 +282,15 @@ Wanted compute_wanted(const wire::Node& self, const std::vector<const wire::Node
     if (has_v6) routes.insert(kServiceV6);
     if (has_v4) out.router.quiet_addresses.push_back(kServiceV4);
     if (has_v6) out.router.quiet_addresses.push_back(kServiceV6);
+    HostedServices services = hosted_services(self, prefs);
+    std::vector<IpPrefix> asked_here = out.addresses;
+    for (const IpAddress& address : services.addresses) {
+        if (address.is_v4() ? !has_v4 : !has_v6) continue;
+        const IpPrefix prefix = IpPrefix::single(address);
+        routes.insert(prefix);
+        out.router.quiet_addresses.push_back(prefix);
+        asked_here.push_back(prefix);
+    }
     std::erase_if(routes, [&](const IpPrefix& route) { return route.address().is_v4() ? !has_v4 : !has_v6; });
     if (left_out > 0)
         out.notes.push_back(
@@ -300,7 +310,8 @@ Wanted compute_wanted(const wire::Node& self, const std::vector<const wire::Node
     out.forwarding = forwarding_of(self, prefs, accepted > 0);
     out.router.addresses = out.addresses;
     out.router.routes.assign(routes.begin(), routes.end());
-    out.local_nets = local_nets(out.addresses, prefs, host_networks);
+    out.local_nets = local_nets(asked_here, prefs, host_networks);
+    std::ranges::move(services.notes, std::back_inserter(out.notes));
     out.via = via_of(prefs, out);
     return out;
 }

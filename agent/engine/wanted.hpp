@@ -61,7 +61,8 @@ std::vector<AcceptedRoute> acceptable_routes(const std::vector<const wire::Node*
 std::vector<IpPrefix> eligible_routes(const wire::Node& peer, const Prefs& prefs, const WallTime& now);
 /// What remains of a default route for a packet filter: the internet, not our LAN (linux-router.md 8).
 std::vector<IpPrefix> shrink_default_route(bool v6, const std::vector<HostNetwork>& host_networks);
-/// Destinations that the filter lets anybody ask for (policy.md 6.5), never loopback. As the fewest prefixes.
+/// Destinations that the filter lets anybody ask for (policy.md 6.5), never loopback. As the fewest prefixes. `own`:
+/// addresses of this node, and of the services that it hosts.
 std::vector<IpPrefix> local_nets(const std::vector<IpPrefix>& own, const Prefs& prefs,
                                  const std::vector<HostNetwork>& host_networks);
 /// `from` without `without`, as the fewest prefixes.

@@ -1,5 +1,6 @@
 #include "agent/store/prefs.hpp"
 #include "agent/router/via6.hpp"
+#include "agent/services/hosted_services.hpp"
 #include "base/json/json.hpp"
 
 #include <algorithm>
@@ -44,6 +45,11 @@ Result<void> check_prefs(const Prefs& prefs) {
     for (const std::string& tag : prefs.tags())
         if (!tag.starts_with("tag:") || tag.size() == 4)
             problems.push_back(fmt::format("\"{}\": tags must start with 'tag:'", tag));
+    if (prefs.services().size() > wire::VipServices::kMostServices)
+        problems.push_back(fmt::format("a node can host {} services", wire::VipServices::kMostServices));
+    else
+        for (const std::string& service : prefs.services())
+            if (auto named = check_offered_service(service); !named) problems.push_back(named.error().message());
     if (!problems.empty()) return Error::make("{}", join(problems, "\n"));
     return {};
 }

@@ -89,6 +89,7 @@ struct Prefs {
 
     std::vector<IpPrefix> routes() const { return advertise_routes.value_or(std::vector<IpPrefix>{}); }
     std::vector<std::string> tags() const { return advertise_tags.value_or(std::vector<std::string>{}); }
+    std::vector<std::string> services() const { return advertise_services.value_or(std::vector<std::string>{}); }
     bool advertises_exit_node() const;
     /// As shown to anybody who asks: the secrets are zero.
     Prefs without_secrets() const;

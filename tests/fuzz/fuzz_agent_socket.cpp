@@ -3,6 +3,7 @@
 #include "agent/coordination/c2n.hpp"
 #include "agent/local/pretty_json.hpp"
 #include "agent/local/status.hpp"
+#include "agent/services/hosted_services.hpp"
 #include "agent/store/prefs.hpp"
 #include "base/io/http.hpp"
 #include "base/json/json.hpp"
@@ -33,9 +34,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
     if (auto value = json::parse_value(text)) (void)pretty_json(json::write_value(*value), "  ");
     (void)pretty_json(text, "\t");
-    (void)parse_status(text);
+    if (auto status = parse_status(text)) (void)cli::addresses_of_service(*status, "web");
     (void)cli::whois_text(text);
     (void)cli::scrub_auth_keys(text);
-    (void)answer_c2n(text, [] { return std::string{"{}"}; });
+    auto answer = [] { return std::string{"{}"}; };
+    (void)answer_c2n(text, {answer, answer});
+    wire::Node self;
+    self.cap_map[kServiceHostCap] = {RawJson{std::string{text}}};
+    Prefs offers;
+    offers.advertise_services = std::vector<std::string>{"svc:web"};
+    for (const IpAddress& address : hosted_services(self, offers).addresses)
+        if (!is_tailscale_address(address)) std::abort(); // it would stay on the device
     return 0;
 }

@@ -41,7 +41,8 @@ TEST(Backoff, GrowsWithTheSquareUpToHalfAMinute) {
 }
 
 std::string answer(std::string_view request) {
-    return answer_c2n(request, [] { return std::string{R"({"Domains":{"a.test":["198.51.100.1"]}})"}; });
+    return answer_c2n(request, {[] { return std::string{R"({"Domains":{"a.test":["198.51.100.1"]}})"}; },
+                                [] { return std::string{R"({"VIPServices":[],"ServicesHash":"ab"})"}; }});
 }
 
 TEST(C2n, EchoesAndRefusesTheUnknown) {
@@ -56,6 +57,12 @@ TEST(C2n, SaysWhatAnAppConnectorHasLearned) {
     EXPECT_THAT(said, StartsWith("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"));
     EXPECT_THAT(said, EndsWith("\r\n\r\n{\"Domains\":{\"a.test\":[\"198.51.100.1\"]}}"));
     EXPECT_THAT(answer("POST /appconnector/routes HTTP/1.1\r\n\r\n"), StartsWith("HTTP/1.1 405 "));
+}
+
+TEST(C2n, SaysWhichServicesThisNodeOffers) {
+    EXPECT_THAT(answer("GET /vip-services HTTP/1.1\r\nHost: control\r\n\r\n"),
+                EndsWith("\r\n\r\n{\"VIPServices\":[],\"ServicesHash\":\"ab\"}"));
+    EXPECT_THAT(answer("POST /vip-services HTTP/1.1\r\n\r\n"), StartsWith("HTTP/1.1 405 "));
 }
 
 TEST(UdpPacket, HasAChecksumThatReceiversAccept) {
