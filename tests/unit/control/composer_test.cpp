@@ -1,7 +1,4 @@
-#include "control/map/composer.hpp"
-
-#include "control/server/policy_input.hpp"
-#include "tests/unit/control/tailnet_fixture.hpp"
+#include "tests/unit/control/composer_fixture.hpp"
 
 #include <gmock/gmock.h>
 
@@ -10,88 +7,11 @@ namespace {
 
 using namespace std::chrono_literals;
 using testing::ElementsAre;
-using testing::HasSubstr;
-using testing::Not;
 
 constexpr const char* kTwoIslands = R"({
     "tagOwners": {"tag:server": ["alice@"]},
     "acls": [{"action": "accept", "src": ["100.64.0.1"], "dst": ["100.64.0.2:22"]}]
 })";
-
-struct Composer : TailnetFixture {
-    MapComposer composer{tailnet, {two_regions(), proxied(), "tail.lab"}};
-    std::vector<Machine> machines;
-    std::shared_ptr<const CompiledPolicy> last;
-
-    static wire::DnsConfig proxied() {
-        wire::DnsConfig config;
-        config.proxied = true;
-        return config;
-    }
-    static wire::DerpMap two_regions() {
-        wire::DerpMap map;
-        map.regions.emplace();
-        for (int id : {900, 901}) {
-            wire::DerpRegion region;
-            region.region_id = id;
-            region.nodes.emplace_back().region_id = id;
-            (*map.regions)[id] = region;
-        }
-        return map;
-    }
-    static std::vector<int> region_ids(const wire::MapResponse& map) {
-        std::vector<int> out;
-        for (const auto& [id, region] : *map.derp_map->regions) out.push_back(region ? id : -id);
-        return out;
-    }
-    void join_some(int count) {
-        std::string key = reusable_key();
-        for (int i = 0; i < count; ++i) {
-            Machine& machine = machines.emplace_back();
-            machine.hostname = "host";
-            ASSERT_TRUE(succeeded(join(machine, key)));
-        }
-        pass_on();
-    }
-    void pass_on() {
-        for (const NodeEvent& event : tailnet.take_changes().events) composer.on_node_event(event);
-    }
-    void use_policy(const char* text) {
-        auto document = Document::parse(text);
-        ASSERT_TRUE(document) << document.error().message();
-        composer.set_policy(
-            compile_for(std::make_shared<const Document>(std::move(*document)), tailnet.snapshot(), last));
-    }
-    static std::string text_of(const FramePieces& pieces) {
-        std::string body;
-        for (const SharedText& piece : pieces) body += *piece;
-        return body;
-    }
-    wire::MapResponse read(const FramePieces& pieces, MapCompression compression = MapCompression::Zstd) {
-        MapFrameReader reader{compression};
-        reader.feed(as_bytes(text_of(pieces)));
-        auto json = reader.next();
-        EXPECT_TRUE(json) << json.error().message();
-        EXPECT_TRUE(json && json->has_value());
-        if (!json || !*json) return {};
-        auto response = wire::parse_map_response(**json);
-        EXPECT_TRUE(response) << response.error().message() << "\n" << **json;
-        auto more = reader.next();
-        EXPECT_TRUE(more && !more->has_value());
-        return response ? *response : wire::MapResponse{};
-    }
-    static std::vector<NodeId> ids(const std::vector<wire::Node>& nodes) {
-        std::vector<NodeId> out;
-        for (const wire::Node& node : nodes) out.push_back(node.id);
-        return out;
-    }
-    MapViewer viewer(NodeId id, MapCompression compression = MapCompression::Zstd) {
-        MapViewer viewer;
-        viewer.id = id;
-        viewer.compression = compression;
-        return viewer;
-    }
-};
 
 TEST_F(Composer, AFullMapHasEverythingButTheViewerAmongItsPeers) {
     join_some(300);
@@ -303,24 +223,6 @@ TEST_F(Composer, ANewUserProfileComesWithItsFirstNode) {
     EXPECT_EQ(delta.user_profiles[0].login_name, "bob");
 }
 
-TEST_F(Composer, RoutesAreShownWhenOfferedApprovedAndUsable) {
-    join_some(2);
-    auto request = machines[1].map_request();
-    request.hostinfo.value.hostname = "host";
-    request.hostinfo.value.routable_ips = {*IpPrefix::parse("10.7.0.0/24")};
-    tailnet.on_report(at(now), 2, request);
-    use_policy("");
-    MapViewer viewer = this->viewer(1);
-    auto map = read(composer.full(viewer, at(now)));
-    EXPECT_EQ(map.peers->front().allowed_ips->size(), 2u);
-    ASSERT_TRUE(tailnet.approve_routes(at(now), 2, {*IpPrefix::parse("10.7.0.0/24")}, Approval::Person));
-    pass_on();
-    use_policy("");
-    auto delta = read(composer.delta(viewer, at(now)));
-    ASSERT_EQ(delta.peers_changed.size(), 1u);
-    EXPECT_EQ(delta.peers_changed[0].allowed_ips->size(), 3u);
-}
-
 TEST_F(Composer, NamesOfAnApplicationAreAskedAtItsConnector) {
     constexpr const char* kApp = R"({
         "nodeAttrs": [{"target": ["*"], "app": {"tailscale.com/app-connectors":
@@ -363,169 +265,6 @@ TEST_F(Composer, NamesOfAnApplicationAreAskedAtItsConnector) {
     ASSERT_TRUE(delta.dns_config);
     EXPECT_EQ(delta.dns_config->routes.at("app.example").size(), 2u);
     EXPECT_TRUE(read(composer.full(itself, at(now))).dns_config->routes.empty()) << "connectors do not ask each other";
-}
-
-/// Two routers of one prefix, and a viewer with each.
-struct ComposerWithRouters : Composer {
-    const IpPrefix route = *IpPrefix::parse("10.7.0.0/24");
-    RouterStandings standings;
-    std::shared_ptr<const RegionOfNode> regions; ///< null: all have the primary
-
-    void SetUp() override {
-        Composer::SetUp();
-        join_some(4);
-        for (NodeId id : {2, 3}) {
-            auto request = machines[static_cast<std::size_t>(id - 1)].map_request();
-            request.hostinfo.value.hostname = "host";
-            request.hostinfo.value.routable_ips = {route};
-            tailnet.on_report(at(now), id, request);
-            tailnet.on_stream_begin(at(now), id, request);
-            ASSERT_TRUE(tailnet.approve_routes(at(now), id, {route}, Approval::Person));
-        }
-        pass_on();
-    }
-    void compile(const char* text = "") {
-        auto document = Document::parse(text);
-        ASSERT_TRUE(document) << document.error().message();
-        composer.set_policy(compile_for(std::make_shared<const Document>(std::move(*document)), tailnet.snapshot(),
-                                        composer.policy(), standings, regions));
-        for (const TailnetNode& node : composer.policy()->tailnet().nodes)
-            tailnet.set_primary_routes(node.id, node.primaries);
-        pass_on();
-    }
-    bool carries(const wire::Node& node) const {
-        return std::count(node.allowed_ips->begin(), node.allowed_ips->end(), route) == 1;
-    }
-    std::vector<NodeId> carriers(const std::vector<wire::Node>& nodes) const {
-        std::vector<NodeId> out;
-        for (const wire::Node& node : nodes)
-            if (carries(node)) out.push_back(node.id);
-        return out;
-    }
-};
-
-TEST_F(ComposerWithRouters, EachRegionIsGivenItsOwnRouter) {
-    join_some(2); // 5 and 6
-    pass_on();
-    regions = std::make_shared<const RegionOfNode>(RegionOfNode{{1, 900}, {2, 900}, {3, 901}, {4, 901}, {5, 901}});
-    compile();
-    auto serialised = composer.counters().nodes_serialised;
-    MapViewer one = viewer(1), two = viewer(2), three = viewer(3), four = viewer(4), five = viewer(5), six = viewer(6);
-    auto carriers_for = [&](MapViewer& viewer) { return carriers(*read(composer.full(viewer, at(now))).peers); };
-    EXPECT_THAT(carriers_for(one), ElementsAre(2));
-    EXPECT_THAT(carriers_for(four), ElementsAre(3));
-    EXPECT_THAT(carriers_for(five), ElementsAre(3));
-    EXPECT_THAT(carriers_for(six), ElementsAre(2)) << "its region is not known: the primary";
-    EXPECT_EQ(composer.counters().nodes_serialised - serialised, 4u + 2 * 2u)
-        << "each router in two ways, all else once";
-    for (auto* router : {&two, &three}) {
-        auto map = read(composer.full(*router, at(now)));
-        EXPECT_THAT(carriers(*map.peers), ElementsAre()) << "it carries the route itself";
-        EXPECT_THAT(map.node->primary_routes, ElementsAre(route));
-    }
-    auto seen = read(composer.full(four, at(now)));
-    for (const wire::Node& node : *seen.peers)
-        EXPECT_EQ(node.primary_routes, carries(node) ? std::vector{route} : std::vector<IpPrefix>{}) << node.id;
-
-    compile();
-    for (auto* viewer : {&one, &two, &three, &four}) EXPECT_TRUE(composer.delta(*viewer, at(now)).empty());
-    standings[3] = {false, true};
-    compile();
-    auto delta = read(composer.delta(four, at(now)));
-    EXPECT_THAT(ids(delta.peers_changed), ElementsAre(2, 3));
-    EXPECT_THAT(carriers(delta.peers_changed), ElementsAre(2));
-    EXPECT_TRUE(composer.delta(one, at(now)).empty()) << "it is not concerned";
-    EXPECT_TRUE(read(composer.delta(three, at(now))).node->primary_routes.empty());
-    standings[3] = {true, false};
-    compile();
-    EXPECT_TRUE(composer.delta(four, at(now)).empty()) << "on probation";
-    standings[3] = {true, true};
-    compile();
-    EXPECT_THAT(carriers(read(composer.delta(four, at(now))).peers_changed), ElementsAre(3));
-    EXPECT_TRUE(composer.delta(one, at(now)).empty());
-
-    regions = std::make_shared<const RegionOfNode>(RegionOfNode{{1, 901}, {2, 900}, {3, 901}, {4, 901}, {5, 901}});
-    compile();
-    EXPECT_THAT(carriers(read(composer.delta(one, at(now))).peers_changed), ElementsAre(3)) << "its home has moved";
-    regions = nullptr;
-    compile();
-    EXPECT_THAT(carriers(read(composer.delta(four, at(now))).peers_changed), ElementsAre(2)) << "one for all again";
-}
-
-TEST_F(ComposerWithRouters, ARouteMovesInOneFrameAndDoesNotComeBack) {
-    compile();
-    MapViewer one = viewer(1), two = viewer(2);
-    EXPECT_THAT(carriers(*read(composer.full(one, at(now))).peers), ElementsAre(2));
-    EXPECT_THAT(read(composer.full(two, at(now))).node->primary_routes, ElementsAre(route));
-    standings[2] = {false, true};
-    compile();
-    auto delta = read(composer.delta(one, at(now)));
-    EXPECT_THAT(ids(delta.peers_changed), ElementsAre(2, 3));
-    EXPECT_THAT(carriers(delta.peers_changed), ElementsAre(3));
-    EXPECT_FALSE(delta.peers || delta.node || delta.packet_filters);
-    auto self = read(composer.delta(two, at(now))).node;
-    ASSERT_TRUE(self) << "it has lost the primary and must know";
-    EXPECT_TRUE(self->primary_routes.empty());
-    EXPECT_TRUE(carries(*self)) << "its own view keeps what is approved";
-    standings[2] = {true, true};
-    compile();
-    EXPECT_TRUE(composer.delta(one, at(now)).empty());
-    standings[3] = {false, true};
-    compile();
-    EXPECT_THAT(carriers(read(composer.delta(one, at(now))).peers_changed), ElementsAre(2));
-}
-
-TEST_F(ComposerWithRouters, ARouterOnProbationIsTakenOnlyWhenNobodyElseIsThere) {
-    standings = {{2, {true, false}}, {3, {true, true}}};
-    compile();
-    MapViewer one = viewer(1);
-    EXPECT_THAT(carriers(*read(composer.full(one, at(now))).peers), ElementsAre(3));
-    standings[3] = {false, true};
-    compile();
-    EXPECT_THAT(carriers(read(composer.delta(one, at(now))).peers_changed), ElementsAre(2));
-    standings[3] = {true, true};
-    compile();
-    EXPECT_TRUE(composer.delta(one, at(now)).empty()) << "and then it keeps the route while it is there";
-}
-
-TEST_F(ComposerWithRouters, WithoutAnyRouterTheRouteStaysWhereItWas) {
-    compile();
-    MapViewer one = viewer(1);
-    composer.full(one, at(now));
-    standings = {{2, {false, true}}, {3, {false, true}}};
-    compile();
-    EXPECT_TRUE(composer.delta(one, at(now)).empty());
-}
-
-TEST_F(ComposerWithRouters, AGroupOfRoutersKeepsItsLeaderToo) {
-    ASSERT_TRUE(tailnet.tag_node(2, {"tag:server"}));
-    ASSERT_TRUE(tailnet.tag_node(3, {"tag:server"}));
-    constexpr const char* kVia = R"({
-        "tagOwners": {"tag:server": ["alice@"]},
-        "grants": [{"src": ["alice@"], "dst": ["10.7.0.0/24"], "ip": ["*"], "via": ["tag:server"]}]})";
-    compile(kVia);
-    MapViewer one = viewer(1);
-    EXPECT_THAT(carriers(*read(composer.full(one, at(now))).peers), ElementsAre(2));
-    standings[2] = {false, true};
-    compile(kVia);
-    EXPECT_THAT(carriers(read(composer.delta(one, at(now))).peers_changed), ElementsAre(3));
-    standings[2] = {true, true};
-    tailnet.on_router_back(at(60s), 2, 1);
-    compile(kVia);
-    EXPECT_TRUE(composer.delta(one, at(now)).empty());
-}
-
-TEST_F(ComposerWithRouters, WhoOffersNothingAnyMoreKeepsItsApprovalButNotTheRoute) {
-    compile();
-    MapViewer one = viewer(1);
-    composer.full(one, at(now));
-    auto request = machines[1].map_request();
-    request.hostinfo.value.hostname = "host";
-    tailnet.on_report(at(now), 2, request);
-    pass_on();
-    compile();
-    EXPECT_THAT(carriers(read(composer.delta(one, at(now))).peers_changed), ElementsAre(3));
-    EXPECT_THAT(tailnet.node(2)->record.approved_routes, ElementsAre(route));
 }
 
 TEST_F(Composer, AnExpiredNodeSaysSo) {
