@@ -23,6 +23,12 @@ struct AppConnectorEntry {
 };
 Result<AppConnectorEntry> parse_app_connector_entry(std::string_view json);
 
+/// Whether a name in the DNS can be meant: "example.com", or "*.example.com" for all below it; in any case, a dot at
+/// the end does no harm.
+Result<void> check_app_domain(std::string_view text);
+/// A prefix without host bits: agents do not offer others.
+Result<void> check_app_route(std::string_view text);
+
 /// Lower case, without a dot at the end.
 std::string plain_domain(std::string_view name);
 

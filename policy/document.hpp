@@ -148,6 +148,10 @@ inline constexpr std::size_t kMostPolicyBytes = std::size_t{16} << 20;
 /// A file that is to be a policy. What is larger than that is not read.
 Result<std::string> read_policy_file(const std::string& path);
 
+/// One that an older server took stays in force with app connectors that are refused since: the agents, which read
+/// them, say so.
+enum class PolicyIs : std::uint8_t { New, InForce };
+
 /// A policy that was read and found in order.
 struct Document {
     std::shared_ptr<const std::string> text;                       ///< as posted; offsets count in it
@@ -180,7 +184,7 @@ struct Document {
 
     /// Reads and checks everything that can be said without the tailnet. An empty text is the empty policy, which
     /// allows everything. On failure `problem` (when given) receives the message apart from its place.
-    static Result<Document> parse(std::string_view text, PolicyProblem* problem = nullptr);
+    static Result<Document> parse(std::string_view text, PolicyProblem* problem = nullptr, PolicyIs is = PolicyIs::New);
 };
 
 /// What `policy check` says without a tailnet at hand: the document, or the first error with its place.

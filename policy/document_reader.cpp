@@ -44,7 +44,7 @@ Result<std::string> read_policy_file(const std::string& path) {
     return text;
 }
 
-Result<Document> Document::parse(std::string_view text, PolicyProblem* problem) {
+Result<Document> Document::parse(std::string_view text, PolicyProblem* problem, PolicyIs is) {
     if (text.size() > kMostPolicyBytes) {
         const PolicyProblem too_large{
             fmt::format("the policy has {} bytes, and {} is the most: {}", text.size(), kMostPolicyBytes, kCureForSize),
@@ -64,7 +64,7 @@ Result<Document> Document::parse(std::string_view text, PolicyProblem* problem) 
         if (problem != nullptr) *problem = {found.message, found.position, true};
         return tree.error();
     }
-    DocumentReader reader{*tree};
+    DocumentReader reader{*tree, is};
     if (!reader.read()) {
         if (problem != nullptr) *problem = reader.problem();
         return reader.problem().error();

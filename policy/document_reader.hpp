@@ -15,7 +15,7 @@ namespace tailrace {
 /// one.
 class DocumentReader {
 public:
-    explicit DocumentReader(const hujson::Tree& tree) : tree_(tree) {}
+    DocumentReader(const hujson::Tree& tree, PolicyIs is) : tree_(tree), is_(is) {}
 
     bool read();
     Document take_document() { return std::move(document_); }
@@ -86,6 +86,7 @@ private:
     bool read_grant(const Value& element);
     bool read_grant_ports(const Value& value, GrantPorts& out);
     bool read_app(const Value& value, bool restricted, CapabilityValues& out);
+    bool check_app_connector(const Value& entry);
     bool check_self(const std::vector<Selector>& sources, const Selector& self, bool everything_is_member,
                     const Value& at);
     bool read_node_attribute(const Value& element);
@@ -99,6 +100,7 @@ private:
     bool read_ssh_test_destination(const Value& value, SshTest& test);
 
     const hujson::Tree& tree_;
+    PolicyIs is_;
     Document document_;
     PolicyProblem problem_;
     bool failed_ = false;

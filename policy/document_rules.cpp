@@ -1,5 +1,6 @@
 // policy/document_rules.cpp - acls, grants and nodeAttrs.
 #include "base/text.hpp"
+#include "policy/app_connectors.hpp"
 #include "policy/document_reader.hpp"
 #include "policy/illustrative.hpp"
 #include "policy/words.hpp"
@@ -224,12 +225,39 @@ bool DocumentReader::read_app(const Value& value, bool restricted, CapabilityVal
         }
         auto& entry = out.emplace_back(name, std::vector<std::string>{});
         if (values.kind == hujson::Kind::Null) return true;
+        const bool is_connectors = !restricted && name == kAppConnectorsCap && is_ == PolicyIs::New;
         return each_element(values, fmt::format("app[{}]", quoted(name)), [&](const Value& item) {
             if (!expect(item, hujson::Kind::Object, fmt::format("app[{}]", quoted(name)))) return false;
+            if (is_connectors && !check_app_connector(item)) return false;
             entry.second.push_back(hujson::minimize(tree_.text(), item));
             return true;
         });
     });
+}
+
+/// Goes to agents as it stands: what they could not read, or would find nothing by, is said here.
+bool DocumentReader::check_app_connector(const Value& entry) {
+    const auto what = [](const char* member) { return fmt::format("app[\"{}\"].{}", kAppConnectorsCap, member); };
+    const auto each_string = [&](const char* member, const std::function<Result<void>(const std::string&)>& check) {
+        return Field{member, [this, member, what, check](const Value& value) {
+                         return each_element(value, what(member), [&](const Value& item) {
+                             if (!expect(item, hujson::Kind::String, what(member))) return false;
+                             auto good = check(item.text);
+                             return good || fail(item, fmt::format("{}: {}", what(member), good.error().message()));
+                         });
+                     }};
+    };
+    const auto check_connector = [this](const std::string& name) -> Result<void> {
+        if (name == "*") return {};
+        if (!name.starts_with("tag:")) return Error::make("{}: want a tag, or * for all that offer it", quoted(name));
+        if (document_.tag_owners.count(name) == 0) return Error::make("tag not found: {}", quoted(name));
+        return {};
+    };
+    return read_object(entry, fmt::format("app[\"{}\"]", kAppConnectorsCap),
+                       {{"name", [&](const Value& value) { return expect(value, hujson::Kind::String, what("name")); }},
+                        each_string("connectors", check_connector),
+                        each_string("domains", [](const std::string& name) { return check_app_domain(name); }),
+                        each_string("routes", [](const std::string& route) { return check_app_route(route); })});
 }
 
 bool DocumentReader::read_node_attribute(const Value& element) {

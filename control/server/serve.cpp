@@ -256,6 +256,11 @@ Result<std::shared_ptr<const Document>> load_policy(const ControlConfig& config,
         where = config.policy_file;
     }
     auto document = Document::parse(text);
+    if (!document && config.policy_file.empty()) { // is changed by asking this server: that must be up
+        auto refusal = document.error();
+        document = Document::parse(text, nullptr, PolicyIs::InForce);
+        if (document) log::warn("the stored policy would be refused now: it stays in force", {{"error", refusal}});
+    }
     if (!document) return document.error().with("{}", where);
     return std::make_shared<const Document>(std::move(*document));
 }

@@ -2,6 +2,7 @@
 #include "policy/words.hpp"
 #include "tests/unit/policy/example_tailnet.hpp"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 namespace tailrace {
@@ -323,6 +324,61 @@ TEST(Check, TestsAssumeAttributesOfTheirSourceAlone) {
         {"src": "tag:client", "deny": ["tag:server:22"]},
         {"src": "tag:client", "accept": ["tag:server:22"], "srcPostureAttrs": {"node:os": "linux"}}])"),
               "accepted");
+}
+
+TEST(Document, RefusesAppConnectorsThatAgentsCouldNotRead) {
+    const auto app = [](const std::string& members) {
+        return R"("nodeAttrs": [{"target": ["*"], "app": {"tailscale.com/app-connectors": [{)" + members + "}]}}]";
+    };
+    const std::string what = R"(app["tailscale.com/app-connectors"])";
+    EXPECT_EQ(
+        refusal(app(R"("name": "shop", "connectors": ["*", "tag:router"], "routes": ["192.0.2.0/24", "2001:db8::1/128"],
+                            "domains": ["example.com", "*.Example.org", "_sip.example.net.", "intranet"])")),
+        "accepted");
+    EXPECT_EQ(refusal(app(R"("Domains": null)")), "accepted");
+
+    EXPECT_EQ(refusal(app(R"("domain": ["example.com"])")), "unknown field: \"domain\"");
+    EXPECT_EQ(refusal(app(R"("name": 7)")), what + ".name: want string, not number");
+    EXPECT_EQ(refusal(app(R"("domains": "example.com")")), what + ".domains: want array, not string");
+    EXPECT_EQ(refusal(app(R"("domains": [7])")), what + ".domains: want string, not number");
+    for (const std::string name : {"", "*", "*.", "*example.com", "a.*.example.com", "https://example.com",
+                                   "example.com:443", ".example.com", "a..example.com", " example.com"})
+        EXPECT_EQ(refusal(app("\"domains\": [\"" + name + "\"]")),
+                  what + ".domains: \"" + name +
+                      "\": want a name such as example.com, or *.example.com for all below it");
+    EXPECT_EQ(refusal(app(R"("domains": ["bücher.example"])")),
+              what +
+                  ".domains: \"bücher.example\": want a name such as example.com, or *.example.com for all below it; "
+                  "letters beyond ASCII as the DNS has them, xn--...");
+    EXPECT_EQ(refusal(app("\"domains\": [\"" + std::string(64, 'a') + ".example\"]")).substr(0, what.size() + 9),
+              what + ".domains:");
+    EXPECT_EQ(refusal(app(R"("connectors": ["router"])")),
+              what + ".connectors: \"router\": want a tag, or * for all that offer it");
+    EXPECT_EQ(refusal(app(R"("connectors": ["tag:ruter"])")), what + ".connectors: tag not found: \"tag:ruter\"");
+    EXPECT_EQ(refusal(app(R"("routes": ["192.0.2.7"])")),
+              what + ".routes: \"192.0.2.7\": want a prefix: write 192.0.2.7/32");
+    EXPECT_EQ(refusal(app(R"("routes": ["192.0.2.7/24"])")),
+              what + ".routes: \"192.0.2.7/24\": want a prefix without bits behind its length: write 192.0.2.0/24");
+    EXPECT_EQ(refusal(app(R"("routes": ["192.0.2.0/33"])")),
+              what + ".routes: \"192.0.2.0/33\" is not a prefix: the length must be 0 to 32");
+    EXPECT_EQ(refusal(app(R"("routes": [""])")), what + ".routes: \"\": want a prefix such as 192.0.2.0/24");
+
+    EXPECT_EQ(refusal(R"("nodeAttrs": [{"target": ["*"], "app": {"example.com/app-connectors": [{"domains": 7}]}}])"),
+              "accepted")
+        << "somebody else's";
+    auto document =
+        Document::parse("{\"nodeAttrs\": [{\"target\": [\"*\"],\n  \"app\": {\"tailscale.com/app-connectors\": [\n"
+                        "    {\"domains\": [\"good.example\", \"*\"]}]}}]}");
+    ASSERT_FALSE(document);
+    EXPECT_THAT(document.error().message(), testing::StartsWith("line 3, column 34: app["));
+}
+
+TEST(Document, KeepsAppConnectorsOfAPolicyInForce) {
+    constexpr const char* kOld =
+        R"({"nodeAttrs": [{"target": ["*"], "app": {"tailscale.com/app-connectors": [{"domains": "example.com"}]}}]})";
+    EXPECT_FALSE(Document::parse(kOld));
+    EXPECT_TRUE(Document::parse(kOld, nullptr, PolicyIs::InForce));
+    EXPECT_FALSE(Document::parse(R"({"acls": {}})", nullptr, PolicyIs::InForce)) << "it must mean something";
 }
 
 TEST(Check, TestsOfThoseWhoAreNotThereSayNothingAtTheStart) {
