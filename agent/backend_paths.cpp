@@ -287,7 +287,7 @@ Task<PingResult> Backend::ping(std::string address_text, std::string type, Durat
     };
     if (type == "TSMP" || type == "ICMP") {
         if (!inner_ping_) {
-            result.err = "the tunnel is not up";
+            result.err = "the tunnel is not up: run \"tailrace up\" first";
             co_return result;
         }
         Result<InnerPong> pong = Error::make("no answer");
@@ -318,7 +318,12 @@ Task<PingResult> Backend::ping(std::string address_text, std::string type, Durat
     auto& waiting = via == 0 ? pending_pings_ : pending_pings_via_;
     waiting[question] = pending;
     paths_->carry_out();
+    auto alive = alive_;
     if (!pending->answer) (void)co_await pending->answered.wait_for(timeout);
+    if (!*alive) {
+        result.err = "tailraced is stopping";
+        co_return result;
+    }
     waiting.erase(question);
     if (!pending->answer) {
         result.err = "timeout";

@@ -22,6 +22,13 @@ constexpr auto kLookCloser = std::chrono::milliseconds{200};  // while a path is
 constexpr auto kRepairPause = std::chrono::milliseconds{500}; // once repairs follow each other closely
 constexpr auto kSettle = std::chrono::milliseconds{250};      // until the events of one change are all there
 
+/// Of what another object reads: whether it is readable.
+Result<Descriptor> watched(Reactor& reactor, int fd) {
+    Fd copy{::fcntl(fd, F_DUPFD_CLOEXEC, 3)};
+    if (!copy) return Error::from_errno(errno, "copy a descriptor");
+    return Descriptor{reactor, std::move(copy)};
+}
+
 } // namespace
 
 void Backend::on_network_change_soon() {
@@ -89,12 +96,12 @@ Task<void> Backend::run_monitor() {
 /// Until it cannot be watched any more.
 Task<void> Backend::follow_network(std::shared_ptr<bool> alive) {
     auto monitor = NetworkMonitor::open();
-    if (!note_watch("watch the network", monitor ? Result<void>{} : monitor.error())) co_return;
-    Descriptor descriptor{reactor_, Fd{::fcntl(monitor->fd(), F_DUPFD_CLOEXEC, 3)}};
+    auto descriptor = monitor ? watched(reactor_, monitor->fd()) : monitor.error();
+    if (!note_watch("watch the network", descriptor ? Result<void>{} : descriptor.error())) co_return;
     std::vector<NetworkEvent> seen{EventsLost{}}; // whatever happened before we looked
     for (bool first = true;; first = false) {
         if (!first) {
-            auto ready = co_await descriptor.readable();
+            auto ready = co_await descriptor->readable();
             if (!*alive || !ready) co_return;
             auto events = monitor->read_events();
             if (!events) {
@@ -158,12 +165,12 @@ Task<void> Backend::run_nft_watch() {
 
 Task<void> Backend::follow_nftables(std::shared_ptr<bool> alive) {
     auto watch = NftablesWatch::open(options_.engine.device);
-    if (!note_watch("watch nftables", watch ? Result<void>{} : watch.error())) co_return;
-    Descriptor descriptor{reactor_, Fd{::fcntl(watch->fd(), F_DUPFD_CLOEXEC, 3)}};
+    auto descriptor = watch ? watched(reactor_, watch->fd()) : watch.error();
+    if (!note_watch("watch nftables", descriptor ? Result<void>{} : descriptor.error())) co_return;
     firewall_touched_ = true; // whatever happened before we looked
     if (!engine_.end_fast_flows() || engine_up_) wake_engine();
     for (;;) {
-        auto ready = co_await descriptor.readable();
+        auto ready = co_await descriptor->readable();
         if (!*alive || !ready) co_return;
         auto touched = watch->take_changes();
         if (!touched) {

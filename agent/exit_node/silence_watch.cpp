@@ -12,7 +12,7 @@ bool SilenceWatch::look(TimePoint now, const NodeKey& peer, std::uint64_t sent_b
     const bool same = peer == peer_;
     if (!same || received_bytes != received_bytes_)
         unanswered_since_.reset();
-    else if (!unanswered_since_ && sent_bytes - sent_bytes_ > kKeepAliveBytes)
+    else if (!unanswered_since_ && sent_bytes > sent_bytes_ + kKeepAliveBytes)
         unanswered_since_ = now;
     peer_ = peer;
     sent_bytes_ = sent_bytes;

@@ -42,6 +42,7 @@ Result<std::unique_ptr<InnerPing>> InnerPing::create(Reactor& reactor, const std
 InnerPing::~InnerPing() {
     *alive_ = false;
     for (auto& [kind, socket] : sockets_) socket->close();
+    for (auto& [id, question] : questions_) question->answered.notify();
 }
 
 Result<void> InnerPing::open(Kind kind, const std::string& device, std::uint32_t mark) {
@@ -145,9 +146,13 @@ Result<void> InnerPing::announce(const IpAddress& to, const DiscoKey& key) {
 }
 
 Task<Result<InnerPong>> InnerPing::wait(std::uint64_t id, Duration timeout) {
+    auto alive = alive_;
     auto question = questions_[id];
     TimePoint end = reactor_.now() + timeout;
-    while (!question->pong && reactor_.now() < end) (void)co_await question->answered.wait_for(end - reactor_.now());
+    while (!question->pong && reactor_.now() < end) {
+        (void)co_await question->answered.wait_for(end - reactor_.now());
+        if (!*alive) co_return Error::make("the tunnel was taken down");
+    }
     questions_.erase(id);
     if (!question->pong) co_return Error::from_errno(ETIMEDOUT, "ping");
     co_return *question->pong;

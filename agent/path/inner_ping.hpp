@@ -29,7 +29,7 @@ public:
                                                      Callbacks callbacks);
     ~InnerPing();
 
-    /// Fails with ETIMEDOUT when nothing comes back in time.
+    /// Fails with ETIMEDOUT when nothing comes back in time, and at once when this object ends.
     Task<Result<InnerPong>> tsmp(IpAddress to, Duration timeout);
     Task<Result<InnerPong>> icmp(IpAddress to, Duration timeout);
     /// Tells a peer our disco key, in case control cannot (derp-disco-paths.md 3.5).

@@ -42,6 +42,12 @@ TEST_F(SilenceWatchTest, WhoIsSentNothingOwesNothing) {
     EXPECT_TRUE(look(2h + 21s, 280, 100));
 }
 
+TEST_F(SilenceWatchTest, ADeviceThatCountsAnewHasSentNothing) {
+    EXPECT_FALSE(look(0s, 148, 0));
+    EXPECT_FALSE(look(1s, 0, 0));
+    EXPECT_FALSE(look(30s, 0, 0));
+}
+
 TEST_F(SilenceWatchTest, AnswersOfOneSayNothingOfAnother) {
     const NodeKey other{std::array<std::byte, 32>{std::byte{2}}};
     look(0s, 100, 100);
