@@ -235,16 +235,30 @@ private:
             if (destination.node) continue;
             const auto& ip = destination.addresses.front();
             std::vector<std::string> routers;
+            bool passes = false; // at one of them
             for (NodeIndex i = 0; i < judge_.directory().size(); ++i) {
                 for (const auto& route : judge_.directory().node(i).routes) {
-                    if (route.contains(ip))
-                        routers.push_back(fmt::format("{} by {}", route.text(), describe(judge_.directory(), i)));
+                    if (!route.contains(ip)) continue;
+                    routers.push_back(fmt::format("{} by {}", route.text(), describe(judge_.directory(), i)));
+                    passes = passes || is_decided_at(i);
                 }
             }
             out.notes.push_back(routers.empty()
                                     ? fmt::format("no device has {} and no approved route leads there", ip.text())
                                     : fmt::format("{} is routed: {}", ip.text(), some_of(routers)));
+            if (!routers.empty() && !passes && out.verdict != Explanation::Verdict::Denied)
+                out.notes.push_back(
+                    fmt::format("{} is not reached all the same: autogroup:internet holds at exit nodes "
+                                "and app connectors, and none of these is one",
+                                ip.text()));
         }
+    }
+
+    /// Whether the filter of this node has one of the rules that decide.
+    bool is_decided_at(NodeIndex node) const {
+        return std::any_of(judge_.rules().begin(), judge_.rules().end(), [&](const Rule& rule) {
+            return Judge::is_about_packets(rule) && decides_.count(rule.offset) != 0 && rule.receivers.contains(node);
+        });
     }
 
     void add_ssh_note(Explanation& out) const {

@@ -62,6 +62,29 @@ TEST(Explain, SaysWhereAnAddressBehindRoutersIsRouted) {
     EXPECT_THAT(explained(kRules, "client", "[fd00::1]:80").text(), HasSubstr("is routed: ::/0 by exit (tag:exit)"));
 }
 
+TEST(Explain, SaysThatTheInternetIsNotReachedThroughARouterThatIsNoExitNode) {
+    auto tailnet = named_tailnet();
+    tailnet.nodes[kExit - 1].routes.clear();
+    for (const char* half : {"0.0.0.0/1", "128.0.0.0/1"})
+        tailnet.nodes[kRouter - 1].routes.push_back(*IpPrefix::parse(half));
+    choose_primaries(tailnet);
+    const auto asked = [&](const std::string& destination) {
+        const auto rules =
+            R"("acls": [{"action": "accept", "src": ["tag:client"], "dst": [")" + destination + R"("]}])";
+        auto policy = compile(example_policy(rules), tailnet);
+        auto answer = explain(policy, "client", "192.0.2.7:80");
+        EXPECT_TRUE(answer) << answer.error().message();
+        const bool passes = filter_of(policy, kRouter).find("100.64.0.14") != std::string::npos;
+        const std::string text = answer ? answer->text() : "";
+        EXPECT_THAT(text, HasSubstr("192.0.2.7 is routed: 128.0.0.0/1 by router (tag:router)"));
+        EXPECT_EQ(text.find("192.0.2.7 is not reached all the same") == std::string::npos, passes) << text;
+        return passes;
+    };
+    EXPECT_FALSE(asked("autogroup:internet:*"));
+    EXPECT_TRUE(asked("128.0.0.0/1:*"));
+    EXPECT_TRUE(asked("*:*"));
+}
+
 TEST(Explain, TellsSomeFromAll) {
     EXPECT_EQ(explained(kRules, "autogroup:member", "tag:server:22").verdict, Verdict::Partly);
     EXPECT_EQ(explained(R"("grants": [])", "odin-pc", "server:22").verdict, Verdict::Denied);
