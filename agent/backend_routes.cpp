@@ -167,10 +167,14 @@ void Backend::add_route_health(std::vector<std::string>& out) {
             out.push_back(fmt::format("The exit node {} does not answer: {}.", chosen->name, kCure));
     }
     if (prefs_.app_connector.advertise && !connector_trouble_.empty())
-        out.push_back(fmt::format("What this node connects to is not understood: {}.", connector_trouble_));
+        out.push_back(
+            fmt::format("What the policy says in nodeAttrs of app connectors is not understood, so that what was "
+                        "said before stays in force: {}. Correct it there.",
+                        connector_trouble_));
     if (prefs_.app_connector.advertise && connector_.is_full())
         out.push_back(
-            "The app connector has learned as many names or addresses as it holds: no route is made of more.");
+            "The app connector has learned as many names or addresses as it holds: no route is made of more. Fewer or "
+            "narrower domains in the policy's nodeAttrs make room.");
     std::vector<IpPrefix> routes = prefs_.routes();
     if (prefs_.app_connector.advertise && routes.empty()) // whatever names will lead to
         routes = {IpPrefix{IpAddress::v4(0), 0}, IpPrefix{IpAddress::v6({}), 0}};

@@ -113,7 +113,8 @@ std::vector<std::string> accepted_route_warnings(const std::vector<AcceptedRoute
             if (share_of(prefixes) >= kMuch / 2) who += (who.empty() ? "" : ", ") + router;
         say(fmt::format(
             "The accepted routes of {} are together half of all {} addresses of the internet or more: most of this "
-            "host's traffic with it goes there, though no exit node was chosen.",
+            "host's traffic with it goes there, though no exit node was chosen. Take the routes back there, or run "
+            "\"tailrace set --accept-routes=false\" here.",
             who.empty() ? "several nodes" : who, v6 ? "IPv6" : "IPv4"));
     }
     if (more > 0) out.push_back(fmt::format("And {} more accepted routes cover networks of this host.", more));

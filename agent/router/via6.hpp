@@ -16,6 +16,7 @@ struct ViaRoute {
     std::uint32_t site = 0; ///< 0 to 65535
     IpPrefix prefix;        ///< IPv4
 };
+/// An error for a site that cannot be, and for a prefix that is not of IPv4.
 Result<IpPrefix> to_via(const ViaRoute& route);
 /// An error when it is no via route, or of a site that cannot be.
 Result<ViaRoute> from_via(const IpPrefix& prefix);
