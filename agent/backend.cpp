@@ -398,8 +398,8 @@ Task<void> Backend::run_engine() {
                 paths_->set_derp_map(netmap_.derp_map());
                 std::vector<PathBook::Peer> peers;
                 for (const WantedPeer& peer : config.wanted.peers)
-                    peers.push_back(
-                        {peer.key, peer.disco, peer.endpoints, peer.home_region, std::nullopt, peer.follows});
+                    peers.push_back({peer.key, peer.disco, peer.endpoints, peer.home_region, std::nullopt, peer.follows,
+                                     peer.wireguard_only});
                 paths_->set_relay_servers(find_relay_servers(netmap_));
                 relay_for_peers();
                 paths_->set_peers(std::move(peers));

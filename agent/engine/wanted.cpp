@@ -243,10 +243,11 @@ Wanted compute_wanted(const wire::Node& self, const std::vector<const wire::Node
         }
         if (wanted.allowed_ips.empty() || peer->key.is_zero() || peer->key == self.key) continue;
         wanted.key = peer->key;
-        wanted.disco = peer->disco_key;
+        if (!peer->is_wireguard_only) wanted.disco = peer->disco_key;
         wanted.home_region = peer->is_wireguard_only ? 0 : peer->home_region();
         wanted.endpoints = peer->endpoints;
         wanted.jailed = peer->is_jailed;
+        wanted.wireguard_only = peer->is_wireguard_only;
         const std::string& version = peer->hostinfo.value.ipn_version; // not known: be careful
         wanted.follows = version.empty() || version.ends_with("-tailrace") || peer->is_wireguard_only;
         for (const IpPrefix& prefix : peer->addresses) wanted.addresses.push_back(prefix.address());

@@ -23,6 +23,7 @@ struct WantedPeer {
     std::vector<IpAddress> addresses; ///< its own
     int home_region = 0;              ///< of its relay; 0: not known
     bool jailed = false;
+    bool wireguard_only = false; ///< not of the tailnet's kind: no disco, no relay
     bool follows = true; ///< its WireGuard takes the source of what arrives for our address, as the kernel's does
 };
 

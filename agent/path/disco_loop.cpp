@@ -1,4 +1,5 @@
 #include "agent/path/disco_loop.hpp"
+#include "agent/path/echo.hpp"
 #include "base/log.hpp"
 
 #include <cerrno>
@@ -6,11 +7,12 @@
 namespace tailrace {
 namespace {
 constexpr std::size_t kMostBoxes = 20000;
-}
+constexpr std::size_t kMostEchoes = 64; // each has a socket of its own
+} // namespace
 
-DiscoLoop::DiscoLoop(Reactor& reactor, DiscoPrivateKey key, std::uint16_t wireguard_port, RawSender sender,
-                     Callbacks callbacks)
-    : reactor_(reactor), key_(std::move(key)), wireguard_port_(wireguard_port), sender_(std::move(sender)),
+DiscoLoop::DiscoLoop(Reactor& reactor, DiscoPrivateKey key, std::uint16_t wireguard_port, std::uint32_t mark,
+                     RawSender sender, Callbacks callbacks)
+    : reactor_(reactor), key_(std::move(key)), wireguard_port_(wireguard_port), mark_(mark), sender_(std::move(sender)),
       callbacks_(std::move(callbacks)), book_([] { return random_array<12>(); }), timer_(reactor) {}
 
 DiscoLoop::~DiscoLoop() {
@@ -25,7 +27,7 @@ Result<std::unique_ptr<DiscoLoop>> DiscoLoop::create(Reactor& reactor, DiscoPriv
     auto sender = RawSender::open(wireguard_port, mark);
     if (!sender) return sender.error();
     std::unique_ptr<DiscoLoop> loop{
-        new DiscoLoop(reactor, std::move(key), wireguard_port, std::move(*sender), std::move(callbacks))};
+        new DiscoLoop(reactor, std::move(key), wireguard_port, mark, std::move(*sender), std::move(callbacks))};
     UdpSocket::Options options;
     options.mark = mark;
     options.original_destination = true;
@@ -215,6 +217,8 @@ void DiscoLoop::carry_out() {
             callbacks_.ping_answered(*answered);
         } else if (const auto* works = std::get_if<PathWorks>(&action)) {
             callbacks_.path_works(works->peer);
+        } else if (const auto* echo = std::get_if<SendEcho>(&action)) {
+            if (echoes_under_way_ < kMostEchoes) spawn(reactor_, "echo", measure(alive_, this, *echo));
         }
     }
     if (!endpoints.empty()) callbacks_.use_endpoints(endpoints);
@@ -228,6 +232,19 @@ void DiscoLoop::carry_out() {
         book_.on_timer(reactor_.now());
         carry_out();
     });
+}
+
+Task<void> DiscoLoop::measure(std::shared_ptr<bool> alive, DiscoLoop* loop, SendEcho echo) {
+    ++loop->echoes_under_way_;
+    co_await loop->reactor_.sleep({}); // an echo that fails at once is told when the actions before it are carried out
+    if (!*alive) co_return;
+    auto took = co_await measure_echo(loop->reactor_, echo.to.address, loop->mark_, PathBook::kEchoTimeout);
+    if (!*alive) co_return;
+    --loop->echoes_under_way_;
+    std::optional<Duration> round_trip;
+    if (took) round_trip = *took;
+    loop->book_.on_echo(loop->reactor_.now(), echo.peer, echo.to, round_trip);
+    loop->carry_out();
 }
 
 void DiscoLoop::on_network_change() {

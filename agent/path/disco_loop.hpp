@@ -80,8 +80,9 @@ public:
     Result<void> inject(const Endpoint& from, BytesView datagram) { return sender_.inject(from, datagram); }
 
 private:
-    DiscoLoop(Reactor& reactor, DiscoPrivateKey key, std::uint16_t wireguard_port, RawSender sender,
+    DiscoLoop(Reactor& reactor, DiscoPrivateKey key, std::uint16_t wireguard_port, std::uint32_t mark, RawSender sender,
               Callbacks callbacks);
+    static Task<void> measure(std::shared_ptr<bool> alive, DiscoLoop* loop, SendEcho echo);
     static Task<void> receive(std::shared_ptr<bool> alive, DiscoLoop* loop, UdpSocket* socket);
     void handle(const Datagram& datagram);
     std::optional<DiscoMessage> open(BytesView packet);
@@ -94,6 +95,7 @@ private:
     DiscoPrivateKey key_;
     std::uint16_t wireguard_port_;
     NodeKey self_;
+    std::uint32_t mark_;
     RawSender sender_;
     Callbacks callbacks_;
     PathBook book_;
@@ -102,6 +104,7 @@ private:
     std::unique_ptr<RawListener> raw_;
     std::function<void(const DiscoFrame&)> watcher_;
     std::unordered_map<DiscoKey, DiscoBox> boxes_;
+    std::size_t echoes_under_way_ = 0;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

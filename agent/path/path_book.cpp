@@ -45,6 +45,7 @@ void PathBook::set_peers(TimePoint now, const std::vector<Peer>& peers) {
         known.home_region = peer.home_region;
         known.relayed = peer.relayed;
         known.follows = peer.follows;
+        known.wireguard_only = peer.wireguard_only;
         for (auto& [endpoint, entry] : known.candidates) entry.from_control = false;
         for (const Endpoint& endpoint : peer.endpoints)
             if (endpoint.valid() && endpoint.port != 0) candidate(now, known, endpoint).from_control = true;
@@ -53,6 +54,7 @@ void PathBook::set_peers(TimePoint now, const std::vector<Peer>& peers) {
                    !entry.second.last_pong && now >= entry.second.refused_until && known.in_force != entry.first &&
                    known.best != entry.first;
         });
+        if (known.wireguard_only) forget_withdrawn(now, known);
         settle(now, peer.node, known);
         if (!changed) continue;
         if (peers.size() <= kSmallTailnet) known.introduced_until = now + kIntroduction;
@@ -112,6 +114,7 @@ void PathBook::on_new_addresses(TimePoint now) {
 void PathBook::start_over(TimePoint now, const NodeKey& node, Known& known) {
     if (peers_.size() <= kSmallTailnet) known.introduced_until = now + kIntroduction;
     ask_anew(known);
+    if (known.wireguard_only) forget_echoes(known);
     settle(now, node, known);
     if (is_active(now, known) || (!can_relay(known) && peers_.size() <= kSmallTailnet)) round(now, node, known, true);
 }
@@ -325,8 +328,10 @@ void PathBook::on_word(TimePoint now, const NodeKey& node, Known& known) {
 
 void PathBook::on_data(TimePoint since, TimePoint now, const NodeKey& node, const Endpoint& endpoint) {
     auto found = peers_.find(node);
-    if (found == peers_.end() || found->second.best != endpoint) return;
+    if (found == peers_.end()) return;
     Known& known = found->second;
+    if (known.wireguard_only) return on_plain_data(now, node, known, endpoint);
+    if (known.best != endpoint) return;
     if (!trusts(now, known)) return;
     if (silent_) {
         known.trusted_until = std::max(known.trusted_until, since + kTrustFor);
@@ -397,6 +402,7 @@ void PathBook::on_traffic(TimePoint now, const NodeKey& node) {
     auto found = peers_.find(node);
     if (found == peers_.end()) return;
     found->second.last_traffic = now;
+    if (found->second.wireguard_only) return on_plain_traffic(now, node, found->second);
     look(now, node, found->second);
 }
 
@@ -429,6 +435,7 @@ PathBook::State PathBook::state(TimePoint now, const NodeKey& node) const {
     out.endpoint = known.in_force;
     out.active = is_active(now, known);
     out.home_region = known.home_region;
+    out.wireguard_only = known.wireguard_only;
     out.relayed = known.relayed && known.in_force == known.relayed;
     out.trusted = trusts(now, known) && known.in_force == known.best;
     if (known.in_force) {
@@ -463,6 +470,7 @@ void PathBook::park(TimePoint now) {
     relaying_ = false;
     for (auto& [node, known] : peers_) {
         known.carried = false;
+        if (known.wireguard_only) continue;
         std::optional<std::pair<TimePoint, Endpoint>> last;
         for (const auto& [endpoint, entry] : known.candidates)
             if (entry.last_pong && (!last || *entry.last_pong > last->first)) last = {*entry.last_pong, endpoint};

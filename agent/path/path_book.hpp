@@ -53,7 +53,12 @@ struct PingAnswered {
 struct PathWorks {
     NodeKey peer;
 };
-using PathAction = std::variant<SendPing, SendPong, SendCallMeMaybe, UseEndpoint, PingAnswered, PathWorks>;
+/// Measure how long an ICMP echo takes to this address of a peer, then call on_echo().
+struct SendEcho {
+    NodeKey peer;
+    Endpoint to;
+};
+using PathAction = std::variant<SendPing, SendPong, SendCallMeMaybe, UseEndpoint, PingAnswered, PathWorks, SendEcho>;
 
 /// How disco writes "over the relay of this region": 127.3.3.40 and the region for a port.
 Endpoint relay_endpoint(int region);
@@ -84,6 +89,12 @@ public:
     static constexpr double kPingBurst = 4000;
     static constexpr double kPeerPingsPerSecond = kMaxCandidates / 5.0; ///< each of them every kPingEvery
     static constexpr double kPeerPingBurst = 2 * kMaxCandidates;
+    // Of peers that speak WireGuard only (derp-disco-paths.md 4.9).
+    static constexpr auto kHeardFor = std::chrono::seconds{5};    ///< what WireGuard received speaks for a path so long
+    static constexpr auto kTryFor = std::chrono::seconds{1};      ///< an address that nothing speaks for
+    static constexpr auto kEchoEvery = std::chrono::seconds{5};   ///< at most, to one address
+    static constexpr auto kEchoRounds = std::chrono::seconds{10}; ///< at least, between those of one peer
+    static constexpr auto kEchoTimeout = std::chrono::seconds{5};
 
     struct Peer {
         NodeKey node;
@@ -92,6 +103,7 @@ public:
         int home_region = 0;             ///< of its relay; 0: not known
         std::optional<Endpoint> relayed; ///< where WireGuard sends what we shall relay
         bool follows = true;             ///< its WireGuard takes the source of what arrives for our address
+        bool wireguard_only = false;     ///< it has neither disco nor a relay
     };
 
     explicit PathBook(std::function<DiscoTxId()> new_id);
@@ -139,6 +151,8 @@ public:
     /// no pings has a path that is dead in our direction. To be of use while a last pong is trusted, `since` and now
     /// have to lie between the next heartbeat and the end of that trust, 3.5 s: look at the device every second.
     void on_data(TimePoint since, TimePoint now, const NodeKey& node, const Endpoint& endpoint);
+    /// What became of a SendEcho; none: no answer within kEchoTimeout.
+    void on_echo(TimePoint now, const NodeKey& node, const Endpoint& endpoint, std::optional<Duration> round_trip);
     /// Where a handshake may be tried beside the relay: what answered last, else the most plausible address.
     std::optional<Endpoint> direct_guess(const NodeKey& node) const;
     std::size_t pings_under_way() const { return sent_.size(); }
@@ -171,6 +185,7 @@ public:
         bool relayed = false;
         int home_region = 0;
         bool active = false;
+        bool wireguard_only = false;
         Duration round_trip{};
     };
     State state(TimePoint now, const NodeKey& node) const;
@@ -211,10 +226,16 @@ private:
         std::optional<Endpoint> relayed;
         bool carried = false; ///< from there, without DERP
         bool follows = true;
-        std::optional<Endpoint> in_force; ///< what WireGuard has
-        std::optional<Endpoint> best;     ///< the direct address that worked last
-        TimePoint trusted_until{};        ///< of `best`
-        TimePoint presumed_until{};       ///< the same, as long as the peer's agent is silent (on_data)
+        bool wireguard_only = false;
+        struct {
+            std::optional<TimePoint> round; ///< of echoes
+            bool woken = false;             ///< it was silent, and what it sends comes again
+            bool unheard = false;           ///< we have sent, and nothing has come since
+        } echoes;                           ///< of who is wireguard_only
+        std::optional<Endpoint> in_force;   ///< what WireGuard has
+        std::optional<Endpoint> best;       ///< the direct address that worked last
+        TimePoint trusted_until{};          ///< of `best`
+        TimePoint presumed_until{};         ///< the same, as long as the peer's agent is silent (on_data)
         std::optional<TimePoint> last_call, last_called, left_direct, last_relayed_arrival, last_disco;
         TimePoint introduced_until{};
         std::optional<TimePoint> last_traffic, last_round;
@@ -252,6 +273,12 @@ private:
     static void ask_anew(Known& known);
     void start_over(TimePoint now, const NodeKey& node, Known& known);
     static void on_new_agent(TimePoint now, Known& known);
+    static void forget_echoes(Known& known);
+    void forget_withdrawn(TimePoint now, Known& known);
+    void on_plain_traffic(TimePoint now, const NodeKey& node, Known& known);
+    void on_plain_data(TimePoint now, const NodeKey& node, Known& known, const Endpoint& endpoint);
+    TimePoint choose_plain(TimePoint now, const NodeKey& node, Known& known);
+    std::optional<Endpoint> any_other(const Known& known);
     bool is_path_of_another(TimePoint now, const NodeKey& node, const Endpoint& endpoint) const;
     void refuse(TimePoint now, const NodeKey& node, Known& known, Candidate& entry);
     bool refuses(TimePoint now, const Candidate& entry) const { return only_relay_ || now < entry.refused_until; }

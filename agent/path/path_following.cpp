@@ -17,6 +17,10 @@ void PathBook::on_kernel_endpoint(TimePoint now, const NodeKey& node, const Endp
         });
         known.in_force = endpoint;
     };
+    if (known.wireguard_only) { // whatever an authentic packet came from is as good as anything that we know
+        follow();
+        return on_plain_data(now, node, known, endpoint);
+    }
     if (known.relayed == endpoint) { // an authentic packet came over the relay
         if (can_relay(known) && !trusts(now, known))
             follow();

@@ -14,6 +14,18 @@ std::string or_null(const std::optional<Duration>& time) {
     return time ? fmt::format("{:.3f}", milliseconds(*time)) : "null";
 }
 
+std::string wireguard_only_reason(const PathBook::State& state,
+                                  const std::vector<PathBook::CandidateState>& candidates) {
+    auto answers = std::ranges::count_if(candidates, [](const auto& one) { return one.ponged_ago.has_value(); });
+    for (const auto& one : candidates)
+        if (one.endpoint == *state.endpoint && one.ponged_ago)
+            return fmt::format("WireGuard only: it answers an echo there in {:.1f} ms, and {} of {} addresses answer",
+                               milliseconds(one.round_trip), answers, candidates.size());
+    if (state.trusted) return "WireGuard only: its packets come from there";
+    if (candidates.size() == 1) return "WireGuard only: it has no other address";
+    return "WireGuard only: no address is known to be better";
+}
+
 } // namespace
 
 std::vector<std::string_view> learnt_from(const PathBook::CandidateState& candidate) {
@@ -39,6 +51,7 @@ std::string path_reason(const PathBook::State& state, const std::vector<PathBook
         return fmt::format("relayed: of {} direct addresses that were pinged, none answers", pinged);
     }
     if (!state.endpoint) return "none: nothing is known of where it is";
+    if (state.wireguard_only) return wireguard_only_reason(state, candidates);
     if (!state.trusted) return "direct without proof: there is no relay to fall back to";
     auto is_alive = [](const PathBook::CandidateState& one) {
         return one.ponged_ago && *one.ponged_ago < PathBook::kTrustFor;

@@ -59,6 +59,7 @@ void PathBook::look(TimePoint now, const NodeKey& node, Known& known) {
 
 TimePoint PathBook::do_what_is_due(TimePoint now, const NodeKey& node, Known& known) {
     constexpr TimePoint kNever = TimePoint::max();
+    if (known.wireguard_only) return choose_plain(now, node, known);
     bool trusted = trusts(now, known);
     if (!trusted) settle(now, node, known);
     bool active = is_active(now, known);
