@@ -39,6 +39,7 @@ struct BackendOptions {
     EngineOptions engine;
     bool port_mapping = true;               ///< ask the gateway to forward our port
     std::vector<Endpoint> static_endpoints; ///< where else our port is reached
+    std::optional<bool> probe_path_mtu;     ///< none: as control says
     std::string resolv_conf = kResolvConf;
 };
 

@@ -43,6 +43,11 @@ void declare(CLI::App& app, CommandLine& line) {
     parsed(app, "--static-endpoints", daemon.static_endpoints, parse_static_endpoints,
            "addresses at which peers reach the port besides those that tailraced finds, as by a forward on a router: "
            "ADDRESS:PORT, commas between them");
+    app.add_option("--probe-path-mtu", daemon.probe_path_mtu,
+                   "whether path discovery finds out how large packets to peers may be, for \"tailrace debug paths\": "
+                   "auto (where control asks for it), on, or off")
+        ->check(CLI::IsMember({"auto", "on", "off"}))
+        ->capture_default_str();
     app.add_flag_callback(
         "--no-fast-path", [&daemon] { daemon.fast_path = false; },
         "forwarded flows always take the host's whole way, none is kept in a flow table of nftables");

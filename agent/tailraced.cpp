@@ -162,6 +162,7 @@ int main(int argc, char** argv) {
     options.state_dir = daemon.state_dir;
     options.port_mapping = daemon.port_mapping;
     options.static_endpoints = daemon.static_endpoints;
+    if (daemon.probe_path_mtu != "auto") options.probe_path_mtu = daemon.probe_path_mtu == "on";
     options.engine.device = daemon.device;
     options.engine.port = daemon.port;
     if (line.schema) options.engine.schema = *line.schema;

@@ -186,6 +186,12 @@ Result<DiscoMessage> parse_disco_message(BytesView plaintext) {
     return DiscoMessage{DiscoUnknown{type}};
 }
 
+std::size_t disco_ping_padding(std::size_t packet_bytes, bool v6) {
+    constexpr std::size_t kSealed = kDiscoHeaderSize + 16 + 2 + std::tuple_size_v<DiscoTxId> + NodeKey::kSize;
+    const std::size_t headers = (v6 ? 40 : 20) + 8;
+    return packet_bytes > headers + kSealed ? packet_bytes - headers - kSealed : 0;
+}
+
 bool looks_like_disco(BytesView packet) {
     return packet.size() >= sizeof kMagic + DiscoKey::kSize &&
            std::equal(std::begin(kMagic), std::end(kMagic), packet.begin());

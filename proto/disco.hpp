@@ -24,6 +24,9 @@ struct DiscoPing {
     bool operator==(const DiscoPing&) const = default;
 };
 
+/// Padding with which a ping fills an IP packet of this size; 0 where it is larger without.
+std::size_t disco_ping_padding(std::size_t packet_bytes, bool v6);
+
 struct DiscoPong {
     DiscoTxId tx_id{};
     Endpoint seen_from; ///< where the ping came from; 127.3.3.40:<region> over a relay

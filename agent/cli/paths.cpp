@@ -3,6 +3,7 @@
 #include "agent/cli/commands.hpp"
 #include "base/json/json.hpp"
 
+#include <algorithm>
 #include <cstdio>
 
 namespace tailrace::cli {
@@ -37,8 +38,16 @@ std::string peer_text(const boost::json::object& peer) {
                            number("RelayQuestions"), number("RelayHandshakes"));
     const auto* candidates = peer.if_contains("Candidates");
     if (candidates == nullptr || !candidates->is_array() || candidates->get_array().empty()) return out;
-    out += fmt::format("    {:<40} {:<26} {:<12} {:<12} {:<12} {}\n", "ADDRESS", "LEARNT FROM", "PINGED", "PONG",
-                       "PINGED US", "LATENCY");
+    // Only where packets of several sizes are tried.
+    auto mtu_of = [](const boost::json::object& one) {
+        const auto* bytes = one.if_contains("PathMTU");
+        return bytes == nullptr || !bytes->is_number() ? 0 : bytes->to_number<int>();
+    };
+    const bool sizes = std::ranges::any_of(candidates->get_array(), [&](const auto& entry) {
+        return entry.is_object() && mtu_of(entry.get_object()) != 0;
+    });
+    out += fmt::format("    {:<40} {:<26} {:<12} {:<12} {:<12} {:<9}{}\n", "ADDRESS", "LEARNT FROM", "PINGED", "PONG",
+                       "PINGED US", "LATENCY", sizes ? " MTU" : "");
     for (const auto& entry : candidates->get_array()) {
         if (!entry.is_object()) continue;
         const auto& one = entry.get_object();
@@ -46,9 +55,11 @@ std::string peer_text(const boost::json::object& peer) {
         if (const auto* time = one.if_contains("RoundTripMs"); time != nullptr && time->is_number())
             latency = fmt::format("{:.1f}ms", time->to_number<double>());
         std::string address = text_of(one, "Endpoint");
-        out += fmt::format("  {} {:<40} {:<26} {:<12} {:<12} {:<12} {}\n", address == endpoint ? "*" : " ", address,
-                           list_of(one, "LearntFrom"), ago(one, "PingedAgoMs"), ago(one, "PongAgoMs"),
-                           ago(one, "PingedUsAgoMs"), latency);
+        std::string mtu;
+        if (sizes) mtu = mtu_of(one) == 0 ? " -" : fmt::format(" {}", mtu_of(one));
+        out += fmt::format("  {} {:<40} {:<26} {:<12} {:<12} {:<12} {:<9}{}\n", address == endpoint ? "*" : " ",
+                           address, list_of(one, "LearntFrom"), ago(one, "PingedAgoMs"), ago(one, "PongAgoMs"),
+                           ago(one, "PingedUsAgoMs"), latency, mtu);
     }
     return out;
 }

@@ -74,6 +74,7 @@ yaml::Handlers handlers(AgentConfig& config) {
          [&daemon](const YAML::Node& node, const std::string& key) {
              daemon.static_endpoints = checked(parse_static_endpoints(join(yaml::scalars(node, key), ",")), node, key);
          }},
+        {"probe-path-mtu", parsed_into(daemon.probe_path_mtu, one_of({"auto", "on", "off"}))},
         {"fast-path", parsed_into(daemon.fast_path, yaml::parse_bool)},
         {"guard", parsed_into(daemon.guard, yaml::parse_bool)},
         {"guard-rate", parsed_into(daemon.guard_rate, number)},
@@ -180,6 +181,7 @@ std::vector<std::string> changed_options(const DaemonOptions& before, const Daem
     note("steering", before.steering == after.steering);
     note("port-mapping", before.port_mapping == after.port_mapping);
     note("static-endpoints", before.static_endpoints == after.static_endpoints);
+    note("probe-path-mtu", before.probe_path_mtu == after.probe_path_mtu);
     note("fast-path", before.fast_path == after.fast_path);
     note("guard", before.guard == after.guard);
     note("guard-rate", before.guard_rate == after.guard_rate);

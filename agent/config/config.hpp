@@ -37,6 +37,7 @@ struct DaemonOptions {
     std::string steering = "auto";  ///< auto, socket
     bool port_mapping = true;
     std::vector<Endpoint> static_endpoints; ///< where else `port` is reached, as by a forward on a router
+    std::string probe_path_mtu = "auto";    ///< auto: as control says; on, off
     bool fast_path = true;                  ///< for forwarded flows
     bool guard = false;                     ///< against floods of handshakes, where drivers have XDP
     std::uint32_t guard_rate = 100;         ///< handshakes a second from unknown sources that it lets in

@@ -187,12 +187,14 @@ void DiscoLoop::carry_out() {
             DiscoPing message;
             message.tx_id = ping->id;
             message.node_key = self_;
+            message.padding =
+                disco_ping_padding(static_cast<std::size_t>(ping->packet_bytes), ping->to.address.is_v6());
             show(DiscoFrame::Direction::Out, ping->to, ping->peer, message);
             if (relay_region(ping->to) != 0) {
                 callbacks_.relay(ping->peer, sealer->seal(message));
                 continue;
             }
-            auto sent = sender_.send(ping->to, sealer->seal(message));
+            auto sent = sender_.send(ping->to, sealer->seal(message), ping_fragments_);
             log::debug(sent ? "disco ping sent" : "disco ping not sent",
                        {{"to", ping->to}, {"error", sent ? std::string{} : sent.error().message()}});
         } else if (const auto* pong = std::get_if<SendPong>(&action)) {

@@ -53,6 +53,11 @@ public:
     PathBook& book() { return book_; }
     void carry_out();
     void set_identity(const NodeKey& node) { self_ = node; }
+    /// Pings in several sizes, and none of them in fragments.
+    void set_probing_sizes(bool on) {
+        ping_fragments_ = on ? Fragments::Never : Fragments::IfNeedBe;
+        book_.set_probing_sizes(reactor_.now(), on);
+    }
     void on_network_change();
     /// Tells of every disco message that comes and goes, to and from peers; an empty function ends that.
     void watch(std::function<void(const DiscoFrame&)> watcher) { watcher_ = std::move(watcher); }
@@ -97,6 +102,7 @@ private:
     NodeKey self_;
     std::uint32_t mark_;
     RawSender sender_;
+    Fragments ping_fragments_ = Fragments::IfNeedBe;
     Callbacks callbacks_;
     PathBook book_;
     Timer timer_;

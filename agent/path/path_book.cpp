@@ -95,6 +95,7 @@ void PathBook::ask_anew(Known& known) {
     for (auto& [endpoint, entry] : known.candidates) {
         entry.last_ping_sent.reset();
         entry.asked_first.reset();
+        entry.packet_bytes = 0;
     }
 }
 
@@ -152,6 +153,18 @@ void PathBook::set_only_relay(TimePoint now, bool only) {
 void PathBook::set_silent(TimePoint now, bool silent) {
     if (std::exchange(silent_, silent) == silent) return;
     for (auto& [node, known] : peers_) look(now, node, known);
+}
+
+/// Paths that work are found anew, for the other sizes' sake.
+void PathBook::set_probing_sizes(TimePoint now, bool on) {
+    if (std::exchange(probing_sizes_, on) == on) return;
+    for (auto& [node, known] : peers_) {
+        for (auto& [endpoint, entry] : known.candidates) {
+            entry.packet_bytes = 0;
+            entry.sizes_sent.reset();
+        }
+        look(now, node, known);
+    }
 }
 
 void PathBook::leave(TimePoint now, const Endpoint& endpoint, Duration how_long) {
@@ -252,6 +265,10 @@ void PathBook::on_pong(TimePoint now, const DiscoKey& from, const DiscoTxId& id,
         std::ranges::none_of(known.candidates, [](const auto& one) { return one.second.last_pong.has_value(); }))
         known.last_round.reset();
     entry.asked_first.reset();
+    // Of one path the larger packet is the better news (derp-disco-paths.md 4.6, number 1). What was shown before the
+    // path was lost says nothing.
+    const bool goes_on = entry.last_pong && now - *entry.last_pong < kTrustFor;
+    entry.packet_bytes = goes_on ? std::max(entry.packet_bytes, sent.packet_bytes) : sent.packet_bytes;
     entry.last_pong = now;
     entry.round_trip = round_trip;
     bool trusted = trusts(now, known);
@@ -421,7 +438,7 @@ std::uint64_t PathBook::ask(TimePoint now, const NodeKey& node) {
             if (!refuses(now, entry)) targets.push_back(endpoint);
         if (can_relay(known)) call(now, node, known);
     }
-    for (const Endpoint& endpoint : targets) ping(now, node, known, endpoint, question);
+    for (const Endpoint& endpoint : targets) ping(now, node, known, endpoint, question, Sizes::All);
     if (can_relay(known) && known.home_region != 0) ping(now, node, known, relay_endpoint(known.home_region), question);
     look(now, node, known);
     return question;
@@ -442,6 +459,7 @@ PathBook::State PathBook::state(TimePoint now, const NodeKey& node) const {
         auto entry = known.candidates.find(*known.in_force);
         if (entry != known.candidates.end()) {
             out.round_trip = entry->second.round_trip;
+            out.packet_bytes = entry->second.packet_bytes;
             out.validated = entry->second.last_pong.has_value();
         }
     }
@@ -489,8 +507,8 @@ std::vector<PathBook::CandidateState> PathBook::candidates(TimePoint now, const 
     };
     for (const auto& [endpoint, entry] : found->second.candidates)
         out.push_back({endpoint, entry.from_control, entry.from_call, entry.from_wireguard, refuses(now, entry),
-                       ago(entry.last_ping_sent), ago(entry.last_ping_received), ago(entry.last_pong),
-                       entry.round_trip});
+                       ago(entry.last_ping_sent), ago(entry.last_ping_received), ago(entry.last_pong), entry.round_trip,
+                       entry.packet_bytes});
     return out;
 }
 

@@ -25,6 +25,7 @@ struct SendPing {
     DiscoKey disco;
     DiscoTxId id{};
     Endpoint to;
+    int packet_bytes = 0; ///< size that its IP packet shall have; 0: no more than it needs
 };
 /// Tell a peer that its ping arrived, and from where.
 struct SendPong {
@@ -89,6 +90,8 @@ public:
     static constexpr double kPingBurst = 4000;
     static constexpr double kPeerPingsPerSecond = kMaxCandidates / 5.0; ///< each of them every kPingEvery
     static constexpr double kPeerPingBurst = 2 * kMaxCandidates;
+    /// Sizes of IP packets that are tried, where that is wanted. Source: tailscale net/tstun/mtu.go.
+    static constexpr std::array kPacketSizes{1280, 1360, 1400, 1500, 8000, 9000};
     // Of peers that speak WireGuard only (derp-disco-paths.md 4.9).
     static constexpr auto kHeardFor = std::chrono::seconds{5};    ///< what WireGuard received speaks for a path so long
     static constexpr auto kTryFor = std::chrono::seconds{1};      ///< an address that nothing speaks for
@@ -129,6 +132,9 @@ public:
     void set_only_relay(TimePoint now, bool only);
     /// Paths in use are not pinged: what WireGuard receives keeps them (derp-disco-paths.md 4.8, "Silent disco").
     void set_silent(TimePoint now, bool silent);
+    /// Whether pings that look for a path come in several sizes, to find out what its packets may measure
+    /// (derp-disco-paths.md 3.6).
+    void set_probing_sizes(TimePoint now, bool on);
     /// This address shall be nobody's path for a while: whoever has it goes to the relay now, and as pings from there
     /// are not answered, the peer does the same when its trust ends.
     void leave(TimePoint now, const Endpoint& endpoint, Duration how_long);
@@ -187,6 +193,7 @@ public:
         bool active = false;
         bool wireguard_only = false;
         Duration round_trip{};
+        int packet_bytes = 0; ///< IP packets of this size arrive, as a pong has shown; 0: not known
     };
     State state(TimePoint now, const NodeKey& node) const;
     /// What WireGuard should start with for a peer that it does not know.
@@ -203,6 +210,7 @@ public:
         bool refused = false; ///< not to be used now, see leave()
         std::optional<Duration> pinged_ago, pinged_us_ago, ponged_ago;
         Duration round_trip{};
+        int packet_bytes = 0; ///< as in State
     };
     std::vector<CandidateState> candidates(TimePoint now, const NodeKey& node) const;
 
@@ -217,6 +225,8 @@ private:
         std::optional<TimePoint> asked_first; ///< of the pings that were sent since the last pong
         TimePoint refused_until = TimePoint::min();
         Duration round_trip{};
+        int packet_bytes = 0;                ///< the largest that was answered, since the path works
+        std::optional<TimePoint> sizes_sent; ///< pings of all sizes
     };
     struct Known {
         DiscoKey disco;
@@ -248,9 +258,14 @@ private:
         Endpoint to;
         TimePoint at;
         std::uint64_t question = 0;
+        int packet_bytes = 0;
     };
 
-    void ping(TimePoint now, const NodeKey& node, Known& known, const Endpoint& to, std::uint64_t question);
+    enum class Sizes : std::uint8_t { One, All };
+    void ping(TimePoint now, const NodeKey& node, Known& known, const Endpoint& to, std::uint64_t question,
+              Sizes sizes = Sizes::One);
+    void send_ping(TimePoint now, const NodeKey& node, const Known& known, const Endpoint& to, std::uint64_t question,
+                   int packet_bytes);
     bool take_from_budgets(TimePoint now, Known& known);
     void round(TimePoint now, const NodeKey& node, Known& known, bool with_call);
     void call(TimePoint now, const NodeKey& node, Known& known);
@@ -307,7 +322,7 @@ private:
     std::vector<PathAction> actions_;
     TokenBucket budget_{kPingsPerSecond, kPingBurst, {}}; ///< of all peers together
     std::uint64_t last_question_ = 0;
-    bool relaying_ = false, only_relay_ = false, silent_ = false;
+    bool relaying_ = false, only_relay_ = false, silent_ = false, probing_sizes_ = false;
     int dead_region_ = 0;
 };
 

@@ -14,6 +14,10 @@ std::string or_null(const std::optional<Duration>& time) {
     return time ? fmt::format("{:.3f}", milliseconds(*time)) : "null";
 }
 
+std::string or_null(int bytes) {
+    return bytes > 0 ? fmt::format("{}", bytes) : "null";
+}
+
 std::string wireguard_only_reason(const PathBook::State& state,
                                   const std::vector<PathBook::CandidateState>& candidates) {
     auto answers = std::ranges::count_if(candidates, [](const auto& one) { return one.ponged_ago.has_value(); });
@@ -74,12 +78,13 @@ std::string write_peer_paths(std::string_view name, const NodeKey& key, const Pa
     json::append_string(out, name);
     out += fmt::format(",\"PublicKey\":\"{}\",\"Endpoint\":\"{}\",\"Why\":\"{}\",\"HomeRegion\":{},\"Validated\":{},"
                        "\"Trusted\":{},\"Relayed\":{},\"Active\":{},\"RoundTripMs\":{:.3f},\"PeerRelay\":\"{}\","
-                       "\"RelayServers\":{},\"RelayQuestions\":{},\"RelayHandshakes\":{},"
+                       "\"PathMTU\":{},\"RelayServers\":{},\"RelayQuestions\":{},\"RelayHandshakes\":{},"
                        "\"Candidates\":[",
                        key.text(), state.endpoint ? state.endpoint->text() : "", path_reason(state, candidates, via),
                        state.home_region, state.validated, state.trusted, state.relayed, state.active,
                        milliseconds(via.route && state.relayed ? via.round_trip : state.round_trip),
-                       via.route ? via.route->text() : "", via.servers, via.questions, via.handshakes);
+                       via.route ? via.route->text() : "", or_null(state.packet_bytes), via.servers, via.questions,
+                       via.handshakes);
     for (std::size_t i = 0; i < candidates.size(); ++i) {
         const PathBook::CandidateState& one = candidates[i];
         std::string from;
@@ -88,9 +93,10 @@ std::string write_peer_paths(std::string_view name, const NodeKey& key, const Pa
         std::optional<Duration> round_trip;
         if (one.ponged_ago) round_trip = one.round_trip;
         out += fmt::format("{}{{\"Endpoint\":\"{}\",\"LearntFrom\":[{}],\"PingedAgoMs\":{},\"PingedUsAgoMs\":{},"
-                           "\"PongAgoMs\":{},\"RoundTripMs\":{}}}",
+                           "\"PongAgoMs\":{},\"RoundTripMs\":{},\"PathMTU\":{}}}",
                            i == 0 ? "" : ",", one.endpoint.text(), from, or_null(one.pinged_ago),
-                           or_null(one.pinged_us_ago), or_null(one.ponged_ago), or_null(round_trip));
+                           or_null(one.pinged_us_ago), or_null(one.ponged_ago), or_null(round_trip),
+                           or_null(one.packet_bytes));
     }
     return out + "]}";
 }

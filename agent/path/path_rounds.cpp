@@ -5,7 +5,8 @@
 
 namespace tailrace {
 
-void PathBook::ping(TimePoint now, const NodeKey& node, Known& known, const Endpoint& to, std::uint64_t question) {
+void PathBook::ping(TimePoint now, const NodeKey& node, Known& known, const Endpoint& to, std::uint64_t question,
+                    Sizes sizes) {
     if (known.disco.is_zero()) return;
     if (relay_region(to) == 0 && refuses(now, candidate(now, known, to))) return;
     if (question == 0 && known.best != to && !take_from_budgets(now, known)) return;
@@ -14,10 +15,21 @@ void PathBook::ping(TimePoint now, const NodeKey& node, Known& known, const Endp
         entry.last_ping_sent = now;
         if (!entry.asked_first) entry.asked_first = now;
     }
+    send_ping(now, node, known, to, question, 0);
+    if (!probing_sizes_ || sizes == Sizes::One || relay_region(to) != 0) return;
+    candidate(now, known, to).sizes_sent = now;
+    for (int bytes : kPacketSizes) {
+        if (question == 0 && !take_from_budgets(now, known)) return;
+        send_ping(now, node, known, to, question, bytes);
+    }
+}
+
+void PathBook::send_ping(TimePoint now, const NodeKey& node, const Known& known, const Endpoint& to,
+                         std::uint64_t question, int packet_bytes) {
     DiscoTxId id = new_id_();
-    sent_[id] = Sent{node, to, now, question};
+    sent_[id] = Sent{node, to, now, question, packet_bytes};
     sent_in_order_.emplace_back(now, id);
-    actions_.push_back(SendPing{node, known.disco, id, to});
+    actions_.push_back(SendPing{node, known.disco, id, to, packet_bytes});
 }
 
 /// Of its own, so that no peer makes us ping more than all its candidates, each when it is due, whatever it calls and
@@ -44,7 +56,7 @@ void PathBook::round(TimePoint now, const NodeKey& node, Known& known, bool with
     std::vector<Endpoint> due;
     for (const auto& [endpoint, entry] : known.candidates)
         if (is_due(now, entry)) due.push_back(endpoint);
-    for (const Endpoint& endpoint : due) ping(now, node, known, endpoint, 0);
+    for (const Endpoint& endpoint : due) ping(now, node, known, endpoint, 0, Sizes::All);
     if (with_call && can_relay(known) && (!due.empty() || known.candidates.empty())) call(now, node, known);
     look(now, node, known);
 }
@@ -72,8 +84,10 @@ TimePoint PathBook::do_what_is_due(TimePoint now, const NodeKey& node, Known& kn
     if (trusted) {
         Candidate& entry = candidate(now, known, *known.best);
         TimePoint beat = entry.last_ping_sent ? *entry.last_ping_sent + kHeartbeat : now;
-        if (beat <= now) {
-            ping(now, node, known, *known.best, 0);
+        const bool try_sizes = probing_sizes_ && entry.packet_bytes == 0 &&
+                               (!entry.sizes_sent || now - *entry.sizes_sent >= kUpgradeEvery);
+        if (beat <= now || try_sizes) {
+            ping(now, node, known, *known.best, 0, try_sizes ? Sizes::All : Sizes::One);
             beat = now + kHeartbeat;
         }
         TimePoint next = std::min(beat, end_of_trust(now, known));
@@ -92,7 +106,7 @@ TimePoint PathBook::do_what_is_due(TimePoint now, const NodeKey& node, Known& kn
         }
         if (others.empty() && first_due != kNever) return std::min(next, first_due);
         known.last_round = now;
-        for (const Endpoint& endpoint : others) ping(now, node, known, endpoint, 0);
+        for (const Endpoint& endpoint : others) ping(now, node, known, endpoint, 0, Sizes::All);
         if (can_relay(known)) call(now, node, known);
         return next;
     }
@@ -104,7 +118,7 @@ TimePoint PathBook::do_what_is_due(TimePoint now, const NodeKey& node, Known& kn
         else if (!refuses(now, entry))
             next = std::min(next, *entry.last_ping_sent + kPingEvery);
     }
-    for (const Endpoint& endpoint : due) ping(now, node, known, endpoint, 0);
+    for (const Endpoint& endpoint : due) ping(now, node, known, endpoint, 0, Sizes::All);
     if (!due.empty()) known.last_round = now;
     if (can_relay(known) && (!due.empty() || known.candidates.empty())) call(now, node, known);
     return next;
@@ -116,7 +130,8 @@ void PathBook::forget_old_pings(TimePoint now) {
         sent_in_order_.pop_front();
         if (it == sent_.end()) continue;
         auto peer = peers_.find(it->second.node);
-        if (peer != peers_.end() && can_relay(peer->second) && peer->second.best == it->second.to &&
+        const bool telling = it->second.packet_bytes == 0; // a large one may just be too large
+        if (telling && peer != peers_.end() && can_relay(peer->second) && peer->second.best == it->second.to &&
             !trusts(now, peer->second))
             peer->second.best.reset(); // the relay carries on alone
         sent_.erase(it);

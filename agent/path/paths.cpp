@@ -516,6 +516,11 @@ void Paths::set_silent(bool silent) {
     carry_out();
 }
 
+void Paths::set_probing_sizes(bool on) {
+    disco_->set_probing_sizes(on);
+    carry_out();
+}
+
 void Paths::update_punch() {
     punch_->set_self({hard_nat_traversal_ && !only_tcp_, report_.mapping_varies_by_destination, report_.global_v4});
 }

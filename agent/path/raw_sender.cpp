@@ -1,5 +1,4 @@
 #include "agent/path/raw_sender.hpp"
-#include "agent/path/udp_packet.hpp"
 
 #include <cerrno>
 #include <netinet/in.h>
@@ -44,11 +43,11 @@ Result<IpAddress> RawSender::source_towards(const IpAddress& to) {
     return known->second;
 }
 
-Result<void> RawSender::write(const Endpoint& from, const Endpoint& to, BytesView payload) {
+Result<void> RawSender::write(const Endpoint& from, const Endpoint& to, BytesView payload, Fragments fragments) {
     bool is_v6 = to.address.is_v6();
     const Fd& fd = is_v6 ? v6_ : v4_;
     if (!fd) return Error::from_errno(EAFNOSUPPORT, "send to {}", to.text());
-    Bytes packet = build_udp_packet(from, to, payload);
+    Bytes packet = build_udp_packet(from, to, payload, fragments);
     sockaddr_storage address{};
     Endpoint target = to;
     if (is_v6) target.port = 0; // raw IPv6 sockets want none
@@ -59,10 +58,10 @@ Result<void> RawSender::write(const Endpoint& from, const Endpoint& to, BytesVie
     return {};
 }
 
-Result<void> RawSender::send(const Endpoint& to, BytesView payload) {
+Result<void> RawSender::send(const Endpoint& to, BytesView payload, Fragments fragments) {
     auto source = source_towards(to.address);
     if (!source) return source.error();
-    auto sent = write({*source, port_}, to, payload);
+    auto sent = write({*source, port_}, to, payload, fragments);
     if (!sent) sources_.erase(to.address);
     return sent;
 }
@@ -70,7 +69,7 @@ Result<void> RawSender::send(const Endpoint& to, BytesView payload) {
 Result<void> RawSender::inject(const Endpoint& from, BytesView payload) {
     auto own = source_towards(from.address);
     if (!own) return own.error();
-    return write(from, {*own, port_}, payload);
+    return write(from, {*own, port_}, payload, Fragments::IfNeedBe);
 }
 
 } // namespace tailrace

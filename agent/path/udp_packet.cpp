@@ -19,13 +19,15 @@ std::uint16_t checksum_finish(std::uint32_t sum) {
     return static_cast<std::uint16_t>(~sum);
 }
 
-Bytes build_ipv4_packet(const IpAddress& from, const IpAddress& to, std::uint8_t protocol, BytesView payload) {
+Bytes build_ipv4_packet(const IpAddress& from, const IpAddress& to, std::uint8_t protocol, BytesView payload,
+                        Fragments fragments) {
+    constexpr std::uint16_t kDontFragment = 0x4000;
     Writer out;
     out.u8(0x45);
     out.u8(0);
     out.be16(static_cast<std::uint16_t>(20 + payload.size()));
     out.be16(0); // identification: the kernel's
-    out.be16(0); // no flags: may be fragmented
+    out.be16(fragments == Fragments::Never ? kDontFragment : 0);
     out.u8(64);
     out.u8(protocol);
     out.be16(0); // header checksum: the kernel's
@@ -35,7 +37,7 @@ Bytes build_ipv4_packet(const IpAddress& from, const IpAddress& to, std::uint8_t
     return out.take();
 }
 
-Bytes build_udp_packet(const Endpoint& from, const Endpoint& to, BytesView payload) {
+Bytes build_udp_packet(const Endpoint& from, const Endpoint& to, BytesView payload, Fragments fragments) {
     auto length = static_cast<std::uint16_t>(8 + payload.size());
     Writer pseudo;
     pseudo.bytes(from.address.bytes());
@@ -50,7 +52,7 @@ Bytes build_udp_packet(const Endpoint& from, const Endpoint& to, BytesView paylo
     std::uint16_t checksum = checksum_finish(sum);
     head.be16(checksum == 0 ? 0xffff : checksum); // 0 would mean "none"
     head.bytes(payload);
-    if (from.address.is_v4()) return build_ipv4_packet(from.address, to.address, IPPROTO_UDP, head.view());
+    if (from.address.is_v4()) return build_ipv4_packet(from.address, to.address, IPPROTO_UDP, head.view(), fragments);
     Writer out;
     out.be32(0x60000000);
     out.be16(length);
