@@ -394,6 +394,7 @@ Task<void> Backend::run_engine() {
                 paths_->set_hard_nat_traversal(prefs_.hard_nat_traversal);
                 paths_->set_only_tcp(netmap_.self().has_cap("only-tcp-443"));
                 paths_->set_silent(netmap_.self().has_cap("silent-disco"));
+                paths_->set_probing_lifetime(netmap_.self().has_cap("probe-udp-lifetime"));
                 paths_->set_probing_sizes(options_.probe_path_mtu.value_or(netmap_.self().has_cap("peer-mtu-enable")));
                 if (auto url = Url::parse(prefs_.control_url)) paths_->set_control_host(url->host);
                 paths_->set_derp_map(netmap_.derp_map());

@@ -182,6 +182,13 @@ void Backend::write_path_metrics(PrometheusText& out) {
     out.sample(direct6, {{"path", "direct_ipv6"}});
     out.sample(relayed, {{"path", "derp"}});
     out.sample(none, {{"path", "none"}});
+    out.family("tailrace_udp_lifetime_cycles_total", Type::Counter,
+               "Silent paths to peers that were probed until they were lost, by the silence that they outlived.");
+    const PathBook::LifetimeCounts lifetimes = paths_ ? paths_->book().lifetime_counts() : PathBook::LifetimeCounts{};
+    for (std::size_t i = 0; i < lifetimes.size(); ++i) {
+        auto outlived = i == 0 ? std::chrono::seconds{0} : UdpLifetime::kCliffs.at(i - 1);
+        out.sample(lifetimes.at(i), {{"outlived_seconds", std::to_string(outlived.count())}});
+    }
     out.single("tailscaled_home_derp_region_id", Type::Gauge, "Region of the home relay, 0 for none.",
                static_cast<std::uint64_t>(std::max(paths_ ? paths_->home() : 0, 0)));
     out.single("tailrace_relay_connected", Type::Gauge, "1 while there is a connection to the home relay.",

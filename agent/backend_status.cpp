@@ -174,7 +174,7 @@ std::string Backend::paths_json(const std::optional<NodeKey>& only) {
         first = false;
         PeerRelays::State via;
         if (paths_) via = paths_->peer_relay(node.key);
-        out += write_peer_paths(node.name, node.key, path, candidates, via);
+        out += write_peer_paths(now, node.name, node.key, path, candidates, via);
     }
     return out + "]}";
 }

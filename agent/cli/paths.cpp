@@ -23,6 +23,19 @@ std::string list_of(const boost::json::object& object, const char* name) {
     return out;
 }
 
+/// What became of the path when nobody spoke.
+std::string lifetime_text(const boost::json::object& lifetime) {
+    auto seconds = [&](const char* name) {
+        const auto* member = lifetime.if_contains(name);
+        return member == nullptr || !member->is_number() ? 0 : member->to_number<int>();
+    };
+    const int outlived = seconds("OutlivedSeconds"), lost = seconds("LostWithinSeconds");
+    std::string out = fmt::format("    silence: {} ", text_of(lifetime, "Endpoint"));
+    if (outlived > 0) out += fmt::format("outlived {} s of it{}", outlived, lost > 0 ? ", and " : "");
+    if (lost > 0) out += fmt::format("was lost within {} s", lost);
+    return out + fmt::format(" ({})\n", ago(lifetime, "AgoMs"));
+}
+
 std::string peer_text(const boost::json::object& peer) {
     std::string endpoint = text_of(peer, "Endpoint");
     std::string out =
@@ -36,6 +49,8 @@ std::string peer_text(const boost::json::object& peer) {
     if (int servers = number("RelayServers"); is_relayed && servers > 0 && text_of(peer, "PeerRelay").empty())
         out += fmt::format("    peer relay: none, of {} relay servers {} is asked now, {} handshakes go on\n", servers,
                            number("RelayQuestions"), number("RelayHandshakes"));
+    if (const auto* lifetime = peer.if_contains("UDPLifetime"); lifetime != nullptr && lifetime->is_object())
+        out += lifetime_text(lifetime->get_object());
     const auto* candidates = peer.if_contains("Candidates");
     if (candidates == nullptr || !candidates->is_array() || candidates->get_array().empty()) return out;
     // Only where packets of several sizes are tried.

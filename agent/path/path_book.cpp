@@ -167,6 +167,11 @@ void PathBook::set_probing_sizes(TimePoint now, bool on) {
     }
 }
 
+void PathBook::set_probing_lifetime(TimePoint now, std::optional<DiscoKey> own) {
+    if (std::exchange(lifetime_key_, own) == own) return;
+    for (auto& [node, known] : peers_) look(now, node, known);
+}
+
 void PathBook::leave(TimePoint now, const Endpoint& endpoint, Duration how_long) {
     for (auto& [node, known] : peers_) {
         auto found = known.candidates.find(endpoint);
@@ -221,6 +226,7 @@ bool PathBook::on_ping(TimePoint now, const DiscoKey& from, const std::optional<
     }
     if (entry.last_ping_id == id) return true; // delivered twice: answered once
     entry.last_ping_id = id;
+    entry.last_packet = now;
     actions_.push_back(SendPong{from, id, source});
     if (!trusts(now, known)) {
         if (!known.in_force) use(node, known, source); // the peer speaks from there: better than nothing
@@ -258,6 +264,11 @@ void PathBook::on_pong(TimePoint now, const DiscoKey& from, const DiscoTxId& id,
     }
     known.last_disco = now;
     Candidate& entry = candidate(now, known, sent.to);
+    entry.last_packet = now;
+    if (sent.after_silence) { // nobody talks, and the path is not taken up again for its sake
+        count(known.lifetime.on_answered(now, sent.to));
+        return look(now, sent.node, known);
+    }
     if (refuses(now, entry)) return;
     // The first answer of all, and not to what we asked first: those pings came before the peer's agent knew our key,
     // as when we have just started. Nothing is compared yet.
@@ -349,6 +360,7 @@ void PathBook::on_data(TimePoint since, TimePoint now, const NodeKey& node, cons
     Known& known = found->second;
     if (known.wireguard_only) return on_plain_data(now, node, known, endpoint);
     if (known.best != endpoint) return;
+    candidate(now, known, endpoint).last_packet = now;
     if (!trusts(now, known)) return;
     if (silent_) {
         known.trusted_until = std::max(known.trusted_until, since + kTrustFor);
@@ -420,6 +432,9 @@ void PathBook::on_traffic(TimePoint now, const NodeKey& node) {
     if (found == peers_.end()) return;
     found->second.last_traffic = now;
     if (found->second.wireguard_only) return on_plain_traffic(now, node, found->second);
+    auto path = found->second.in_force ? found->second.candidates.find(*found->second.in_force)
+                                       : found->second.candidates.end();
+    if (path != found->second.candidates.end()) path->second.last_packet = now;
     look(now, node, found->second);
 }
 
@@ -453,6 +468,7 @@ PathBook::State PathBook::state(TimePoint now, const NodeKey& node) const {
     out.active = is_active(now, known);
     out.home_region = known.home_region;
     out.wireguard_only = known.wireguard_only;
+    out.lifetime = known.lifetime.result();
     out.relayed = known.relayed && known.in_force == known.relayed;
     out.trusted = trusts(now, known) && known.in_force == known.best;
     if (known.in_force) {

@@ -1,5 +1,6 @@
 // agent/path/path_book.hpp - every way to reach each peer, and which one is in force.
 #pragma once
+#include "agent/path/udp_lifetime.hpp"
 #include "base/net.hpp"
 #include "base/time.hpp"
 #include "base/token_bucket.hpp"
@@ -135,6 +136,12 @@ public:
     /// Whether pings that look for a path come in several sizes, to find out what its packets may measure
     /// (derp-disco-paths.md 3.6).
     void set_probing_sizes(TimePoint now, bool on);
+    /// Whether it is found out how long paths outlive silence, and by which key of ours: of two nodes the one with the
+    /// lower key does it.
+    void set_probing_lifetime(TimePoint now, std::optional<DiscoKey> own);
+    /// Of the cycles that came to their end, how many paths outlived so many of UdpLifetime::kCliffs.
+    using LifetimeCounts = std::array<std::uint64_t, UdpLifetime::kCliffs.size() + 1>;
+    const LifetimeCounts& lifetime_counts() const { return lifetime_counts_; }
     /// This address shall be nobody's path for a while: whoever has it goes to the relay now, and as pings from there
     /// are not answered, the peer does the same when its trust ends.
     void leave(TimePoint now, const Endpoint& endpoint, Duration how_long);
@@ -194,6 +201,7 @@ public:
         bool wireguard_only = false;
         Duration round_trip{};
         int packet_bytes = 0; ///< IP packets of this size arrive, as a pong has shown; 0: not known
+        std::optional<UdpLifetime::Result> lifetime;
     };
     State state(TimePoint now, const NodeKey& node) const;
     /// What WireGuard should start with for a peer that it does not know.
@@ -225,8 +233,9 @@ private:
         std::optional<TimePoint> asked_first; ///< of the pings that were sent since the last pong
         TimePoint refused_until = TimePoint::min();
         Duration round_trip{};
-        int packet_bytes = 0;                ///< the largest that was answered, since the path works
-        std::optional<TimePoint> sizes_sent; ///< pings of all sizes
+        int packet_bytes = 0;                 ///< the largest that was answered, since the path works
+        std::optional<TimePoint> sizes_sent;  ///< pings of all sizes
+        std::optional<TimePoint> last_packet; ///< of any kind, either way
     };
     struct Known {
         DiscoKey disco;
@@ -250,6 +259,7 @@ private:
         TimePoint introduced_until{};
         std::optional<TimePoint> last_traffic, last_round;
         TimePoint next_look = TimePoint::max();
+        UdpLifetime lifetime;
         std::uint64_t generation = 0;                                ///< of the list that named it last
         TokenBucket budget{kPeerPingsPerSecond, kPeerPingBurst, {}}; ///< of pings that we think of ourselves
     };
@@ -259,13 +269,16 @@ private:
         TimePoint at;
         std::uint64_t question = 0;
         int packet_bytes = 0;
+        bool after_silence = false; ///< for UdpLifetime, and for nothing else
     };
 
     enum class Sizes : std::uint8_t { One, All };
     void ping(TimePoint now, const NodeKey& node, Known& known, const Endpoint& to, std::uint64_t question,
               Sizes sizes = Sizes::One);
-    void send_ping(TimePoint now, const NodeKey& node, const Known& known, const Endpoint& to, std::uint64_t question,
-                   int packet_bytes);
+    Sent& send_ping(TimePoint now, const NodeKey& node, Known& known, const Endpoint& to, std::uint64_t question,
+                    int packet_bytes);
+    TimePoint look_at_silence(TimePoint now, const NodeKey& node, Known& known);
+    void count(const std::optional<UdpLifetime::Result>& result);
     bool take_from_budgets(TimePoint now, Known& known);
     void round(TimePoint now, const NodeKey& node, Known& known, bool with_call);
     void call(TimePoint now, const NodeKey& node, Known& known);
@@ -322,6 +335,8 @@ private:
     std::vector<PathAction> actions_;
     TokenBucket budget_{kPingsPerSecond, kPingBurst, {}}; ///< of all peers together
     std::uint64_t last_question_ = 0;
+    std::optional<DiscoKey> lifetime_key_; ///< ours, where lifetimes are probed
+    LifetimeCounts lifetime_counts_{};
     bool relaying_ = false, only_relay_ = false, silent_ = false, probing_sizes_ = false;
     int dead_region_ = 0;
 };

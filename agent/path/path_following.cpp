@@ -43,6 +43,7 @@ void PathBook::on_kernel_endpoint(TimePoint now, const NodeKey& node, const Endp
     bool unheard_of = !known.candidates.contains(endpoint);
     Candidate& entry = candidate(now, known, endpoint);
     entry.from_wireguard = entry.from_wireguard || unheard_of;
+    entry.last_packet = now;
     if (refuses(now, entry)) { // a last packet of the peer came from there, and WireGuard followed it
         auto wanted = std::exchange(known.in_force, endpoint);
         if (wanted) use(node, known, *wanted);

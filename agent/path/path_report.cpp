@@ -18,6 +18,16 @@ std::string or_null(int bytes) {
     return bytes > 0 ? fmt::format("{}", bytes) : "null";
 }
 
+std::string lifetime_json(TimePoint now, const std::optional<UdpLifetime::Result>& result) {
+    if (!result) return "null";
+    const auto& cliffs = UdpLifetime::kCliffs;
+    auto outlived = result->outlived == 0 ? std::chrono::seconds{0} : cliffs.at(result->outlived - 1);
+    std::string lost = "null";
+    if (result->outlived < cliffs.size()) lost = fmt::format("{}", cliffs.at(result->outlived).count());
+    return fmt::format("{{\"Endpoint\":\"{}\",\"OutlivedSeconds\":{},\"LostWithinSeconds\":{},\"AgoMs\":{:.3f}}}",
+                       result->path.text(), outlived.count(), lost, milliseconds(now - result->at));
+}
+
 std::string wireguard_only_reason(const PathBook::State& state,
                                   const std::vector<PathBook::CandidateState>& candidates) {
     auto answers = std::ranges::count_if(candidates, [](const auto& one) { return one.ponged_ago.has_value(); });
@@ -72,19 +82,20 @@ std::string path_reason(const PathBook::State& state, const std::vector<PathBook
     return "direct: the peer's packets come from there, and it says nothing elsewhere";
 }
 
-std::string write_peer_paths(std::string_view name, const NodeKey& key, const PathBook::State& state,
+std::string write_peer_paths(TimePoint now, std::string_view name, const NodeKey& key, const PathBook::State& state,
                              const std::vector<PathBook::CandidateState>& candidates, const PeerRelays::State& via) {
     std::string out = "{\"Name\":";
     json::append_string(out, name);
-    out += fmt::format(",\"PublicKey\":\"{}\",\"Endpoint\":\"{}\",\"Why\":\"{}\",\"HomeRegion\":{},\"Validated\":{},"
-                       "\"Trusted\":{},\"Relayed\":{},\"Active\":{},\"RoundTripMs\":{:.3f},\"PeerRelay\":\"{}\","
-                       "\"PathMTU\":{},\"RelayServers\":{},\"RelayQuestions\":{},\"RelayHandshakes\":{},"
-                       "\"Candidates\":[",
-                       key.text(), state.endpoint ? state.endpoint->text() : "", path_reason(state, candidates, via),
-                       state.home_region, state.validated, state.trusted, state.relayed, state.active,
-                       milliseconds(via.route && state.relayed ? via.round_trip : state.round_trip),
-                       via.route ? via.route->text() : "", or_null(state.packet_bytes), via.servers, via.questions,
-                       via.handshakes);
+    out += fmt::format(
+        ",\"PublicKey\":\"{}\",\"Endpoint\":\"{}\",\"Why\":\"{}\",\"HomeRegion\":{},\"Validated\":{},"
+        "\"Trusted\":{},\"Relayed\":{},\"Active\":{},\"RoundTripMs\":{:.3f},\"PeerRelay\":\"{}\","
+        "\"PathMTU\":{},\"UDPLifetime\":{},\"RelayServers\":{},\"RelayQuestions\":{},\"RelayHandshakes\":{},"
+        "\"Candidates\":[",
+        key.text(), state.endpoint ? state.endpoint->text() : "", path_reason(state, candidates, via),
+        state.home_region, state.validated, state.trusted, state.relayed, state.active,
+        milliseconds(via.route && state.relayed ? via.round_trip : state.round_trip),
+        via.route ? via.route->text() : "", or_null(state.packet_bytes), lifetime_json(now, state.lifetime),
+        via.servers, via.questions, via.handshakes);
     for (std::size_t i = 0; i < candidates.size(); ++i) {
         const PathBook::CandidateState& one = candidates[i];
         std::string from;

@@ -15,7 +15,7 @@ std::vector<std::string_view> learnt_from(const PathBook::CandidateState& candid
 std::string path_reason(const PathBook::State& state, const std::vector<PathBook::CandidateState>& candidates,
                         const PeerRelays::State& via = {});
 /// One peer of `debug paths`, a JSON object.
-std::string write_peer_paths(std::string_view name, const NodeKey& key, const PathBook::State& state,
+std::string write_peer_paths(TimePoint now, std::string_view name, const NodeKey& key, const PathBook::State& state,
                              const std::vector<PathBook::CandidateState>& candidates,
                              const PeerRelays::State& via = {});
 

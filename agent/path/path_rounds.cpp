@@ -24,12 +24,29 @@ void PathBook::ping(TimePoint now, const NodeKey& node, Known& known, const Endp
     }
 }
 
-void PathBook::send_ping(TimePoint now, const NodeKey& node, const Known& known, const Endpoint& to,
-                         std::uint64_t question, int packet_bytes) {
+PathBook::Sent& PathBook::send_ping(TimePoint now, const NodeKey& node, Known& known, const Endpoint& to,
+                                    std::uint64_t question, int packet_bytes) {
+    if (relay_region(to) == 0) candidate(now, known, to).last_packet = now;
     DiscoTxId id = new_id_();
-    sent_[id] = Sent{node, to, now, question, packet_bytes};
     sent_in_order_.emplace_back(now, id);
     actions_.push_back(SendPing{node, known.disco, id, to, packet_bytes});
+    return sent_[id] = Sent{node, to, now, question, packet_bytes};
+}
+
+/// Of a peer with whom nobody talks.
+TimePoint PathBook::look_at_silence(TimePoint now, const NodeKey& node, Known& known) {
+    constexpr TimePoint kNever = TimePoint::max();
+    const bool ours = lifetime_key_ && !known.disco.is_zero() && *lifetime_key_ < known.disco;
+    if (!ours || silent_ || !known.best || !known.last_traffic) return kNever;
+    const Candidate& entry = candidate(now, known, *known.best);
+    if (!entry.last_packet || refuses(now, entry)) return kNever;
+    auto step = known.lifetime.look(now, *known.best, *entry.last_packet);
+    if (step.ping) send_ping(now, node, known, *known.best, 0, 0).after_silence = true;
+    return step.look.value_or(kNever);
+}
+
+void PathBook::count(const std::optional<UdpLifetime::Result>& result) {
+    if (result) ++lifetime_counts_.at(result->outlived);
 }
 
 /// Of its own, so that no peer makes us ping more than all its candidates, each when it is due, whatever it calls and
@@ -75,11 +92,12 @@ TimePoint PathBook::do_what_is_due(TimePoint now, const NodeKey& node, Known& kn
     bool trusted = trusts(now, known);
     if (!trusted) settle(now, node, known);
     bool active = is_active(now, known);
+    const TimePoint silence = active ? kNever : look_at_silence(now, node, known);
     if (!active && can_relay(known)) { // silence costs nothing; the next packet wakes us at the relayed endpoint
-        return trusted ? end_of_trust(now, known) : kNever;
+        return std::min(silence, trusted ? end_of_trust(now, known) : kNever);
     }
     if (known.disco.is_zero() || (known.candidates.empty() && !can_relay(known))) return kNever;
-    if (!active && (trusted || now >= known.introduced_until)) return kNever;
+    if (!active && (trusted || now >= known.introduced_until)) return silence;
     if (trusted && silent_) return end_of_trust(now, known);
     if (trusted) {
         Candidate& entry = candidate(now, known, *known.best);
@@ -131,6 +149,7 @@ void PathBook::forget_old_pings(TimePoint now) {
         if (it == sent_.end()) continue;
         auto peer = peers_.find(it->second.node);
         const bool telling = it->second.packet_bytes == 0; // a large one may just be too large
+        if (it->second.after_silence && peer != peers_.end()) count(peer->second.lifetime.on_lost(now, it->second.to));
         if (telling && peer != peers_.end() && can_relay(peer->second) && peer->second.best == it->second.to &&
             !trusts(now, peer->second))
             peer->second.best.reset(); // the relay carries on alone

@@ -521,6 +521,13 @@ void Paths::set_probing_sizes(bool on) {
     carry_out();
 }
 
+void Paths::set_probing_lifetime(bool on) {
+    std::optional<DiscoKey> own;
+    if (on) own = disco_->key();
+    book().set_probing_lifetime(reactor_.now(), own);
+    carry_out();
+}
+
 void Paths::update_punch() {
     punch_->set_self({hard_nat_traversal_ && !only_tcp_, report_.mapping_varies_by_destination, report_.global_v4});
 }

@@ -92,6 +92,8 @@ public:
     void set_silent(bool silent);
     /// How large packets to peers may be is found out (PathBook::set_probing_sizes).
     void set_probing_sizes(bool on);
+    /// How long paths outlive silence is found out (PathBook::set_probing_lifetime).
+    void set_probing_lifetime(bool on);
     /// Host of the coordination server, asked for a captive portal where no relay can be.
     void set_control_host(std::string host) { control_host_ = std::move(host); }
     /// Ports that an earlier agent left moved, and the paths past hard NATs that its probes had found.

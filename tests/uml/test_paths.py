@@ -97,6 +97,32 @@ def test_nats_that_forget_after_half_a_minute(lab, programs):
         wait_for(lambda: ping(net.hosts["alice"], net.bob.ip(), timeout=1) and net.alice.direct_to("bob"), 10, "the path is direct again")
 
 
+@pytest.mark.time_travel
+@pytest.mark.guest(mem="2G", timeout=300)
+def test_how_long_nats_remember_a_silent_path_is_found_out(lab, programs):
+    net = Net(lab, "easy", "easy")
+    net.control.set_policy("""{
+        "nodeAttrs": [ { "target": ["*"], "attr": ["probe-udp-lifetime"] } ],
+        "acls": [ { "action": "accept", "src": ["*"], "dst": ["*:*"] } ]
+    }""")
+    for nat in net.nats.values():
+        for name in ("nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"):
+            nat.box.run(f"sysctl -qw net.netfilter.{name}=20")
+    net.reaches()
+    wait_for(lambda: net.alice.direct_to("bob"), 10, "the path is direct")
+    time.sleep(45 + 8 + 28 + 20) # heartbeats end, two pings, and what is lost takes 5 s to be so
+
+    def found(agent, peer):
+        return json.loads(agent.cli("debug", "paths", peer, "--json").stdout)["Peers"][0]["UDPLifetime"]
+    both = [found(net.alice, "bob"), found(net.bob, "alice")]
+    one = [lifetime for lifetime in both if lifetime]
+    assert len(one) == 1 and one[0]["OutlivedSeconds"] == 10 and one[0]["LostWithinSeconds"] == 30, both
+    prober, peer = (net.alice, "bob") if both[0] else (net.bob, "alice")
+    assert "outlived 10 s of it, and was lost within 30 s" in prober.cli("debug", "paths", peer).stdout
+    assert 'tailrace_udp_lifetime_cycles_total{outlived_seconds="10"} 1' in prober.cli("metrics").stdout
+    assert net.relayed() and ping(net.hosts["alice"], net.bob.ip(), timeout=2)
+
+
 # For a host: nothing of its peers comes by the LAN.
 LAN_CUT = """
 table ip lan_cut {

@@ -51,7 +51,8 @@ TEST(PathReportTest, IsShownAsATableWithAStarAtThePathInForce) {
     PathBook::State state;
     state.endpoint = kNear;
     state.trusted = true;
-    std::string json = "{\"Peers\":[" + write_peer_paths("bob.tail.lab.", NodeKey{}, state, two_that_answer()) + "]}";
+    std::string json = "{\"Peers\":[" +
+                       write_peer_paths(TimePoint{} + 1h, "bob.tail.lab.", NodeKey{}, state, two_that_answer()) + "]}";
     auto text = cli::paths_text(json);
     ASSERT_TRUE(text) << text.error().message();
     EXPECT_THAT(*text, HasSubstr("bob.tail.lab.  192.0.2.7:41641\n    direct: it answered 1.0 s ago in 2.0 ms"));
@@ -64,7 +65,7 @@ TEST(PathReportTest, IsShownAsATableWithAStarAtThePathInForce) {
     PeerRelays::State via;
     via.servers = 2;
     via.questions = 1;
-    json = "{\"Peers\":[" + write_peer_paths("bob.tail.lab.", NodeKey{}, state, {}, via) + "]}";
+    json = "{\"Peers\":[" + write_peer_paths(TimePoint{} + 1h, "bob.tail.lab.", NodeKey{}, state, {}, via) + "]}";
     EXPECT_THAT(*cli::paths_text(json),
                 HasSubstr("    peer relay: none, of 2 relay servers 1 is asked now, 0 handshakes go on\n"));
 }
