@@ -42,6 +42,13 @@ std::vector<OwnEndpoint> outside_endpoints(const std::optional<Endpoint>& forwar
     return out;
 }
 
+std::vector<OwnEndpoint> cloud_endpoints(const std::vector<IpAddress>& addresses, std::uint16_t port) {
+    std::vector<OwnEndpoint> out;
+    for (const IpAddress& address : addresses)
+        if (!is_tailscale_address(address)) out.push_back({{address, port}, 1});
+    return out;
+}
+
 void EndpointMemory::note(TimePoint now, const OwnEndpoint& endpoint) {
     std::erase_if(
         seen_, [&](const Seen& one) { return one.endpoint.endpoint == endpoint.endpoint || now - one.at > kLifetime; });

@@ -29,6 +29,9 @@ struct OwnEndpoint {
 std::vector<OwnEndpoint> outside_endpoints(const std::optional<Endpoint>& forwarded, const NetReport& report,
                                            std::uint16_t port);
 
+/// What a cloud says of this instance (number 5): its addresses with our own port.
+std::vector<OwnEndpoint> cloud_endpoints(const std::vector<IpAddress>& addresses, std::uint16_t port);
+
 /// What others saw of us lately: a NAT whose answers alternate does not change the list each time. Pure. Source:
 /// tailscale wgengine/magicsock/endpoint_tracker.go (derp-disco-paths.md 4.2, number 6).
 class EndpointMemory {

@@ -1,7 +1,9 @@
 #include "agent/path/paths.hpp"
 #include "agent/path/captive_portal.hpp"
+#include "agent/path/cloud_addresses.hpp"
 #include "agent/path/relay_distance.hpp"
 #include "agent/relay/relay_dial.hpp"
+#include "base/file.hpp"
 #include "base/log.hpp"
 #include "base/random.hpp"
 
@@ -100,6 +102,7 @@ Result<std::unique_ptr<Paths>> Paths::create(Reactor& reactor, DiscoPrivateKey k
             if (peer.endpoint)
                 (void)self->port_->addresses().adopt(NodeKey{peer.public_key},
                                                      peer.endpoint->address); // else a new one
+    if (auto vendor = read_file(kBiosVendorFile)) self->in_cloud_ = is_amazon(*vendor);
     spawn(reactor, "netcheck", keep_measuring(self->alive_, self));
     return paths;
 }
@@ -187,7 +190,9 @@ Result<void> Paths::set_peer_relaying(PeerRelaying wanted) {
 
 void Paths::update_relay_server() {
     if (!relay_server_) return;
-    relay_server_->set_addresses(local_addresses(), relaying_.named);
+    auto addresses = local_addresses();
+    addresses.insert(addresses.end(), cloud_.begin(), cloud_.end());
+    relay_server_->set_addresses(addresses, relaying_.named);
 }
 
 void Paths::on_relay_request(const NodeKey& from, const DiscoAllocateRequest& request) {
@@ -375,6 +380,7 @@ Task<std::vector<NetCheck::Server>> Paths::servers() {
 Task<void> Paths::measure_now(std::shared_ptr<bool> alive, Paths* self) {
     self->measuring_ = true;
     self->mapper_.run();
+    self->ask_cloud();
     auto servers = co_await self->servers();
     if (!*alive) co_return;
     TimePoint now = self->reactor_.now();
@@ -481,6 +487,7 @@ void Paths::update_own() {
     };
     for (const OwnEndpoint& seen : outside_endpoints(mapper_.external(), report_, options_.wireguard_port))
         add(seen.endpoint, seen.type);
+    for (const OwnEndpoint& told : cloud_endpoints(cloud_, options_.wireguard_port)) add(told.endpoint, told.type);
     for (const OwnEndpoint& endpoint : seen_.recent(reactor_.now())) add(endpoint.endpoint, endpoint.type);
     for (const Endpoint& endpoint : options_.static_endpoints) add(endpoint, 5);
     for (const Endpoint& endpoint : local_) add(endpoint, 1);
@@ -488,6 +495,24 @@ void Paths::update_own() {
     own_ = std::move(own);
     book().on_own_endpoints(reactor_.now());
     callbacks_.changed();
+}
+
+/// Beside the measurement: whether and when it answers changes nothing else.
+void Paths::ask_cloud() {
+    if (!in_cloud_ || only_tcp_ || std::exchange(asking_cloud_, true)) return;
+    auto ask = [](std::shared_ptr<bool> alive, Paths* self) -> Task<void> {
+        auto told = co_await ask_amazon(self->reactor_, kMetadataService, self->options_.mark);
+        if (!*alive) co_return;
+        self->asking_cloud_ = false;
+        if (!told) log::debug("the cloud's metadata service says nothing of addresses", {{"error", told.error()}});
+        self->cloud_ = told ? std::move(*told) : std::vector<IpAddress>{};
+        for (const OwnEndpoint& endpoint : cloud_endpoints(self->cloud_, self->options_.wireguard_port))
+            self->seen_.note(self->reactor_.now(), endpoint);
+        self->update_own();
+        self->update_relay_server();
+        self->carry_out();
+    };
+    spawn(reactor_, "addresses of the cloud", ask(alive_, this));
 }
 
 void Paths::on_mapping_changed() {

@@ -135,6 +135,7 @@ private:
     void take_report(NetReport report);
     void send_waiting_calls();
     void update_own();
+    void ask_cloud();
     std::vector<IpAddress> local_addresses() const;
     void on_mapping_changed();
     void update_punch();
@@ -168,6 +169,8 @@ private:
     std::vector<Endpoint> local_;
     std::vector<OwnEndpoint> own_;
     EndpointMemory seen_;
+    bool in_cloud_ = false, asking_cloud_ = false;
+    std::vector<IpAddress> cloud_; ///< what it said last
     NetReport report_;
     HomeChooser home_;
     std::optional<NetCheck> check_;
