@@ -90,6 +90,30 @@ TEST(Disco, TruncatedMessagesAreErrorsAndUnknownOnesAreNot) {
               DiscoMessage{DiscoCallMeMaybe{}});
 }
 
+TEST(Disco, AnotherVersionCountsWhereTheReferenceLetsItCount) { // derp-disco-paths.md 8, 42 and 43
+    DiscoRelayEndpoint relay;
+    relay.addresses = {endpoint("2.3.4.5:1234")};
+    DiscoRelayHandshake bind, challenge, answer;
+    challenge.step = DiscoRelayHandshake::Step::Challenge;
+    answer.step = DiscoRelayHandshake::Step::Answer;
+    for (const DiscoMessage& message :
+         std::vector<DiscoMessage>{DiscoPing{kTxId, kNodeA, 0}, DiscoPing{kTxId, {}, 7},
+                                   DiscoPong{kTxId, endpoint("2.3.4.5:1234")}, bind, challenge, answer}) {
+        Bytes later = write_disco_message(message);
+        later[1] = std::byte{1};
+        EXPECT_EQ(*parse_disco_message(later), message) << hex_encode(later);
+    }
+    for (const DiscoMessage& message : std::vector<DiscoMessage>{DiscoCallMeMaybeVia{relay}, DiscoAllocateRequest{},
+                                                                 DiscoAllocateResponse{7, relay}}) {
+        Bytes later = write_disco_message(message);
+        EXPECT_EQ(*parse_disco_message(later), message);
+        later[1] = std::byte{1};
+        EXPECT_EQ(*parse_disco_message(later), DiscoMessage{DiscoUnknown{std::to_integer<std::uint8_t>(later[0])}});
+    }
+    EXPECT_EQ(*parse_disco_message(*hex_decode("0300" + std::string(34, '0'))), DiscoMessage{DiscoCallMeMaybe{}})
+        << "17 bytes are no list";
+}
+
 TEST(Disco, OurOwnMessageIsOfATypeThatOthersDoNotKnow) {
     DiscoPunch punch{DiscoPunch::Step::Ready, 0x01020304, endpoint("2.3.4.5:1234")};
     EXPECT_EQ(hex_encode(write_disco_message(punch)), "d401020102030400000000000000000000ffff0203040504d2");
