@@ -29,6 +29,13 @@ Result<std::string> device_name(const std::string& text) {
     return text;
 }
 
+Result<std::string> on_off_or_auto(const std::string& text) {
+    if (text == "auto") return text;
+    auto on = yaml::parse_bool(text);
+    if (!on) return Error::make("\"{}\" is neither auto nor on or off", text);
+    return std::string{*on ? "on" : "off"};
+}
+
 /// One of the settings that are flags of `up` and `set` too. Its value is tried at once, so that the line is known.
 yaml::Handler pref_handler(const cli::PrefFlag& flag, AgentConfig& config) {
     return [&flag, &config](const YAML::Node& node, const std::string& key) {
@@ -74,7 +81,7 @@ yaml::Handlers handlers(AgentConfig& config) {
          [&daemon](const YAML::Node& node, const std::string& key) {
              daemon.static_endpoints = checked(parse_static_endpoints(join(yaml::scalars(node, key), ",")), node, key);
          }},
-        {"probe-path-mtu", parsed_into(daemon.probe_path_mtu, one_of({"auto", "on", "off"}))},
+        {"probe-path-mtu", parsed_into(daemon.probe_path_mtu, on_off_or_auto)},
         {"fast-path", parsed_into(daemon.fast_path, yaml::parse_bool)},
         {"guard", parsed_into(daemon.guard, yaml::parse_bool)},
         {"guard-rate", parsed_into(daemon.guard_rate, number)},

@@ -44,6 +44,18 @@ TEST(AgentConfig, EndpointsThatTheAdministratorKnowsHaveAPort) {
         EXPECT_FALSE(parse_agent_config(fmt::format("static-endpoints: {}\n", wrong), "f")) << wrong;
 }
 
+TEST(AgentConfig, PacketSizesAreProbedAsControlSaysUnlessTheAdministratorKnowsBetter) {
+    EXPECT_EQ(DaemonOptions{}.probe_path_mtu, "auto");
+    for (auto [text, meant] :
+         {std::pair{"auto", "auto"}, {"on", "on"}, {"yes", "on"}, {"off", "off"}, {"false", "off"}}) {
+        auto config = parse_agent_config(fmt::format("probe-path-mtu: {}\n", text), "f");
+        ASSERT_TRUE(config) << config.error().message();
+        EXPECT_EQ(config->daemon.probe_path_mtu, meant);
+        EXPECT_EQ(changed_options(DaemonOptions{}, config->daemon).empty(), text == std::string{"auto"});
+    }
+    EXPECT_THAT(complaint("probe-path-mtu: 1400\n"), HasSubstr("tailraced.yaml:1:"));
+}
+
 TEST(AgentConfig, TheGuardIsOffUnlessAskedFor) {
     EXPECT_FALSE(DaemonOptions{}.guard);
     auto config = parse_agent_config("guard: yes\nguard-rate: 1000\nguard-burst: 1\n", "f");
