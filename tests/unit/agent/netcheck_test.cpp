@@ -86,6 +86,22 @@ TEST(EchoTest, TakesOnlyTheAnswerToItsRequest) {
     EXPECT_FALSE(is_echo_reply(packet, kNumber));
 }
 
+TEST(EchoTest, OfIpv6ThereIsNoHeaderBeforeTheAnswer) {
+    Bytes message(16);
+    message[0] = std::byte{129};
+    message[4] = std::byte{0x77};
+    message[5] = std::byte{0x88};
+    for (int i = 0; i < 8; ++i) message[static_cast<std::size_t>(8 + i)] = static_cast<std::byte>(0x11 * (i + 1));
+    constexpr std::uint64_t kNumber = 0x1122334455667788;
+    EXPECT_TRUE(is_echo_reply6(message, kNumber));
+    EXPECT_FALSE(is_echo_reply6(message, kNumber + 1));
+    EXPECT_FALSE(is_echo_reply(message, kNumber));
+    for (std::size_t size = 0; size < message.size(); ++size)
+        EXPECT_FALSE(is_echo_reply6(BytesView{message}.first(size), kNumber)) << size;
+    message[0] = std::byte{128}; // a request
+    EXPECT_FALSE(is_echo_reply6(message, kNumber));
+}
+
 TEST(NetReportTest, IsWrittenAsStockClientsWriteIt) {
     NetReport report;
     report.ipv4 = report.icmp_v4 = true;

@@ -70,6 +70,33 @@ TEST(PathReportTest, IsShownAsATableWithAStarAtThePathInForce) {
                 HasSubstr("    peer relay: none, of 2 relay servers 1 is asked now, 0 handshakes go on\n"));
 }
 
+TEST(PathReportTest, ShowsWhatWasProbedForWhereSomethingWas) {
+    PathBook::State state;
+    state.endpoint = kNear;
+    state.trusted = true;
+    auto candidates = two_that_answer();
+    const TimePoint now = TimePoint{} + 1h;
+    auto show = [&] {
+        auto text =
+            cli::paths_text("{\"Peers\":[" + write_peer_paths(now, "bob.", NodeKey{}, state, candidates) + "]}");
+        return text ? *text : text.error().message();
+    };
+    EXPECT_THAT(show(), HasSubstr("LATENCY  \n"));
+    EXPECT_THAT(show(), Not(HasSubstr("MTU")));
+    EXPECT_THAT(show(), Not(HasSubstr("silence:")));
+    candidates[0].packet_bytes = state.packet_bytes = 1400;
+    EXPECT_THAT(show(), HasSubstr("LATENCY   MTU\n"));
+    EXPECT_THAT(show(), HasSubstr("2.0ms     1400\n"));
+    EXPECT_THAT(show(), HasSubstr("20.0ms    -\n"));
+    EXPECT_THAT(write_peer_paths(now, "bob.", NodeKey{}, state, candidates), HasSubstr("\"PathMTU\":1400,"));
+    state.lifetime = UdpLifetime::Result{kFar, 0, now - 5s};
+    EXPECT_THAT(show(), HasSubstr("    silence: 203.0.113.7:41641 was lost within 10 s (5.0s ago)\n"));
+    state.lifetime->outlived = 1;
+    EXPECT_THAT(show(), HasSubstr("outlived 10 s of it, and was lost within 30 s (5.0s ago)\n"));
+    state.lifetime->outlived = 3;
+    EXPECT_THAT(show(), HasSubstr("outlived 60 s of it (5.0s ago)\n"));
+}
+
 TEST(DiscoFrameTest, IsALineForPeopleAndAnObjectForPrograms) {
     DiscoPing ping;
     ping.tx_id[0] = std::byte{0xab};
