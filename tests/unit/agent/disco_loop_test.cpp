@@ -1,5 +1,6 @@
 // Which disco messages count, by the way that they came.
 #include "agent/path/disco_loop.hpp"
+#include "agent/path/peer_relay_loop.hpp"
 #include "tests/fakes/run_task.hpp"
 
 #include <gmock/gmock.h>
@@ -29,11 +30,16 @@ protected:
             }
             EXPECT_TRUE(made);
             loop_ = std::move(*made);
+            PeerRelayLoop::Callbacks through;
+            through.arrived = [](const NodeKey&, BytesView) {};
+            through.heard = [](const Endpoint&) {};
+            relays_ = std::make_unique<PeerRelayLoop>(reactor, *loop_, std::move(through));
             now_ = [&reactor] { return reactor.now(); };
             loop_->book().set_peers(now_(), {{kFriend, friend_.public_key(), {kFromControl}, kRegion, std::nullopt},
                                              {kLiar, liar_.public_key(), {}, kRegion, std::nullopt}});
             (void)loop_->book().take_actions();
             test();
+            relays_.reset();
             loop_.reset();
         });
     }
@@ -51,6 +57,7 @@ protected:
 
     DiscoPrivateKey friend_ = DiscoPrivateKey::generate(), liar_ = DiscoPrivateKey::generate();
     std::unique_ptr<DiscoLoop> loop_;
+    std::unique_ptr<PeerRelayLoop> relays_;
     std::function<TimePoint()> now_;
 };
 
@@ -67,6 +74,38 @@ TEST_F(DiscoLoopTest, ACallCountsOverARelayFromItsSenderOnly) {
         EXPECT_THAT(known(), ElementsAre(kFromControl)) << "sealed by a key of nobody";
         loop_->on_relayed(kRegion, kFriend, call);
         EXPECT_THAT(known(), UnorderedElementsAre(kFromControl, kCalled));
+    });
+}
+
+TEST_F(DiscoLoopTest, APingThroughARelayServerIsAnsweredThereUnlessItSaysThatItIsForTheServer) { // 49
+    run([this] {
+        relays_->set_peers({kFriend}, {});
+        relays_->set_enabled(true);
+        std::vector<std::string> seen;
+        loop_->watch([&](const DiscoFrame& frame) {
+            const bool out = frame.direction == DiscoFrame::Direction::Out;
+            const bool pong = std::holds_alternative<DiscoPong>(frame.message);
+            seen.push_back(fmt::format("{} {} {} {}", out ? "out" : "in", pong ? "pong" : "ping", frame.via.text(),
+                                       frame.vni.value_or(99)));
+        });
+        auto deliver = [&](bool control, std::uint32_t vni, const DiscoPrivateKey& sender) {
+            seen.clear();
+            DiscoPing ping;
+            ping.tx_id[0] = std::byte{7};
+            Bytes sealed = DiscoBox::between(sender, loop_->key())->seal(ping);
+            Bytes datagram = write_geneve({GenevePacket::Protocol::Disco, control, vni, sealed});
+            relays_->on_geneve(*parse_geneve(datagram), kCalled);
+        };
+        deliver(false, 7, friend_);
+        EXPECT_THAT(seen, ElementsAre("in ping 192.0.2.2:2 7", "out pong 192.0.2.2:2 7"));
+        deliver(false, 0, friend_);
+        EXPECT_THAT(seen, ElementsAre("in ping 192.0.2.2:2 0", "out pong 192.0.2.2:2 0"));
+        deliver(true, 7, friend_);
+        EXPECT_THAT(seen, IsEmpty());
+        deliver(false, 7, DiscoPrivateKey::generate());
+        EXPECT_THAT(seen, IsEmpty()) << "a stranger";
+        EXPECT_THAT(known(), ElementsAre(kFromControl)) << "where the server is the peer is not";
+        loop_->watch({});
     });
 }
 

@@ -35,6 +35,17 @@ TEST_F(RelayedPath, APongMakesItDirectAndItsAbsenceRelayedAgain) {
     EXPECT_TRUE(book_.is_contested(at(10s)));
 }
 
+TEST_F(RelayedPath, ADirectPathIsBetterThanTheRelayHoweverSlowItIs) { // 56
+    book_.on_relayed_packet(at(0s), kAlice);
+    take();
+    pong_all(4900ms);
+    EXPECT_EQ(in_force_, kPublic);
+    EXPECT_EQ(book_.state(at(4900ms), kAlice).round_trip, 4900ms);
+    book_.on_kernel_endpoint(at(5s), kAlice, kRelayed); // what is still on its way by the relay
+    take();
+    EXPECT_EQ(in_force_, kPublic);
+}
+
 TEST_F(RelayedPath, HeartbeatsKeepItDirectWhileThereIsTraffic) {
     go_direct();
     for (Duration now = 1s; now < 60s; now += 500ms) {
