@@ -1,21 +1,24 @@
 """Which address of a peer is used that speaks WireGuard and nothing else. Picture: lab/scenarios/wireguard_only.py"""
 import time
 
-from lab.scenarios.wireguard_only import DEAD, FAR, NEAR, NO_ECHO, Net
+import pytest
+
+from lab.scenarios.wireguard_only import DEAD, FAR, NEAR, NEAR6, NO_ECHO, Net
 from lab.traffic import ping
 from lab.wait import wait_for
 
 
-def test_the_address_that_answers_echoes_is_used_from_the_next_pause_on(lab, programs):
-    net = Net(lab, lambda host: host.nft(NO_ECHO.format(name="near", address=NEAR)))
+@pytest.mark.parametrize("other", [FAR, NEAR6])
+def test_the_address_that_answers_echoes_is_used_from_the_next_pause_on(lab, programs, other):
+    net = Net(lab, lambda host: host.nft(NO_ECHO.format(name="near", address=NEAR)), second=other)
     assert ping(net.host, "100.64.0.99", timeout=5)
     assert net.used() == NEAR, "the first that control named; what works is not left under way"
-    wait_for(lambda: net.used() == FAR, 9, "after five silent seconds the other one is used")
+    wait_for(lambda: net.used() == other, 9, "after five silent seconds the other one is used")
     assert ping(net.host, "100.64.0.99", timeout=2), "and works"
     peer = net.paths()
     assert "WireGuard only: it answers an echo there in " in peer["Why"] and "1 of 2 addresses answer" in peer["Why"], peer
     time.sleep(6)
-    assert net.used() == FAR
+    assert net.used() == other
 
 
 def test_of_two_that_say_nothing_the_one_that_works_is_found(lab, programs):

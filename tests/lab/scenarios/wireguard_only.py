@@ -15,9 +15,13 @@ from ..wait import wait_for
 
 PEER = "100.64.0.99" # in the tailnet
 PORT = 51820
-NEAR, FAR = "203.0.113.20", "203.0.113.21"
+NEAR, FAR, NEAR6 = "203.0.113.20", "203.0.113.21", "2001:db8::20"
 NO_ECHO = "table inet mute_{name} {{ chain in {{ type filter hook prerouting priority -400; ip daddr {address} icmp type echo-request drop; }}\n}}"
 DEAD = "table inet dead_{name} {{ chain in {{ type filter hook prerouting priority -400; ip daddr {address} drop; }}\n}}"
+
+
+def endpoint(address: str) -> str:
+    return f"[{address}]:{PORT}" if ":" in address else f"{address}:{PORT}"
 
 
 def to_hex(key: str) -> str:
@@ -50,9 +54,9 @@ class PlainWireGuard:
 
 
 class Net:
-    """`prepare` is called with the peer's host before alice knows it; `first` is the address that control names first."""
+    """`prepare` is called with the peer's host before alice knows it; `first` is the address that control names first, `second` the other."""
 
-    def __init__(self, lab, prepare=lambda host: None, first=NEAR):
+    def __init__(self, lab, prepare=lambda host: None, first=NEAR, second=""):
         self.lab = lab
         lab.internet()
         control = TailraceControl(lab.host("control", address="203.0.113.1"))
@@ -66,6 +70,9 @@ class Net:
         self.vpn = PlainWireGuard(vpn)
         prepare(vpn)
         self.host = lab.host("alice")
+        if NEAR6 in (first, second):
+            vpn.add_v6(0x20)
+            self.host.add_v6(0x11)
         self.alice = Agent(self.host)
         self.alice.up(control.url, control.create_key("us"))
         kept = lambda: [file for file in self.alice.state.glob("profile-data/*/netmap-cache") if '"Key"' in file.read_text()] # noqa: E731
@@ -73,9 +80,9 @@ class Net:
         self.alice.program.stop()
         control.program.kill()
         netmap = json.loads(file.read_text())
-        second = FAR if first == NEAR else NEAR
+        second = second or (FAR if first == NEAR else NEAR)
         peer = {"ID": 99, "StableID": "n99", "Name": "vpn.tail.lab.", "Key": f"nodekey:{to_hex(self.vpn.public_key)}", "Addresses": [f"{PEER}/32"],
-                "AllowedIPs": [f"{PEER}/32"], "Endpoints": [f"{first}:{PORT}", f"{second}:{PORT}"], "IsWireGuardOnly": True,
+                "AllowedIPs": [f"{PEER}/32"], "Endpoints": [endpoint(first), endpoint(second)], "IsWireGuardOnly": True,
                 "MachineAuthorized": True, "Hostinfo": {"Hostname": "vpn"}}
         netmap["Peers"] = [*(netmap.get("Peers") or []), peer]
         file.write_text(json.dumps(netmap))
@@ -89,4 +96,4 @@ class Net:
         return json.loads(text)["Peers"][0]
 
     def used(self) -> str:
-        return self.alice.direct_to("vpn").rpartition(":")[0]
+        return self.alice.direct_to("vpn").rpartition(":")[0].strip("[]")
