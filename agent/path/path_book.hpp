@@ -94,8 +94,10 @@ public:
     /// Sizes of IP packets that are tried, where that is wanted. Source: tailscale net/tstun/mtu.go.
     static constexpr std::array kPacketSizes{1280, 1360, 1400, 1500, 8000, 9000};
     // Of peers that speak WireGuard only (derp-disco-paths.md 4.9).
-    static constexpr auto kHeardFor = std::chrono::seconds{5};    ///< what WireGuard received speaks for a path so long
-    static constexpr auto kTryFor = std::chrono::seconds{1};      ///< an address that nothing speaks for
+    static constexpr auto kHeardFor = std::chrono::seconds{5}; ///< what WireGuard received speaks for a path so long
+    static constexpr auto kTryFor = std::chrono::seconds{1};   ///< an address that nothing speaks for
+    /// ... and is left then, if nothing is heard: longer than between two looks at the device after that.
+    static constexpr auto kUnheardFor = std::chrono::milliseconds{2500};
     static constexpr auto kEchoEvery = std::chrono::seconds{5};   ///< at most, to one address
     static constexpr auto kEchoRounds = std::chrono::seconds{10}; ///< at least, between those of one peer
     static constexpr auto kEchoTimeout = std::chrono::seconds{5};
@@ -247,14 +249,14 @@ private:
         bool follows = true;
         bool wireguard_only = false;
         struct {
-            std::optional<TimePoint> round; ///< of echoes
-            bool woken = false;             ///< it was silent, and what it sends comes again
-            bool unheard = false;           ///< we have sent, and nothing has come since
-        } echoes;                           ///< of who is wireguard_only
-        std::optional<Endpoint> in_force;   ///< what WireGuard has
-        std::optional<Endpoint> best;       ///< the direct address that worked last
-        TimePoint trusted_until{};          ///< of `best`
-        TimePoint presumed_until{};         ///< the same, as long as the peer's agent is silent (on_data)
+            std::optional<TimePoint> round;   ///< of echoes
+            bool woken = false;               ///< it was silent, and what it sends comes again
+            std::optional<TimePoint> unheard; ///< since then: we have sent, and nothing has come
+        } echoes;                             ///< of who is wireguard_only
+        std::optional<Endpoint> in_force;     ///< what WireGuard has
+        std::optional<Endpoint> best;         ///< the direct address that worked last
+        TimePoint trusted_until{};            ///< of `best`
+        TimePoint presumed_until{};           ///< the same, as long as the peer's agent is silent (on_data)
         std::optional<TimePoint> last_call, last_called, left_direct, last_relayed_arrival, last_disco;
         TimePoint introduced_until{};
         std::optional<TimePoint> last_traffic, last_round;

@@ -45,7 +45,7 @@ void PathBook::on_plain_traffic(TimePoint now, const NodeKey& node, Known& known
     if (!trusts(now, known)) {
         if (!known.best) known.best = known.in_force;
         known.trusted_until = now + kTryFor;
-        known.echoes.unheard = true;
+        if (!known.echoes.unheard) known.echoes.unheard = now;
     }
     look(now, node, known);
 }
@@ -54,7 +54,7 @@ void PathBook::on_plain_traffic(TimePoint now, const NodeKey& node, Known& known
 void PathBook::on_plain_data(TimePoint now, const NodeKey& node, Known& known, const Endpoint& endpoint) {
     (void)candidate(now, known, endpoint);
     if (!trusts(now, known)) known.echoes.woken = true;
-    known.echoes.unheard = false;
+    known.echoes.unheard.reset();
     trust(known, endpoint, now + kHeardFor);
     look(now, node, known);
 }
@@ -96,9 +96,11 @@ TimePoint PathBook::choose_plain(TimePoint now, const NodeKey& node, Known& know
     std::optional<Endpoint> wanted = known.in_force;
     if (quickest != nullptr)
         wanted = quickest->first;
+    else if (known.echoes.unheard && now - *known.echoes.unheard < kUnheardFor)
+        return *known.echoes.unheard + kUnheardFor; // an answer may have come since the device was looked at
     else if (known.echoes.unheard)
         wanted = any_other(known);
-    known.echoes.unheard = false;
+    known.echoes.unheard.reset();
     known.best = wanted ? wanted : known.in_force;
     settle(now, node, known);
     return TimePoint::max();
