@@ -33,6 +33,17 @@ def test_of_two_that_say_nothing_the_one_that_works_is_found(lab, programs):
     assert ping(net.host, "100.64.0.99", timeout=2)
 
 
+def test_where_nobody_answers_echoes_what_works_is_kept(lab, programs):
+    def prepare(host):
+        for name, address in (("near", NEAR), ("far", FAR)):
+            host.nft(NO_ECHO.format(name=name, address=address))
+    net = Net(lab, prepare)
+    for _ in range(3):
+        assert ping(net.host, "100.64.0.99", timeout=5)
+        time.sleep(6) # long enough to be silent
+        assert net.used() == NEAR
+
+
 def test_a_peer_that_moves_is_followed(lab, programs):
     net = Net(lab)
     assert ping(net.host, "100.64.0.99", timeout=5)

@@ -89,7 +89,8 @@ class Net:
         own = netmap["Node"]
         self.vpn.add_peer(to_base64(own["Key"]), next(a for a in own["Addresses"] if "." in a).split("/")[0])
         self.alice.start()
-        wait_for(lambda: self.alice.peer("vpn"), 10, "alice knows the peer")
+        wait_for(lambda: "tailrace0" in self.host.run(["ip", "route", "get", PEER], check=False).stdout, 10,
+                 "alice has a way to the peer")
 
     def paths(self) -> dict:
         text = self.host.run([TAILRACE, "--socket", AGENT_SOCKET, "debug", "paths", "vpn", "--json"]).stdout
