@@ -111,7 +111,11 @@ int main(int argc, char** argv) {
         std::puts(command_docs(app).c_str());
         return 0;
     }
-    CLI11_PARSE(app, argc, argv);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        return app.exit(error) == 0 ? 0 : 2; // and not one of a hundred numbers
+    }
 
     if (auto good = check(config, file); !good) return fail(good.error());
     if (file.empty()) return serve(config, nullptr);

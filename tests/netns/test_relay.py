@@ -6,7 +6,7 @@ import time
 import pytest
 
 from lab.lab import BUILD
-from lab.tailrace import TailraceRelay
+from lab.tailrace import TAILRACE_RELAY, TailraceRelay
 from lab.wait import wait_for
 
 RELAY_LOAD = BUILD / "bench/relay_load"
@@ -134,3 +134,11 @@ def test_a_reload_reads_the_certificate_again(lab, programs):
     make("half-written", "another.key", "certificate.pem") # whose key is not there yet
     reload("the old certificate stays in force")
     assert shown().endswith("renewed")
+
+
+def test_a_wrong_command_line_ends_as_everywhere(lab, programs):
+    host = lab.host("relay")
+    for words in (["--cores=many"], ["--nonsense"]):
+        done = host.run([TAILRACE_RELAY, *words], check=False)
+        assert done.returncode == 2 and words[0].split("=")[0] in done.stderr, (done.returncode, done.stderr)
+    assert host.run([TAILRACE_RELAY, "--help"]).returncode == 0
