@@ -67,7 +67,7 @@ PeerStatus Backend::peer_status(const wire::Node& node, bool is_self) {
     out.allowed_ips = node.routes_to();
     out.tags = node.tags;
     out.primary_routes = node.primary_routes;
-    int region = node.home_region();
+    int region = is_self && paths_ ? paths_->home() : node.home_region(); // control tells us of ours late
     const auto& regions = netmap_.derp_map().regions;
     if (regions && regions->contains(region) && regions->at(region)) out.relay = regions->at(region)->region_code;
     out.created = node.created;
@@ -224,7 +224,7 @@ Result<std::string> Backend::whois(std::string_view asked) const {
         address = endpoint->address;
         node = netmap_.has_self() ? netmap_.owner_of(*address) : nullptr;
     } else {
-        return Error::make("invalid 'addr' parameter");
+        return Error::make("invalid 'addr' parameter: want an address, or an address with a port");
     }
     if (node == nullptr) {
         std::string shown = endpoint && endpoint->valid() ? endpoint->text() : fmt::format("{}:0", asked);

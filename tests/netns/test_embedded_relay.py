@@ -47,6 +47,7 @@ def test_nodes_meet_at_the_control_server(lab, programs, bob_is):
     assert size == 3_000_000
     peer = net.alice.peer("bob")
     assert peer["Relay"] == "embedded" and not peer["CurAddr"], peer
+    assert net.alice.status()["Self"]["Relay"] == "embedded", "and it knows its own"
 
 
 def test_the_relay_sees_its_clients_and_they_know_it(lab, programs):
