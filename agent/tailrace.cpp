@@ -3,6 +3,7 @@
 #include "agent/cli/exit_node.hpp"
 #include "agent/config/config.hpp"
 #include "base/cli/docs.hpp"
+#include "base/cli/mistakes.hpp"
 #include "base/io/reactor.hpp"
 #include "base/text.hpp"
 
@@ -125,7 +126,7 @@ int main(int argc, char** argv) {
     set_command->add_option("--accept-risk", accept_risk, "accept risk and skip confirmation");
     set_command->callback([&] {
         if (set_given.empty()) {
-            fmt::print("{}", set_command->help());
+            fmt::print("{}", set_command->help("tailrace"));
             std::exit(0);
         }
         command = [&](LocalClient& client) { return cli::set(client, set_given); };
@@ -192,10 +193,13 @@ int main(int argc, char** argv) {
     auto* exit_node = app.add_subcommand("exit-node", "The nodes that carry others' internet traffic");
     exit_node->require_subcommand(1);
     std::string exit_node_country;
+    bool exit_node_json = false;
     auto* exit_node_list_command = exit_node->add_subcommand("list", "Show exit nodes");
     exit_node_list_command->add_option("--filter", exit_node_country, "only those of a country");
-    exit_node_list_command->callback(
-        [&] { command = [&](LocalClient& client) { return exit_node_list(client, exit_node_country); }; });
+    exit_node_list_command->add_flag("--json", exit_node_json, "output in JSON format");
+    exit_node_list_command->callback([&] {
+        command = [&](LocalClient& client) { return exit_node_list(client, exit_node_country, exit_node_json); };
+    });
     auto* exit_node_suggest_command = exit_node->add_subcommand("suggest", "Suggest the best one for this node");
     exit_node_suggest_command->callback(
         [&] { command = [](LocalClient& client) { return exit_node_suggest(client); }; });
@@ -398,27 +402,12 @@ int main(int argc, char** argv) {
         fmt::print(stderr, "{}\n", scrub_auth_keys(error.what()));
         return unknown_flag ? 2 : 1;
     } catch (const CLI::RequiredError& error) {
-        std::string first = arguments.empty() ? "" : arguments.front();
-        for (std::size_t i = 0; i < arguments.size(); ++i) {
-            if (arguments[i] == "--socket")
-                ++i; // and its value
-            else if (!arguments[i].starts_with('-')) {
-                first = arguments[i];
-                break;
-            }
-        }
-        bool known = false;
-        for (const CLI::App* subcommand : app.get_subcommands([](const CLI::App*) { return true; }))
-            known = known || subcommand->get_name() == first;
-        if (!known && !first.empty() && !first.starts_with('-')) {
-            fmt::print(stderr, "tailrace: unknown subcommand: {}\n", first);
-            return 1;
-        }
         if (arguments.empty()) {
             fmt::print("{}", app.help());
             return 1;
         }
-        fmt::print(stderr, "{}\n", scrub_auth_keys(error.what()));
+        std::string mistake = subcommand_mistake(app, arguments);
+        fmt::print(stderr, "{}\n", scrub_auth_keys(mistake.empty() ? error.what() : mistake));
         return 1;
     } catch (const CLI::ParseError& error) {
         fmt::print(stderr, "{}\n", scrub_auth_keys(error.what()));

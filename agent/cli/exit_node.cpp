@@ -4,6 +4,9 @@
 #include "base/json/json.hpp"
 #include "base/text.hpp"
 
+#include <boost/json/array.hpp>
+#include <boost/json/serialize.hpp>
+
 #include <algorithm>
 #include <cstdio>
 
@@ -173,6 +176,27 @@ Result<std::string> exit_node_table(const Status& status, const std::string& cou
     return out;
 }
 
+std::string exit_node_json(const Status& status, const std::string& country) {
+    boost::json::array out;
+    if (status.peer)
+        for (const auto& [key, peer] : *status.peer) {
+            Place place = place_of(peer);
+            if (!peer.exit_node_option) continue;
+            if (!country.empty() && !equals_ignoring_case(place.country, country)) continue;
+            boost::json::array addresses;
+            for (const IpAddress& one : peer.tailscale_ips.value_or(std::vector<IpAddress>{}))
+                addresses.emplace_back(one.text());
+            out.push_back({{"ID", peer.id},
+                           {"TailscaleIPs", std::move(addresses)},
+                           {"DNSName", peer.dns_name},
+                           {"Country", place.country},
+                           {"City", place.city},
+                           {"Online", peer.online},
+                           {"Selected", peer.exit_node}});
+        }
+    return boost::json::serialize(out);
+}
+
 Prefs with_exit_node_shown(Prefs prefs, const Status& status) {
     if (!status.peer || prefs.exit_node_id.empty() || !prefs.auto_exit_node.empty()) return prefs;
     for (const auto& [key, peer] : *status.peer)
@@ -190,9 +214,13 @@ Task<int> use_exit_node(LocalClient& client, bool enabled) {
     co_return 0;
 }
 
-Task<int> exit_node_list(LocalClient& client, std::string country) {
+Task<int> exit_node_list(LocalClient& client, std::string country, bool json_wanted) {
     auto status = co_await client.status();
     if (!status) co_return fail(status.error().message());
+    if (json_wanted) {
+        fmt::print("{}\n", exit_node_json(*status, country));
+        co_return 0;
+    }
     auto table = exit_node_table(*status, country, WallTime::now());
     if (!table) co_return fail(table.error().message());
     fmt::print("{}", *table);

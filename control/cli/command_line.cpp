@@ -1,6 +1,7 @@
 #include "control/cli/command_line.hpp"
 
 #include "base/cli/docs.hpp"
+#include "base/cli/mistakes.hpp"
 #include "base/io/http.hpp"
 #include "base/json/json.hpp"
 #include "base/text.hpp"
@@ -11,6 +12,7 @@
 #include "control/cli/route_commands.hpp"
 #include "control/cli/service_commands.hpp"
 #include "control/cli/table.hpp"
+#include "policy/hujson.hpp"
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -240,7 +242,8 @@ Outcome register_node(const Words& words) {
 }
 
 Outcome get_policy(const Words& words) {
-    return ask_server(words.socket, "GET", "/v1/policy", "");
+    auto text = ask_server(words.socket, "GET", "/v1/policy", "");
+    return text && words.json && !text->empty() ? hujson::standardize(*text) : text;
 }
 
 Outcome set_policy(const Words& words) {
@@ -374,20 +377,13 @@ int run_command_line(int argc, char** argv, const ServeFunction& serve) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& problem) {
-        // CLI11 says of an unknown word that a subcommand is missing.
-        const CLI::App* at = &app;
-        for (int i = 1; i < argc; ++i) {
-            std::string_view word = argv[i];
-            if (word == "--socket") ++i;
-            if (word.starts_with('-')) continue;
-            auto known = at->get_subcommands([](const CLI::App*) { return true; });
-            if (known.empty()) break;
-            auto named = std::ranges::find(known, word, [](const CLI::App* one) { return one->get_name(); });
-            if (named == known.end()) {
-                fmt::print(stderr, "tailrace-control: unknown subcommand: {}; see --help\n", word);
-                return 2;
-            }
-            at = *named;
+        // CLI11 says of an unknown word that a subcommand is missing, and of a missing one not where.
+        std::vector<std::string> arguments{argv + 1, argv + argc};
+        std::string mistake = subcommand_mistake(app, arguments);
+        if (std::string_view{problem.what()}.find("subcommand") == std::string_view::npos) mistake.clear();
+        if (!mistake.empty()) {
+            fmt::print(stderr, "{}; see --help\n", mistake);
+            return 2;
         }
         return app.exit(problem) == 0 ? 0 : 2;
     }

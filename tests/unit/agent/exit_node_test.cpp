@@ -247,6 +247,14 @@ TEST(ExitNodeList, ShowsTheBestOfEachCityAndWhoHasNoPlace) {
     EXPECT_EQ(cli::exit_node_table(Status{}, "", WallTime::now()).error().message(), "no exit nodes found");
 }
 
+TEST(ExitNodeList, AsJsonHasAllOfThem) {
+    EXPECT_THAT(cli::exit_node_json(status(), "germany"),
+                AllOf(HasSubstr(R"("DNSName":"ber1.tail.lab.","Country":"Germany","City":"Berlin")"),
+                      HasSubstr("ber2.tail.lab."), Not(HasSubstr("gw.tail.lab."))));
+    EXPECT_THAT(cli::exit_node_json(status(), ""), HasSubstr("gw.tail.lab."));
+    EXPECT_EQ(cli::exit_node_json(Status{}, ""), "[]");
+}
+
 TEST(ViaCommand, ConvertsBothWays) {
     EXPECT_EQ(*cli::via_text({"7", "10.1.2.0/24"}), "fd7a:115c:a1e0:b1a:0:7:a01:200/120\n");
     EXPECT_EQ(*cli::via_text({"0x7", "10.1.2.0/24"}), "fd7a:115c:a1e0:b1a:0:7:a01:200/120\n");
