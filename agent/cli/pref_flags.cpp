@@ -372,8 +372,12 @@ void add_pref_flags(CLI::App& app, PrefFlag::Where command, GivenFlags& given) {
         std::string name = flag.name;
         if (flag.kind == Kind::Bool)
             app.add_flag_function(
-                "--" + name, [&given, name](std::int64_t value) { given[name] = value > 0 ? "true" : "false"; },
-                flag.help);
+                   "--" + name, [&given, name](std::int64_t value) { given[name] = value > 0 ? "true" : "false"; },
+                   flag.help)
+                ->check([](const std::string& value) { // CLI11 would throw what nobody catches
+                    auto parsed = parse_bool(value);
+                    return parsed ? std::string{} : parsed.error().message();
+                });
         else
             app.add_option_function<std::string>(
                 "--" + name, [&given, name](const std::string& value) { given[name] = value; }, flag.help);
