@@ -110,6 +110,7 @@ int main(int argc, char** argv) {
             if (!timeout) throw CLI::ValidationError("--timeout", timeout.error().message());
             up_options.timeout = *timeout;
         }
+        up_options.accepted_risks = accept_risk;
         up_options.other_flags = other_flags(*up_command);
         command = [&](LocalClient& client) { return up(client, up_options); };
     });
@@ -118,7 +119,7 @@ int main(int argc, char** argv) {
     std::string reason;
     down_command->add_option("--reason", reason, "why, for the records");
     down_command->add_option("--accept-risk", accept_risk, "accept risk and skip confirmation");
-    down_command->callback([&] { command = [](LocalClient& client) { return down(client); }; });
+    down_command->callback([&] { command = [&](LocalClient& client) { return down(client, accept_risk); }; });
 
     GivenFlags set_given;
     auto* set_command = app.add_subcommand("set", "Change specified preferences");
@@ -415,5 +416,6 @@ int main(int argc, char** argv) {
     }
     if (!command) return 1;
     LocalClient client{reactor, socket};
+    client.say_why(reason);
     return run(reactor, [&] { return command(client); });
 }

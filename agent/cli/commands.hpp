@@ -22,13 +22,14 @@ struct UpOptions {
     GivenFlags given;
     std::vector<std::pair<std::string, std::string>> other_flags; ///< name and text as given, for the suggestion
     std::string auth_key;
+    std::string accepted_risks;
     bool json = false;
     bool reset = false;
     bool force_reauth = false;
     Duration timeout{}; ///< 0: for ever
 };
 Task<int> up(LocalClient& client, UpOptions options);
-Task<int> down(LocalClient& client);
+Task<int> down(LocalClient& client, std::string accepted_risks);
 Task<int> set(LocalClient& client, GivenFlags given);
 struct GetCommand {
     std::string name; ///< of one setting; "" or "all": every one

@@ -2,6 +2,7 @@
 #include "agent/cli/format.hpp"
 #include "agent/version.hpp"
 #include "base/json/json.hpp"
+#include "base/text.hpp"
 
 #include <cstdio>
 #include <unistd.h>
@@ -78,6 +79,7 @@ Task<Result<std::string>> LocalClient::request(std::string method, std::string t
     auto client = co_await connect();
     if (!client) co_return client.error();
     HttpRequest request = local_request(std::move(method), std::move(target), std::move(body));
+    if (!reason_.empty()) request.headers.add("X-Tailscale-Reason", base64_encode(as_bytes(reason_)));
     auto response = co_await (*client)->request(std::move(request), kAnswerLimit);
     if (!response) co_return response.error().with("talk to tailraced");
     look_at_version(*response);

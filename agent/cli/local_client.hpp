@@ -36,6 +36,8 @@ public:
     Task<Result<Status>> status();
     Task<Result<Prefs>> prefs();
     Task<Result<void>> edit_prefs(std::string masked_prefs);
+    /// Goes into the agent's log with what is asked for; "--reason".
+    void say_why(std::string reason) { reason_ = std::move(reason); }
     Reactor& reactor() { return reactor_; }
 
 private:
@@ -43,7 +45,7 @@ private:
     /// Warns once, on the standard error, when the agent is of another version than we.
     void look_at_version(const HttpResponse& response);
     Reactor& reactor_;
-    std::string socket_;
+    std::string socket_, reason_;
     bool looked_at_version_ = false;
 };
 

@@ -1,12 +1,15 @@
 // Joining, leaving and changing preferences.
 #include "agent/cli/commands.hpp"
 #include "agent/cli/exit_node.hpp"
+#include "agent/cli/risk.hpp"
 #include "base/file.hpp"
 #include "base/json/json.hpp"
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <ifaddrs.h>
+#include <memory>
 
 namespace tailrace::cli {
 namespace {
@@ -221,6 +224,7 @@ Task<int> up(LocalClient& client, UpOptions options) {
     bool same_server = wanted->control_url == current->control_url;
     if (running && !same_server && !options.force_reauth)
         co_return fail("can't change --login-server without --force-reauth");
+    if (running && options.force_reauth && !may_cut_ssh(options.accepted_risks)) co_return 1;
 
     bool same_tags = wanted->tags() == current->tags();
     if (running && !options.force_reauth && options.auth_key.empty() && same_server && same_tags) {
@@ -266,13 +270,14 @@ Task<int> up(LocalClient& client, UpOptions options) {
     co_return outcome;
 }
 
-Task<int> down(LocalClient& client) {
+Task<int> down(LocalClient& client, std::string accepted_risks) {
     auto status = co_await client.status();
     if (!status) co_return fail(status.error().message());
     if (status->backend_state == "Stopped") {
         fmt::print(stderr, "Tailrace was already stopped.\n");
         co_return 0;
     }
+    if (!may_cut_ssh(accepted_risks)) co_return 1;
     auto done = co_await client.edit_prefs(R"({"WantRunning":false,"WantRunningSet":true})");
     if (!done) co_return fail(done.error().message());
     co_return 0;
@@ -304,11 +309,27 @@ Task<int> logout(LocalClient& client) {
     co_return 0;
 }
 
+namespace {
+
+/// Programs can bind to them then.
+bool has_one_of(const std::vector<IpAddress>& addresses) {
+    ifaddrs* all = nullptr;
+    if (::getifaddrs(&all) != 0) return false;
+    std::unique_ptr<ifaddrs, void (*)(ifaddrs*)> owner{all, ::freeifaddrs};
+    for (const ifaddrs* one = all; one != nullptr; one = one->ifa_next)
+        if (one->ifa_addr != nullptr &&
+            std::ranges::find(addresses, Endpoint::from_sockaddr(one->ifa_addr).address) != addresses.end())
+            return true;
+    return false;
+}
+
+} // namespace
+
 Task<int> wait_until_running(LocalClient& client, Duration timeout) {
     TimePoint end = timeout > Duration{} ? client.reactor().now() + timeout : TimePoint::max();
     for (;;) {
         auto status = co_await client.status();
-        if (status && status->backend_state == "Running" && status->tailscale_ips && !status->tailscale_ips->empty())
+        if (status && status->backend_state == "Running" && status->tailscale_ips && has_one_of(*status->tailscale_ips))
             co_return 0;
         if (client.reactor().now() >= end)
             co_return fail(status ? fmt::format("timeout; the agent's state is {}", status->backend_state)

@@ -77,6 +77,8 @@ Task<HttpResponse> LocalServer::handle(HttpRequest request, uid_t uid) {
         bool write = may_write(uid);
         if (request.method != "GET" && request.method != "HEAD")
             log::debug("local request", {{"method", request.method}, {"path", request.path()}});
+        if (auto why = base64_decode(request.headers.get("X-Tailscale-Reason")); write && why && !why->empty())
+            log::info("somebody says why", {{"uid", uid}, {"path", request.path()}, {"reason", as_chars(*why)}});
         response = co_await route(std::move(request), write);
     }
     response.headers.add("Tailscale-Version", kVersion);

@@ -92,6 +92,15 @@ def test_a_life_of_the_command_line(lab, control):
     fails(alice.cli("status", "--json", "--json", check=False), 2, "provided multiple times")
     fails(alice.cli("status", "--nonsense", check=False), 2, "--nonsense")
     fails(alice.cli("nonsense", check=False), 1, "unknown subcommand: nonsense")
+    fails(alice.cli("debug", "nonsense", check=False), 1, "tailrace debug: unknown subcommand: nonsense")
+    fails(alice.cli("exit-node", check=False), 1, "tailrace exit-node: missing subcommand: list, suggest")
+    for command in ("up", "set"):
+        fails(alice.cli(command, "--accept-routes=maybe", check=False), 2, '--accept-routes: "maybe" is neither true nor false')
+    fails(alice.cli("whois", "nobody", check=False), 1, "want an address")
+    assert json.loads(alice.cli("exit-node", "list", "--json").stdout) == []
+    fails(control.cli("nodes", check=False), 2, "tailrace-control nodes: missing subcommand: list")
+    control.set_policy('{ "acls": [{ "action": "accept", "src": ["*"], "dst": ["*:*"] }], } // all\n')
+    assert json.loads(control.cli("policy", "get", "--json").stdout)["acls"]
 
     # What is always there for a program that reads the status.
     wait_for(lambda: alice.peer("bob"), 15, "alice knows bob")
@@ -126,6 +135,19 @@ def test_a_life_of_the_command_line(lab, control):
     wait_for(lambda: bob.peer("mine"), 15, "the operator's change is in force")
     alice.cli("set", "--operator=", "--hostname=alice")
     fails(alice.host.run([*nobody, "set", "--hostname", "mine"], check=False), 1, "Access denied")
+
+    # Who came in over the tailnet does not cut that off by mistake; nobody is at a terminal here to be asked.
+    by_tailnet = ["env", f"SSH_CLIENT={bob.ip()} 40000 22", TAILRACE, "--socket", AGENT_SOCKET, "down"]
+    fails(alice.host.run(by_tailnet, check=False), 1, "--accept-risk=lose-ssh", "aborted, no changes made")
+    assert alice.running()
+    alice.host.run([*by_tailnet, "--accept-risk=lose-ssh", "--reason=a new disk"])
+    wait_for(lambda: not alice.running(), 10, "alice is down")
+    assert "a new disk" in alice.program.output()
+    fails(alice.cli("wait", "--timeout=1s", check=False), 1, "timeout; the agent's state is Stopped")
+    waiting = alice.host.start("wait", [TAILRACE, "--socket", AGENT_SOCKET, "wait", "--timeout=20s"])
+    alice.cli("up", timeout=40)
+    assert waiting.wait(20) == 0 and f"inet {alice.ip()}/" in alice.host.run("ip address show tailrace0").stdout
+    assert alice.cli("set").stdout.startswith("Change specified preferences\nUsage: tailrace set")
 
     # Down, and down again.
     assert alice.cli("down").stderr == ""
