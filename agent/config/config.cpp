@@ -151,7 +151,7 @@ Result<AgentConfig> parse_agent_config(std::string_view text, const std::string&
 
 Result<AgentConfig> load_agent_config(const std::string& path) {
     auto text = read_file(path, 1 << 20);
-    if (!text) return text.error().with("configuration");
+    if (!text) return Error::make("configuration: {}: name a file that can be read", text.error().message());
     return parse_agent_config(*text, path);
 }
 

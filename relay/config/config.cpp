@@ -186,7 +186,9 @@ Result<RelayConfig> parse_config(std::string_view text, const std::string& name)
 
 Result<RelayConfig> load_config(const std::string& path) {
     auto text = read_file(path, 1 << 20);
-    if (!text) return text.error();
+    if (!text)
+        return Error::make("configuration: {}: name a file that can be read, or start without --config",
+                           text.error().message());
     return parse_config(*text, path);
 }
 

@@ -10,7 +10,7 @@ import pathlib
 
 import pytest
 
-from lab.tailrace import AGENT_SOCKET, CONTROL_SOCKET, TAILRACE, TAILRACE_CONTROL, TAILRACED, Agent, TailraceControl
+from lab.tailrace import AGENT_SOCKET, CONTROL_SOCKET, TAILRACE, TAILRACE_CONTROL, TAILRACE_RELAY, TAILRACED, Agent, TailraceControl
 from lab.wait import wait_for
 
 ZERO_KEY = "mkey:" + "0" * 64
@@ -283,6 +283,11 @@ def test_a_configuration_with_an_error(lab, programs, line, words):
     config = host.directory / "config.yaml"
     config.write_text(f"state_dir: {host.directory}/state\n{line}\n")
     said(host.run([TAILRACE_CONTROL, "serve", "--config", config], check=False), *words)
+
+
+@pytest.mark.parametrize("words", [[TAILRACE_CONTROL, "serve", "--config"], [TAILRACE_RELAY, "--config"], [TAILRACED, "--config"], [TAILRACE, "config", "check"]])
+def test_a_configuration_that_is_not_there(lab, programs, words):
+    said(lab.host("alice").run([*words, "/nowhere.yaml"], check=False), "/nowhere.yaml: No such file", cure="name a file that can be read")
 
 
 def test_a_derp_map_that_ends_early(lab, programs):

@@ -122,9 +122,13 @@ def test_examples_are_what_they_should_be(programs, tmp_path):
     config = tmp_path / "tailraced.yaml"
     config.write_text(written["/etc/tailrace/tailraced.yaml"])
     subprocess.run([TAILRACE, "config", "check", config], check=True)
+
+
+def test_the_cloud_init_example_keeps_its_schema():
     # Not among the packages that the rooms install: on a real machine its services would set up the host anew at the next boot.
-    if shutil.which("cloud-init"):
-        subprocess.run(["cloud-init", "schema", "--config-file", PROJECT / "debian/examples/cloud-init.yaml"], check=True)
+    if not shutil.which("cloud-init"):
+        pytest.skip("cloud-init is not installed")
+    subprocess.run(["cloud-init", "schema", "--config-file", PROJECT / "debian/examples/cloud-init.yaml"], check=True)
 
 
 def test_the_ansible_example_is_a_playbook(tmp_path):

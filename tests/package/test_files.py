@@ -69,7 +69,7 @@ def test_install_upgrade_remove_and_purge(machine, tmp_path):
     machine.step("upgraded", f"{install} $(ls /tmp/debs/*.deb | grep -v _old) && cat /etc/tailrace/tailraced.yaml /etc/default/tailraced "
                  "/var/lib/tailrace/tailraced.state && head -1 /etc/tailrace/relay.yaml && dpkg-query -W 'tailrace*'")
     machine.step("works", "tailrace version && tailraced --version && tailrace-control --version && tailrace-relay --version && "
-                 "tailrace config check /etc/tailrace/tailraced.yaml || true; man -w tailrace tailraced.yaml tailrace-control >/dev/null")
+                 "! tailrace config check /etc/tailrace/tailraced.yaml && man -w tailrace tailraced.yaml tailrace-control >/dev/null")
     machine.step("removed", "dpkg -r tailrace tailrace-control tailrace-relay && cat /etc/tailrace/tailraced.yaml")
     machine.step("purged", "dpkg -P tailrace tailrace-control tailrace-relay; ! getent passwd tailrace-control tailrace-relay; "
                  "! ls -d /etc/tailrace /var/lib/tailrace /var/lib/tailrace-control /var/lib/tailrace-relay 2>/dev/null")
