@@ -45,7 +45,10 @@ private:
         if (facts_.agent_answers == Answer::No)
             warn("agent", "the agent does not answer", "traffic stays as it was, and nothing new is learned",
                  "sudo systemctl start tailraced");
-        for (const std::string& message : facts_.health) warn("agent", message, "the agent says so", "");
+        for (std::string message : facts_.health) {
+            std::ranges::replace(message, '\n', ' '); // a finding is a line
+            warn("agent", std::move(message), "the agent says so", "");
+        }
         if (facts_.other_tailnet)
             warn("agent", "tailscaled runs on this machine too",
                  "both want routing table 52, the same rules and the same marks, and each takes away what the other "

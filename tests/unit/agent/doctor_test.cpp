@@ -208,6 +208,8 @@ TEST(Doctor, AnAgentThatIsNotThereIsAWarning) {
     DoctorFacts facts = healthy();
     facts.agent_answers = Answer::No;
     EXPECT_THAT(complaints(facts), HasSubstr("warning agent: the agent does not answer"));
+    facts.health = {"Forwarding is off.\nSee a page."};
+    EXPECT_THAT(complaints(facts), HasSubstr("Forwarding is off. See a page."));
     facts.config_trouble = "tailraced.yaml:2: unknown key";
     EXPECT_THAT(complaints(facts), HasSubstr("error configuration: tailraced.yaml:2"));
 }
