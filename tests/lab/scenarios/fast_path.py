@@ -2,6 +2,7 @@
 import json
 import time
 
+from ..tailrace import AGENT_SOCKET, TAILRACE
 from ..traffic import Ping, Transfer
 from ..wait import NotInTime, wait_for
 from .subnet_router import LAN, POLICY, SERVER, SERVER6, RoutedNet
@@ -251,6 +252,103 @@ print("neighbour", echoed(b"whom nobody knows at the moment"), flush=True)
 """
 
 
+EXCHANGED_BYTES = 2_000_000
+# That much to the server and back, over a connection that the server ends when the client has no more to say. The client tells
+# what its kernel has counted until then (struct tcp_info: segs_out, segs_in), and whether anything was sent twice.
+_EXCHANGE = """
+import socket, struct, sys, time
+SIZE, PORT = int(sys.argv[1]), int(sys.argv[2])
+def receive_all(s):
+    left = SIZE
+    while left:
+        left -= len(s.recv(min(left, 1 << 20))) or sys.exit("ended")
+def info(s, layout, offset):
+    return struct.unpack_from(layout, s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 232), offset)
+if len(sys.argv) == 3:
+    listener = socket.create_server(("", PORT))
+    print("serving", flush=True)
+    while True:
+        s, _ = listener.accept()
+        receive_all(s)
+        s.sendall(bytes(SIZE))
+        s.recv(1)
+        print("sent twice", *info(s, "Q", 208), flush=True)
+        s.close()
+s = socket.socket()
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(("", int(sys.argv[4])))
+s.settimeout(20)
+s.connect((sys.argv[3], PORT))
+s.sendall(bytes(SIZE))
+receive_all(s)
+time.sleep(0.3) # acknowledgements that wait for company
+print("counted", *info(s, "II", 136), *info(s, "Q", 208), flush=True)
+s.shutdown(socket.SHUT_WR)
+s.recv(1)
+"""
+SYN_HEADERS, HEADERS = 20 + 40, 20 + 32 # IPv4 and TCP: with all options of a first segment; with time stamps only
+
+
+class LargePackets:
+    """Packets of transfers that are several segments in one: what GRO joined, GSO keeps together."""
+
+    def __init__(self, host, device: str, direction: str, name: str):
+        self._program = host.start(name, ["tcpdump", "-i", device, "-Q", direction, "-n", "-q", "-l", "--immediate-mode", f"tcp port {PORT} and greater 3000"])
+        self._program.wait_for_output("listening on")
+
+    def finish(self) -> int:
+        self._program.stop()
+        return self._program.output().count(" > ")
+
+
+def flow_events(fast: FastNet, is_fast: bool) -> None:
+    """Who watches flows is told the same of one that is fast: that it begins and ends, and each packet and byte."""
+    net = fast.net
+    net.client_host.sysctl("net.ipv4.tcp_tw_reuse", 1) # the same ports again
+    # On a machine with one processor each packet is decrypted and handed over by itself, and GRO has nothing to join: wait for some.
+    fast.router.run(["sh", "-c", "echo 2000000 >/sys/class/net/tailrace0/gro_flush_timeout"])
+    python = "/usr/bin/python3"
+    server = net.server.start(f"exchange-{is_fast}", [python, "-c", _EXCHANGE, EXCHANGED_BYTES, PORT])
+    server.wait_for_output("serving")
+    for attempt in range(4):
+        name, port = f"{is_fast}-{attempt}", 40000 + attempt
+        watch = fast.router.start(f"top-{name}", [TAILRACE, "--socket", AGENT_SOCKET, "debug", "top", "--json"])
+        watch.wait_for_output("FlowCount")
+        large = [LargePackets(net.server, "eth0", "in", f"large-up-{name}"), LargePackets(fast.router, "tailrace0", "out", f"large-down-{name}")]
+        before = fast.seen()
+        client = net.client_host.start(f"exchange-{name}", [python, "-c", _EXCHANGE, EXCHANGED_BYTES, PORT, SERVER, port])
+        client.wait_for_output("counted", 30)
+        assert client.wait(10) == 0, client.output()
+
+        def told():
+            lines = [json.loads(line) for line in watch.output().splitlines()]
+            found = [(line, flow) for line in lines for flow in line["Flows"] if flow["Remote"] == f"{net.client.ip()}:{port}" and flow["Closed"]]
+            return found[-1] if len(found) > 1 else None # once more, for what came after the first FIN
+        line, flow = wait_for(told, 10, "the flow begins and ends")
+        watch.stop()
+        kept = [one.finish() for one in large]
+        passed = fast.seen() - before
+        sent, received, twice = (int(word) for word in client.output().split()[1:])
+        twice += int(server.output().split()[-1])
+        if twice == 0:
+            break
+        print(f"{twice} bytes were sent twice: of that the two ends and the middle know different things, so once more")
+    else:
+        raise AssertionError("never without a segment sent twice")
+    server.kill()
+    print(f"{'fast' if is_fast else 'the long way'}: the client counted {sent} out, {received} in; {passed} seen by the firewall; of several segments, up and down: {kept}; told: {flow}")
+    assert (passed < sent / 20) == is_fast, f"{passed} packets took the long way"
+    assert line["EventsLost"] == line["PacketsUncounted"] == 0, line
+    assert (flow["Protocol"], flow["Local"], flow["Peer"], flow["OpenedBy"]) == ("tcp", f"{SERVER}:{PORT}", "client", "peer"), flow
+    assert flow["RuleText"] and flow["Rule"] is not None, flow
+    # Since the client told: its FIN and the acknowledgement of the server's; that FIN, and maybe an acknowledgement before it.
+    assert flow["InPackets"] - sent == 2 and flow["OutPackets"] - received in (1, 2), flow
+    for direction in ("In", "Out"):
+        headers = HEADERS * (flow[direction + "Packets"] - 1) + SYN_HEADERS
+        assert flow[direction + "Bytes"] - headers == EXCHANGED_BYTES, flow
+    assert min(kept) > 20, f"packets of several segments that the router sent to its network and into the tunnel: {kept}"
+
+
 def slow_packets(fast: FastNet) -> None:
     """What the fast path does not take goes the long way in the midst of a fast flow; and the tailnet's counters are the same."""
     python, net = "/usr/bin/python3", fast.net
@@ -265,6 +363,7 @@ def slow_packets(fast: FastNet) -> None:
             net.router.more = ("--no-fast-path",)
             net.router.start()
             wait_for(lambda: net.fetches() and not fast.has_table(), 20, "without a fast path")
+        flow_events(fast, is_fast)
         before = rules()
         sign = net.client_host.directory / f"flushed-{is_fast}"
         flow = net.client_host.start(f"flow-{is_fast}", [python, "-c", _FLOW, SERVER, 7, sign])
