@@ -10,6 +10,7 @@
 #include "agent/exit_node/silence_watch.hpp"
 #include "agent/local/status.hpp"
 #include "agent/path/inner_ping.hpp"
+#include "agent/path/look_pace.hpp"
 #include "agent/path/own_endpoints.hpp"
 #include "agent/path/path_traffic.hpp"
 #include "agent/path/paths.hpp"
@@ -170,6 +171,7 @@ private:
     SelfReport report();
     void update_report();
     void refresh_endpoints();
+    void refresh_endpoints_soon();
     /// If the way to the internet is another one, paths, relays and control are tried anew; several events at once are
     /// one change.
     void on_network_change_soon();
@@ -277,6 +279,7 @@ private:
     TimePoint checked_{};               ///< when all was last seen to be as it should
     SleepWatch sleep_watch_;
     bool network_change_pending_ = false;
+    LookPace look_pace_; ///< at the host's addresses
     TimePoint memory_given_back_{};
     TimePoint device_read_{};
     std::string way_out_; ///< as it was last

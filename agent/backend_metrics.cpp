@@ -209,6 +209,8 @@ std::string Backend::metrics_text() {
                static_cast<std::uint64_t>(state_));
     out.single("tailrace_control_connected", Type::Gauge, "1 while network maps are streamed to us.",
                std::uint64_t{in_map_poll_});
+    out.single("tailrace_address_looks_total", Type::Counter,
+               "Times that the host's addresses were looked at anew, because of changes.", look_pace_.looks());
     out.single("tailrace_fast_path_in_force", Type::Gauge,
                "1 while established forwarded flows skip the slow path (routers with NAT or stateful filtering).",
                std::uint64_t{engine_.has_fast_path()});

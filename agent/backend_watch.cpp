@@ -42,6 +42,18 @@ void Backend::on_network_change_soon() {
     spawn(reactor_, "network change", later(alive_, this));
 }
 
+void Backend::refresh_endpoints_soon() {
+    auto wait = look_pace_.on_change(reactor_.now());
+    if (!wait) return;
+    auto later = [](std::shared_ptr<bool> alive, Backend* self, Duration pause) -> Task<void> {
+        co_await self->reactor_.sleep(pause);
+        if (!*alive) co_return;
+        self->look_pace_.on_look(self->reactor_.now());
+        self->refresh_endpoints();
+    };
+    spawn(reactor_, "look at addresses", later(alive_, this, *wait));
+}
+
 void Backend::on_network_change() {
     way_out_ = way_out();
     log::info("the network changed; paths, relays and control are tried again", {{"now", way_out_}});
@@ -146,7 +158,7 @@ Task<void> Backend::follow_network(std::shared_ptr<bool> alive) {
                 routes = elsewhere = true; // any of them, the default route included, may go by it
             }
         }
-        if (addresses) refresh_endpoints();
+        if (addresses) refresh_endpoints_soon();
         if (routes && paths_) paths_->on_routes_change();
         if (flows && !engine_.end_fast_flows()) wake_engine();
         if (elsewhere) on_network_change_soon();

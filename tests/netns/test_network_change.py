@@ -4,6 +4,8 @@
                                     alice
     internet --- second ------ eth1
 """
+import time
+
 from lab.scenarios.paths import Net
 from lab.traffic import ping
 from lab.wait import wait_for
@@ -53,3 +55,20 @@ def test_an_address_that_goes_takes_its_relay_connection_along(lab, programs):
 def test_a_login_at_a_relay_needs_no_answer(lab, programs):
     net = Net(lab, "public", "public")
     assert "connected to a relay region=900 code=lab fast_start=yes" in net.alice.program.output()
+
+
+def test_an_address_that_comes_and_goes_is_looked_at_once_a_second(lab, programs):
+    net = Net(lab, "public", "public")
+    net.reaches()
+    alice = net.hosts["alice"]
+
+    def looks() -> int:
+        return next(int(line.split()[1]) for line in net.alice.cli("metrics").stdout.splitlines() if line.startswith("tailrace_address_looks_total "))
+    before, began = looks(), time.monotonic()
+    alice.run(["sh", "-c", "for i in $(seq 40); do ip address add 192.168.99.1/24 dev eth0; sleep 0.025; ip address delete 192.168.99.1/24 dev eth0; sleep 0.025; done"])
+    lasted = time.monotonic() - began
+    alice.ip("address add 192.168.98.1/24 dev eth0")
+    wait_for(lambda: "192.168.98.1:" in net.alice.cli("debug", "localapi", "GET", "/localapi/v0/status").stdout, 5, "the last one is known")
+    took = time.monotonic() - began
+    assert 2 <= looks() - before <= took + 1, f"{looks() - before} looks in {took:.1f} s"
+    print(f"{looks() - before} looks at addresses in {took:.1f} s, in which 40 came and went in {lasted:.1f} s")

@@ -1,3 +1,4 @@
+#include "agent/path/look_pace.hpp"
 #include "agent/path/sleep_watch.hpp"
 #include "agent/relay/derp_link.hpp"
 #include "agent/relay/relay_dial.hpp"
@@ -8,6 +9,8 @@
 #include <gmock/gmock.h>
 
 #include <sys/socket.h>
+
+#include <utility>
 
 using namespace tailrace;
 using namespace std::chrono_literals;
@@ -28,6 +31,41 @@ TEST(SleepWatchTest, ReadsClocksThatRun) {
     EXPECT_GT(before.monotonic, 0s);
     EXPECT_GE(before.boot + 1s, before.monotonic);
     EXPECT_GE(after.monotonic, before.monotonic);
+}
+
+/// When it looks, where changes come at these times.
+std::vector<Duration> looks_at(const std::vector<Duration>& changes) {
+    LookPace pace;
+    std::optional<Duration> due;
+    std::vector<Duration> looks;
+    auto look_until = [&](Duration now) {
+        if (!due || *due > now) return;
+        pace.on_look(TimePoint{*due});
+        looks.push_back(*std::exchange(due, std::nullopt));
+    };
+    for (Duration now : changes) {
+        look_until(now);
+        if (auto wait = pace.on_change(TimePoint{now})) due = now + *wait;
+    }
+    look_until(1h);
+    EXPECT_EQ(pace.looks(), looks.size());
+    return looks;
+}
+
+TEST(LookPaceTest, LooksOnceForAnAddressThatComesAndGoes) {
+    EXPECT_THAT(looks_at({10s, 10s + 20ms}), testing::ElementsAre(10s + 250ms));
+}
+
+TEST(LookPaceTest, LooksOnceASecondWhileAddressesComeAndGo) {
+    std::vector<Duration> changes;
+    for (int i = 0; i < 500; ++i) changes.push_back(10s + i * 10ms);
+    EXPECT_THAT(looks_at(changes),
+                testing::ElementsAre(10s + 250ms, 11s + 250ms, 12s + 250ms, 13s + 250ms, 14s + 250ms, 15s + 250ms));
+}
+
+TEST(LookPaceTest, LooksAfterTheLastChange) {
+    EXPECT_THAT(looks_at({10s, 10s + 300ms}), testing::ElementsAre(10s + 250ms, 11s + 250ms));
+    EXPECT_THAT(looks_at({10s, 20s}), testing::ElementsAre(10s + 250ms, 20s + 250ms)) << "later it is soon again";
 }
 
 std::string meta_name() {
