@@ -81,6 +81,7 @@ def test_install_upgrade_remove_and_purge(machine, tmp_path):
     for path in ("usr/bin/tailrace", "usr/sbin/tailraced", "usr/bin/tailrace-control", "usr/bin/tailrace-relay", "etc/default/tailraced",
                  "etc/tailrace/tailraced.yaml", "etc/tailrace/control.yaml", "etc/tailrace/relay.yaml",
                  "lib/systemd/system/tailraced.service", "lib/systemd/system/tailraced-close.service", "lib/systemd/system/tailraced.socket", "lib/systemd/system/sys-fs-bpf.mount",
+                 "lib/systemd/system/tailrace-wait-online.service", "lib/systemd/system/tailrace-online.target",
                  "lib/systemd/system/tailrace-control.service", "lib/systemd/system/tailrace-relay.service",
                  "usr/lib/systemd/network/00-tailrace.network", "usr/lib/systemd/networkd.conf.d/50-tailrace.conf",
                  "usr/lib/NetworkManager/conf.d/50-tailrace.conf", "usr/share/bash-completion/completions/tailrace",
