@@ -1,6 +1,7 @@
 #include "agent/doctor/examine.hpp"
 
 #include "agent/dataplane/quirks.hpp"
+#include "agent/doctor/health_advice.hpp"
 #include "base/json/json.hpp"
 #include "base/text.hpp"
 
@@ -20,8 +21,10 @@ public:
         wireguard();
         nftables();
         routing();
+        reverse_paths();
         firewall();
-        interfaces();
+        mtu();
+        offloads();
         clock();
         dns();
         return std::move(out_);
@@ -45,9 +48,9 @@ private:
         if (facts_.agent_answers == Answer::No)
             warn("agent", "the agent does not answer", "traffic stays as it was, and nothing new is learned",
                  "sudo systemctl start tailraced");
-        for (std::string message : facts_.health) {
-            std::ranges::replace(message, '\n', ' '); // a finding is a line
-            warn("agent", std::move(message), "the agent says so", "");
+        for (const std::string& message : facts_.health) {
+            HealthAdvice advice = advice_on(message);
+            warn("agent", std::move(advice.what), std::move(advice.why), std::move(advice.cure));
         }
         if (facts_.other_tailnet)
             warn("agent", "tailscaled runs on this machine too",
@@ -120,22 +123,28 @@ private:
             error("routing", "this kernel has no policy routing", "routes of the tailnet are kept in table 52",
                   "use a kernel with CONFIG_IP_MULTIPLE_TABLES, as Debian's");
         auto routes = facts_.advertises.value_or(AdvertisedFamilies{});
+        bool forwards = true;
         auto forwarding = [&](bool matters, const std::optional<int>& value, const char* name) {
-            if (!matters || !value || *value != 0) return;
+            if (!matters || value.value_or(0) != 0) return;
+            forwards = false;
+            if (!value) return; // no such family here
             error("routing", fmt::format("{} is 0", name),
                   "this node advertises routes, and the kernel drops what it should forward",
                   fmt::format("sudo sysctl -w {}=1, and the same in /etc/sysctl.d/", name));
         };
         forwarding(routes.v4, facts_.ip_forward, "net.ipv4.ip_forward");
         forwarding(routes.v6, facts_.ipv6_forward, "net.ipv6.conf.all.forwarding");
-        reverse_paths();
+        if (facts_.advertises && forwards)
+            ok("routing", routes.any() ? "the kernel forwards what this node advertises"
+                                       : "no routes are advertised: nothing need be forwarded");
     }
 
     /// The kernel goes by the greater of an interface's and of "all"; of src_valid_mark one is enough. Source:
     /// Documentation/networking/ip-sysctl.rst.
     void reverse_paths() {
-        if (facts_.src_valid_mark.value_or(1) != 0) return;
         std::vector<std::string> strict;
+        if (facts_.src_valid_mark.value_or(1) != 0)
+            return ok("routing", "replies of WireGuard pass the reverse path filter (src_valid_mark is 1)");
         if (facts_.rp_filter == 1) strict.emplace_back("all");
         for (const DoctorFacts::Interface& one : facts_.interfaces)
             if (one.is_uplink && one.rp_filter == 1 && one.src_valid_mark.value_or(0) == 0 &&
@@ -146,9 +155,11 @@ private:
                  "with an exit node the kernel drops replies of WireGuard, whose way back it looks up without our mark",
                  fmt::format("sudo sysctl -w net.ipv4.conf.all.src_valid_mark=1, or net.ipv4.conf.{}.rp_filter=2",
                              where));
+        if (strict.empty()) ok("routing", "the reverse path filter (rp_filter) is not strict");
     }
 
     void firewall() {
+        const std::size_t before = out_.size();
         bool routes = advertises();
         std::string manager;
         for (const DoctorFacts::Chain& chain : facts_.base_chains) {
@@ -177,29 +188,44 @@ private:
                  "that the policy names",
                  fmt::format("name the interface in that rule, such as: oifname != \"{}\" masquerade", facts_.device));
         if (facts_.firewall_read == Answer::No)
-            warn("firewall", "the rules of this host could not be read",
-                 "whether they keep out what the tailnet allows is not known: nft lists them",
-                 "sudo apt install nftables");
+            warn("firewall", "the rules of this host could not be read by the program nft",
+                 "whether they keep out what the tailnet allows is not known", "sudo apt install nftables");
         if (!facts_.silent_rules.empty() && routes)
             warn("firewall", fmt::format("there are {}", facts_.silent_rules),
                  "nobody is told when what they forbid changes, so that every forwarded packet asks them: there is no "
                  "fast path",
                  "write them as rules and sets of nftables; for iptables: sudo update-alternatives --set iptables "
                  "/usr/sbin/iptables-nft, and the same for ip6tables");
+        if (facts_.firewall_read == Answer::Yes && out_.size() == before)
+            ok("firewall", facts_.base_chains.empty()
+                               ? "this host has no rules but ours"
+                               : fmt::format("none of {} chains of others is in the way", facts_.base_chains.size()));
         if (!manager.empty()) ok("firewall", manager + " is in use");
     }
 
-    void interfaces() {
+    void mtu() {
+        const std::size_t before = out_.size();
+        std::string seen;
         for (const DoctorFacts::Interface& one : facts_.interfaces) {
             if (one.name == facts_.device && one.mtu < 1280)
                 error("mtu", fmt::format("{} has MTU {}", one.name, one.mtu), "IPv6 needs 1280",
                       fmt::format("sudo ip link set {} mtu 1280", one.name));
-            if (!one.is_uplink) continue;
-            if (one.mtu < 1360)
+            if (one.is_uplink && one.mtu < 1360)
                 warn("mtu", fmt::format("{}, by which the internet is reached, has MTU {}", one.name, one.mtu),
                      "a full packet of the tunnel (1280 bytes and 80 around it) is sent in fragments, which many "
                      "networks drop",
                      fmt::format("sudo ip link set {} mtu 1360 or more, where the network carries it", one.name));
+            if (one.is_uplink || one.name == facts_.device)
+                seen += fmt::format("{}{} has {}", seen.empty() ? "" : ", ", one.name, one.mtu);
+        }
+        if (out_.size() == before && !seen.empty()) ok("mtu", seen);
+    }
+
+    void offloads() {
+        const std::size_t before = out_.size();
+        std::string seen;
+        for (const DoctorFacts::Interface& one : facts_.interfaces) {
+            if (!one.is_uplink) continue;
             if (one.udp_gro_forwarding == Answer::No && advertises())
                 warn("offloads", fmt::format("UDP GRO forwarding is off on {}", one.name),
                      "this node forwards, and UDP is forwarded packet by packet",
@@ -208,7 +234,9 @@ private:
                 warn("offloads", fmt::format("rx-gro-list is on on {}", one.name),
                      "datagrams of path discovery arrive glued together",
                      fmt::format("sudo ethtool -K {} rx-gro-list off", one.name));
+            if (one.gro_list == Answer::No) seen += (seen.empty() ? "" : ", ") + one.name;
         }
+        if (out_.size() == before && !seen.empty()) ok("offloads", "those of " + seen + " suit path discovery");
     }
 
     void clock() {

@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
+
 namespace tailrace {
 namespace {
 
@@ -204,12 +206,60 @@ TEST(Doctor, MtuOffloadsClockAndNamesAreLookedAt) {
         EXPECT_THAT(told, HasSubstr(expected));
 }
 
+TEST(Doctor, WhatIsInOrderIsSaidToo) {
+    DoctorFacts facts = healthy();
+    facts.firewall_read = Answer::Yes;
+    std::string told = findings_text(examine(facts));
+    for (const char* expected :
+         {"ok       firewall: this host has no rules but ours\n", "ok       mtu: tailrace0 has 1280, eth0 has 1500\n",
+          "ok       offloads: those of eth0", "ok       routing: the kernel forwards what this node advertises\n",
+          "ok       routing: replies of WireGuard pass the reverse path filter"})
+        EXPECT_THAT(told, HasSubstr(expected));
+
+    facts.base_chains = {{"ip", "filter", "OUTPUT", "output"}};
+    facts.advertises = AdvertisedFamilies{};
+    facts.ip_forward = facts.src_valid_mark = 0;
+    facts.rp_filter = 0;
+    told = findings_text(examine(facts));
+    for (const char* expected : {"firewall: none of 1 chains of others is in the way", "nothing need be forwarded",
+                                 "the reverse path filter (rp_filter) is not strict"})
+        EXPECT_THAT(told, HasSubstr(expected));
+
+    // What is not in order, or was not seen, is not said to be.
+    facts.firewall_read = Answer::Unknown;
+    facts.advertises.reset();
+    facts.rp_filter = 1;
+    facts.interfaces[1].mtu = 1300;
+    facts.interfaces[1].gro_list = Answer::Yes;
+    told = findings_text(examine(facts));
+    for (const char* subject : {"firewall", "mtu", "offloads", "routing"})
+        EXPECT_THAT(told, testing::Not(HasSubstr(fmt::format("ok       {}", subject))));
+}
+
+TEST(Doctor, WhatTheAgentCountsAsTroubleHasAReasonAndACure) {
+    DoctorFacts facts = healthy();
+    facts.health = {"The exit node berlin is offline: nothing leaves to the internet until then; \"tailrace set "
+                    "--exit-node=\" stops using it.",
+                    "Some peers are advertising routes but --accept-routes is false", "Your plan ends soon"};
+    std::map<std::string, Finding> found;
+    for (const Finding& one : examine(facts))
+        if (one.severity != Severity::Ok) found[one.what] = one;
+    ASSERT_EQ(found.size(), 3u);
+    for (const auto& [what, one] : found) EXPECT_TRUE(!one.why.empty() && !one.cure.empty()) << what;
+    const Finding& exit = found["The exit node berlin is offline"];
+    EXPECT_EQ(exit.why, "nothing leaves to the internet until then");
+    EXPECT_THAT(exit.cure, HasSubstr("sudo tailrace set --exit-node="));
+    EXPECT_THAT(found["Some peers are advertising routes but --accept-routes is false"].cure,
+                HasSubstr("tailrace set --accept-routes"));
+    EXPECT_THAT(found["Your plan ends soon"].cure, HasSubstr("journalctl"));
+}
+
 TEST(Doctor, AnAgentThatIsNotThereIsAWarning) {
     DoctorFacts facts = healthy();
     facts.agent_answers = Answer::No;
     EXPECT_THAT(complaints(facts), HasSubstr("warning agent: the agent does not answer"));
     facts.health = {"Forwarding is off.\nSee a page."};
-    EXPECT_THAT(complaints(facts), HasSubstr("Forwarding is off. See a page."));
+    EXPECT_THAT(complaints(facts), HasSubstr("Forwarding is off. See a page"));
     facts.config_trouble = "tailraced.yaml:2: unknown key";
     EXPECT_THAT(complaints(facts), HasSubstr("error configuration: tailraced.yaml:2"));
 }
