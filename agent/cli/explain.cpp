@@ -1,11 +1,14 @@
 // `tailrace debug explain`: what the packet filter in force does with a packet, and why.
 #include "agent/cli/commands.hpp"
+#include "agent/local/pretty_json.hpp"
 #include "base/json/json.hpp"
 
 #include <algorithm>
 
 namespace tailrace::cli {
 namespace {
+
+constexpr const char* kPasses = "passes";
 
 struct Asked {
     std::string host, port, protocol;
@@ -56,7 +59,7 @@ Result<std::string> explanation_text(std::string_view json) {
     const auto& answer = value->get_object();
     std::string port = number_text(answer, "Port"), rule = number_text(answer, "Rule");
     std::string out =
-        fmt::format("{}: {} -> {}{}{} ({}), reason {}\n", passes->get_bool() ? "passes" : "dropped",
+        fmt::format("{}: {} -> {}{}{} ({}), reason {}\n", passes->get_bool() ? kPasses : "dropped",
                     text_of(answer, "Source"), text_of(answer, "Destination"), port.empty() ? "" : " port ", port,
                     text_of(answer, "Protocol"), text_of(answer, "Reason"));
     if (!rule.empty()) {
@@ -92,7 +95,12 @@ Task<int> debug_explain(LocalClient& client, std::string source, std::string des
     std::string target =
         fmt::format("/localapi/v0/debug-explain?src={}&dst={}&port={}&proto={}", percent_encode(from->text()),
                     percent_encode(to->text()), percent_encode(asked.port), percent_encode(asked.protocol));
-    co_return co_await show_answer(client, std::move(target), json_wanted ? "\t" : "", explanation_text);
+    auto body = co_await client.request("GET", std::move(target), "");
+    if (!body) co_return fail(body.error().message());
+    auto text = explanation_text(*body);
+    if (!text) co_return fail(text.error().message());
+    fmt::print("{}", json_wanted ? pretty_json(*body, "\t") + "\n" : *text);
+    co_return text->starts_with(kPasses) ? 0 : 1; // for scripts
 }
 
 } // namespace tailrace::cli

@@ -184,7 +184,8 @@ Answer explain_policy(const PolicyWords& words) {
     if (applied->imagined)
         explanation->notes.emplace_back("judged for a device of everybody that the policy names; all postures count as "
                                         "fulfilled");
-    return PolicyAnswer{words.json ? explanation->json() : explanation->text()};
+    const int status = explanation->verdict == Explanation::Verdict::Allowed ? 0 : 1; // for scripts
+    return PolicyAnswer{words.json ? explanation->json() : explanation->text(), status};
 }
 
 Answer test_policy(const PolicyWords& words) {
