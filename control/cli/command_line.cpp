@@ -319,7 +319,7 @@ void declare(CLI::App& app, Words& words, std::function<Outcome(const Words&)>& 
     auto* rename = command(nodes, "rename", "give a node another name", rename_node);
     rename->add_option("NODE", words.name, kWhich)->required();
     rename->add_option("NEW-NAME", words.new_name, "letters, digits and dashes")->required();
-    auto* tag = command(nodes, "tag", "replace the tags of a node", tag_node);
+    auto* tag = command(nodes, "tag", "replace the tags of a node; the policy must say who owns a new one", tag_node);
     tag->add_option("NODE", words.name, kWhich)->required();
     tag->add_option("TAGS", words.tags, "tag:a,tag:b")->required();
     auto* attributes = command(nodes, "attributes", "list or change what postures go by", node_attributes);

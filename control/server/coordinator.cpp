@@ -14,10 +14,10 @@ namespace {
 constexpr auto kReportDelay = std::chrono::seconds{2};
 
 TagOwners owners_in(const std::shared_ptr<const Document>& policy) {
-    return {[&policy](const User& user, const std::string& tag) { return may_tag(*policy, policy_user(user), tag); },
-            [&policy](const std::vector<std::string>& tags, const std::string& tag) {
-                return may_tag(*policy, tags, tag);
-            }};
+    return {
+        [&policy](const User& user, const std::string& tag) { return may_tag(*policy, policy_user(user), tag); },
+        [&policy](const std::vector<std::string>& tags, const std::string& tag) { return may_tag(*policy, tags, tag); },
+        [&policy](const std::string& tag) { return policy->tag_owners.contains(tag); }};
 }
 
 TailnetState::Settings settings_of(const ControlConfig& config) {

@@ -509,6 +509,14 @@ Result<void> TailnetState::tag_node(NodeId id, std::vector<std::string> tags) {
     if (!before) return Error::make("there is no node {}", id);
     auto checked = checked_tags(std::move(tags));
     if (!checked) return checked.error();
+    for (const std::string& tag : *checked) { // what it has it may keep, as when a policy changed
+        const auto& has = before->record.tags;
+        if (settings_.tags_need_owners && std::ranges::find(has, tag) == has.end() && !owners_.is_known(tag))
+            return Error::make(
+                "the policy does not know {0}, and the node would be nobody's: say in it who owns the tag, "
+                "such as \"tagOwners\": {{\"{0}\": [\"autogroup:admin\"]}}",
+                tag);
+    }
     if (checked->empty() && !user(before->record.user))
         return Error::make("the user who registered {} is gone, so it must keep a tag", before->record.given_name);
     Node after = *before;

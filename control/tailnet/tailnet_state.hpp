@@ -38,6 +38,7 @@ struct Changes {
 struct TagOwners {
     std::function<bool(const User& user, const std::string& tag)> user_may;
     std::function<bool(const std::vector<std::string>& tags, const std::string& tag)> tags_may;
+    std::function<bool(const std::string& tag)> is_known; ///< the policy says who owns it
 };
 
 /// Who says that a route may be used, or a service hosted.

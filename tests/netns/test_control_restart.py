@@ -87,9 +87,10 @@ WORKERS = {
                ' && {control} keys revoke "$id" && echo "$id" >> {acknowledged}',
     "names": '{control} nodes rename 1 "name-$i" && echo "$i" >> {acknowledged}',
     "tags": '{control} nodes tag 1 "tag:t$i" && echo "$i" >> {acknowledged}',
-    "policies": 'echo "// $i\n{{}}" > {acknowledged}.hujson && {control} policy set {acknowledged}.hujson && echo "$i" >> {acknowledged}',
+    "policies": 'echo "// $i\n{policy}" > {acknowledged}.hujson && {control} policy set {acknowledged}.hujson && echo "$i" >> {acknowledged}',
 }
 KILLS = 10
+TAGS = json.dumps({"tagOwners": {f"tag:t{i}": [] for i in range(1, 1000)}}) # more than a worker gives in that time
 
 
 def test_a_kill_at_any_moment_loses_nothing_acknowledged(lab, programs):
@@ -98,10 +99,11 @@ def test_a_kill_at_any_moment_loses_nothing_acknowledged(lab, programs):
     agents = [Agent(lab.host(f"node-{i}")) for i in range(3)]
     key = control.create_key("first")
     Agent(lab.host("changed")).up(control.url, key) # node 1
+    control.set_policy("// 0\n" + TAGS)
     acknowledged = {name: control.folder / f"acknowledged-{name}" for name in WORKERS}
     for name, line in WORKERS.items():
         acknowledged[name].touch()
-        work = line.format(control=f"{TAILRACE_CONTROL} --socket {control.socket}", acknowledged=acknowledged[name])
+        work = line.format(control=f"{TAILRACE_CONTROL} --socket {control.socket}", acknowledged=acknowledged[name], policy=TAGS.replace('"', '\\"'))
         control.host.start(f"worker-{name}", ["sh", "-c", f"exec >/dev/null 2>&1; i=0; while :; do i=$((i+1)); {{ {work}; }}; sleep 0.03; done"])
     seed = int(os.environ.get("TAILRACE_SEED", random.randrange(1 << 32)))
     print(f"again: TAILRACE_SEED={seed}")

@@ -28,6 +28,7 @@ STEERING = """{
   ],
 }
 """
+KNOWS_EAST = POLICY.replace('"tag:router": ', '"tag:east": ["ops@example.com"], "tag:router": ')
 APPROVING = POLICY.replace('"acls"', '"autoApprovers": { "routes": { "10.8.0.0/16": ["tag:router"] } },\n  "acls"')
 CUT_OFF = """table inet cut {
   chain out { type filter hook output priority 0; ip daddr 203.0.113.1 drop; }
@@ -349,11 +350,12 @@ def steering(net: Routers) -> None:
     """A grant with `via` leads its sources through the routers that it names, whoever is primary."""
     net.control.cli("nodes", "routes", "approve", "r2", ROUTE)
     net.wait_for_carrier("r1", "it kept the route while r2 was not approved")
+    net.control.set_policy(KNOWS_EAST)
     net.control.cli("nodes", "tag", "r2", "tag:east")
     net.control.set_policy(STEERING)
     wait_for(lambda: net.carriers() == ["r2"], 10, "the grant leads alice through r2")
     assert net.primary() == ["r1"]
-    net.control.set_policy(POLICY.replace('"tag:router": ', '"tag:east": ["ops@example.com"], "tag:router": '))
+    net.control.set_policy(KNOWS_EAST)
     net.wait_for_carrier("r1", "without the grant she goes where everybody goes")
 
 

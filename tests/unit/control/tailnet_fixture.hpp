@@ -43,7 +43,8 @@ struct TailnetFixture : testing::Test {
     }
     TagOwners owners{
         [](const User& user, const std::string& tag) { return user.name == "alice" && tag == "tag:server"; },
-        [](const std::vector<std::string>&, const std::string&) { return false; }};
+        [](const std::vector<std::string>&, const std::string&) { return false; },
+        [](const std::string& tag) { return tag == "tag:server"; }};
     TailnetState tailnet{settings(), {}, owners, at(std::chrono::seconds{0})};
     std::chrono::seconds now{0};
 
