@@ -203,7 +203,7 @@ int main(int argc, char** argv) {
     });
     auto* exit_node_suggest_command = exit_node->add_subcommand("suggest", "Suggest the best one for this node");
     exit_node_suggest_command->callback(
-        [&] { command = [](LocalClient& client) { return exit_node_suggest(client); }; });
+        [&] { command = [&](LocalClient& client) { return exit_node_suggest(client, exit_node_json); }; });
 
     exit_node->add_subcommand("connect", "Use the exit node again that was used last")->callback([&] {
         command = [](LocalClient& client) { return use_exit_node(client, true); };
@@ -220,6 +220,7 @@ int main(int argc, char** argv) {
     dns_status_command->add_flag("--all", dns_all, "also what matters to few");
     dns_status_command->add_flag("--json", dns_json, "output in JSON format");
     dns_status_command->callback(
+    exit_node_suggest_command->add_flag("--json", exit_node_json, "output in JSON format");
         [&] { command = [&](LocalClient& client) { return dns_status(client, dns_all, dns_json); }; });
     auto* dns_query_command =
         dns->add_subcommand("query", "Ask the agent for a name, as the programs of this machine do");
@@ -229,17 +230,18 @@ int main(int argc, char** argv) {
     dns_query_command->callback(
         [&] { command = [&](LocalClient& client) { return dns_query(client, dns_name, dns_type, dns_json); }; });
 
-    bool connector_all = false, connector_map = false, connector_number = false;
+    bool connector_all = false, connector_map = false, connector_number = false, connector_json = false;
     auto* connector_command = app.add_subcommand("appc-routes", "Show the routes of this app connector");
     connector_command->add_flag("--all", connector_all, "learned names and addresses, and the routes of the policy");
     connector_command->add_flag("--map", connector_map, "learned names and addresses, as JSON");
     connector_command->add_flag("-n,--n", connector_number,
                                 "how many routes this node advertises, whatever they are for");
     connector_command->callback([&] {
-        auto view = connector_number ? AppConnectorView::Number
-                    : connector_map  ? AppConnectorView::Map
-                    : connector_all  ? AppConnectorView::All
-                                     : AppConnectorView::Counts;
+        auto view = connector_json     ? AppConnectorView::Json
+                    : connector_number ? AppConnectorView::Number
+                    : connector_map    ? AppConnectorView::Map
+                    : connector_all    ? AppConnectorView::All
+                                       : AppConnectorView::Counts;
         command = [view](LocalClient& client) { return app_connector_routes(client, view); };
     });
 
@@ -253,6 +255,7 @@ int main(int argc, char** argv) {
         command = [&](LocalClient& client) { return whois(client, whois_address, whois_protocol, whois_json); };
     });
 
+    connector_command->add_flag("--json", connector_json, "all of it in JSON format; null when this is no connector");
     bool version_daemon = false, version_json = false;
     auto* version_command = app.add_subcommand("version", "Print the version");
     version_command->add_flag("--daemon", version_daemon, "also print the agent's version");
@@ -300,7 +303,10 @@ int main(int argc, char** argv) {
     auto* config_check =
         config_command->add_subcommand("check", "Say what a configuration file declares, or what is wrong with it");
     config_check->add_option("file", config_file, "the file, /etc/tailrace/tailraced.yaml if none is named");
-    config_check->callback([&] { command = [&](LocalClient&) { return config_check_command(config_file); }; });
+    bool config_json = false;
+    config_check->add_flag("--json", config_json, "output in JSON format");
+    config_check->callback(
+        [&] { command = [&](LocalClient&) { return config_check_command(config_file, config_json); }; });
 
     auto* debug = app.add_subcommand("debug", "Look inside");
     debug->require_subcommand(1);

@@ -42,7 +42,7 @@ Task<int> app_connector_routes(LocalClient& client, AppConnectorView view) {
     auto prefs = co_await client.prefs();
     if (!prefs) co_return fail(prefs.error().message());
     if (!prefs->app_connector.advertise) {
-        fmt::print("not a connector\n");
+        fmt::print("{}\n", view == AppConnectorView::Json ? "null" : "not a connector");
         co_return 0;
     }
     if (view == AppConnectorView::Number) {
@@ -51,6 +51,10 @@ Task<int> app_connector_routes(LocalClient& client, AppConnectorView view) {
     }
     auto body = co_await client.request("GET", "/localapi/v0/appc-route-info", "");
     if (!body) co_return fail(body.error().message());
+    if (view == AppConnectorView::Json) {
+        fmt::print("{}\n", pretty_json(*body, "  "));
+        co_return 0;
+    }
     auto routes = parse_app_connector_routes(*body);
     if (!routes) co_return fail(routes.error().message());
     fmt::print("{}", app_connector_text(*routes, view));

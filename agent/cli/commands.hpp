@@ -78,7 +78,7 @@ Result<std::string> dns_status_json(const DnsStatus& facts);
 /// What it prints, from the agent's answer.
 Result<std::string> dns_query_text(const std::string& name, const std::string& type, std::string_view answer_json,
                                    bool json);
-enum class AppConnectorView { Counts, Map, All, Number };
+enum class AppConnectorView { Counts, Map, All, Number, Json };
 Task<int> app_connector_routes(LocalClient& client, AppConnectorView view);
 /// What it prints, but for the number.
 std::string app_connector_text(const AppConnectorRoutes& routes, AppConnectorView view);
@@ -111,7 +111,7 @@ Task<int> doctor(LocalClient& client, bool json); ///< 0: all is well, 1: warnin
 Task<std::vector<Finding>> doctor_findings(LocalClient& client);
 /// Into a file, "-" for standard output, or one with the time in its name. Needs no agent.
 Task<int> bugreport(LocalClient& client, std::string output);
-Task<int> config_check_command(std::string file); ///< needs no agent
+Task<int> config_check_command(std::string file, bool json_wanted); ///< needs no agent
 Task<int> wait_until_running(LocalClient& client, Duration timeout);
 
 int fail(std::string_view message);

@@ -1,12 +1,17 @@
 #include "agent/cli/commands.hpp"
 #include "agent/config/check.hpp"
+#include "agent/local/pretty_json.hpp"
 
 namespace tailrace::cli {
 
-Task<int> config_check_command(std::string file) {
-    auto told = check_agent_config(file);
-    if (!told) co_return fail(told.error().message());
-    fmt::print("{}", *told);
+Task<int> config_check_command(std::string file, bool json_wanted) {
+    auto checked = check_agent_config(file);
+    if (json_wanted) {
+        fmt::print("{}\n", pretty_json(checked_config_json(file, checked), "  "));
+        co_return checked ? 0 : 1;
+    }
+    if (!checked) co_return fail(checked.error().message());
+    fmt::print("{}", checked->text(file));
     co_return 0;
 }
 

@@ -1,6 +1,7 @@
 #include "agent/cli/exit_node.hpp"
 #include "agent/cli/commands.hpp"
 #include "agent/exit_node/choice.hpp"
+#include "agent/local/pretty_json.hpp"
 #include "base/json/json.hpp"
 #include "base/text.hpp"
 
@@ -227,9 +228,13 @@ Task<int> exit_node_list(LocalClient& client, std::string country, bool json_wan
     co_return 0;
 }
 
-Task<int> exit_node_suggest(LocalClient& client) {
+Task<int> exit_node_suggest(LocalClient& client, bool json_wanted) {
     auto body = co_await client.request("GET", "/localapi/v0/suggest-exit-node", "");
     if (!body) co_return fail(fmt::format("suggest exit node: {}", body.error().message()));
+    if (json_wanted) {
+        fmt::print("{}\n", pretty_json(*body, "  "));
+        co_return 0;
+    }
     auto value = json::parse_value(*body);
     const auto* name = value && value->is_object() ? value->get_object().if_contains("Name") : nullptr;
     if (name == nullptr || !name->is_string() || name->get_string().empty()) {

@@ -16,7 +16,7 @@ Prefs with_exit_node_shown(Prefs prefs, const Status& status);
 /// On again, the one that was used last; or off.
 Task<int> use_exit_node(LocalClient& client, bool enabled);
 Task<int> exit_node_list(LocalClient& client, std::string country, bool json_wanted);
-Task<int> exit_node_suggest(LocalClient& client);
+Task<int> exit_node_suggest(LocalClient& client, bool json_wanted);
 /// What `exit-node list` prints; an error when there is nothing to list.
 Result<std::string> exit_node_table(const Status& status, const std::string& country, const WallTime& now);
 /// All of them as JSON, for programs: nothing to list is an empty list.

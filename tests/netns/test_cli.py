@@ -98,6 +98,8 @@ def test_a_life_of_the_command_line(lab, control):
         fails(alice.cli(command, "--accept-routes=maybe", check=False), 2, '--accept-routes: "maybe" is neither true nor false')
     fails(alice.cli("whois", "nobody", check=False), 1, "want an address")
     assert json.loads(alice.cli("exit-node", "list", "--json").stdout) == []
+    assert not json.loads(alice.cli("exit-node", "suggest", "--json").stdout).get("Name")
+    assert json.loads(alice.cli("appc-routes", "--json").stdout) is None
     fails(control.cli("nodes", check=False), 2, "tailrace-control nodes: missing subcommand: list")
     control.set_policy('{ "acls": [{ "action": "accept", "src": ["*"], "dst": ["*:*"] }], } // all\n')
     assert json.loads(control.cli("policy", "get", "--json").stdout)["acls"]

@@ -168,7 +168,12 @@ def test_config_check_knows_the_file(lab, programs):
         file.write_text(content)
         file.chmod(0o644)
         said = agent.cli("config", "check", config).stdout
+        told = json.loads(agent.cli("config", "check", "--json", config).stdout)
+        assert told["Good"] and told["Settings"]["advertise-tags"] == "tag:fleet" and sentence in f"{told.get('Login')} {told['Notes']}", told
         assert sentence in said and f"chmod 600 {file}" in said and no_secret_in(said, secret), said
+    config.write_text("nonsense: 1\n")
+    wrong = agent.cli("config", "check", "--json", config, check=False)
+    assert wrong.returncode == 1 and json.loads(wrong.stdout) == {"File": str(config), "Good": False, "Error": json.loads(wrong.stdout)["Error"]}, wrong
 
 
 def _file(host, content: str):
