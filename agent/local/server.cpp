@@ -32,6 +32,17 @@ std::string error_object(std::string_view name, std::string_view text) {
 }
 
 } // namespace
+/// Of a name, or a number.
+std::optional<uid_t> uid_of(const std::string& user) {
+    struct passwd entry {};
+    struct passwd* found = nullptr;
+    char buffer[4096];
+    if (::getpwnam_r(user.c_str(), &entry, buffer, sizeof buffer, &found) == 0 && found != nullptr)
+        return found->pw_uid;
+    if (auto number = parse_number<uid_t>(user)) return *number;
+    return std::nullopt;
+}
+
 
 std::string refuse_foreign_request(const HttpRequest& request) {
     if (request.headers.has("Origin") || request.headers.has("Referer")) return "invalid localapi request\n";
@@ -42,14 +53,7 @@ std::string refuse_foreign_request(const HttpRequest& request) {
 bool LocalServer::may_write(uid_t uid) const {
     if (uid == 0 || uid == ::geteuid()) return true;
     const std::string& operator_user = backend_.prefs().operator_user;
-    if (operator_user.empty()) return false;
-    struct passwd entry {};
-    struct passwd* found = nullptr;
-    char buffer[4096];
-    if (::getpwnam_r(operator_user.c_str(), &entry, buffer, sizeof buffer, &found) == 0 && found != nullptr)
-        return found->pw_uid == uid;
-    auto number = parse_number<uid_t>(operator_user);
-    return number && *number == uid;
+    return !operator_user.empty() && uid_of(operator_user) == uid;
 }
 
 Task<void> LocalServer::run(Listener& listener) {
@@ -101,6 +105,12 @@ Result<void> LocalServer::check_lock(const Prefs& wanted) const {
 }
 
 HttpResponse LocalServer::watch_bus(int mask) {
+Result<void> LocalServer::check_operator(const Prefs& wanted) const {
+    const std::string& user = wanted.operator_user;
+    if (user.empty() || user == backend_.prefs().operator_user || uid_of(user)) return {};
+    return Error::make("--operator: this host has no user named \"{}\"", user);
+}
+
     HttpResponse response;
     response.headers.add("Content-Type", "application/json");
     auto watcher = backend_.watch(mask);
@@ -167,6 +177,7 @@ Task<HttpResponse> LocalServer::route(HttpRequest request, bool write) {
             auto wanted = apply_masked_prefs(backend_.prefs(), request.body);
             Result<void> done = wanted ? check_lock(*wanted) : Result<void>{wanted.error()};
             if (done && wanted->routes() != backend_.prefs().routes()) backend_.forget_learned_routes();
+            if (done) done = check_operator(*wanted);
             if (done) done = backend_.edit_prefs(*wanted);
             if (!done) co_return HttpResponse::json(400, error_object("Error", done.error().message()));
         } else if (!get) {
@@ -180,6 +191,7 @@ Task<HttpResponse> LocalServer::route(HttpRequest request, bool write) {
         if (!prefs) co_return HttpResponse::text(400, prefs.error().message() + "\n");
         auto checked = check_prefs(*prefs);
         co_return HttpResponse::json(200, checked ? "{}\n" : error_object("Error", checked.error().message()));
+        if (checked) checked = check_operator(*prefs);
     }
     if (name == "start") {
         if (!write) co_return denied();
@@ -199,6 +211,8 @@ Task<HttpResponse> LocalServer::route(HttpRequest request, bool write) {
             key = text->get_string().c_str();
         if (auto free = check_lock(wanted); !free) co_return HttpResponse::text(403, free.error().message() + "\n");
         auto started = backend_.start_with(std::move(wanted), std::move(key));
+        if (auto known = check_operator(wanted); !known)
+            co_return HttpResponse::text(400, known.error().message() + "\n");
         if (!started) co_return HttpResponse::text(500, started.error().message() + "\n");
         co_return bare(204);
     }

@@ -28,6 +28,8 @@ private:
     HttpResponse capture_disco();
     HttpResponse watch_packets(FlowWatcher::Wants wants);
     Result<void> check_lock(const Prefs& wanted) const;
+    /// A user whom this host does not have could operate nothing; one of before may have gone meanwhile.
+    Result<void> check_operator(const Prefs& wanted) const;
 
     Reactor& reactor_;
     Backend& backend_;

@@ -98,11 +98,18 @@ def test_a_life_of_the_command_line(lab, control):
         fails(alice.cli(command, "--accept-routes=maybe", check=False), 2, '--accept-routes: "maybe" is neither true nor false')
     fails(alice.cli("whois", "nobody", check=False), 1, "want an address")
     assert json.loads(alice.cli("exit-node", "list", "--json").stdout) == []
-    assert not json.loads(alice.cli("exit-node", "suggest", "--json").stdout).get("Name")
+    fails(alice.cli("exit-node", "suggest", "--json", check=False), 1, "no preferred DERP") # there is no relay here
     assert json.loads(alice.cli("appc-routes", "--json").stdout) is None
     fails(control.cli("nodes", check=False), 2, "tailrace-control nodes: missing subcommand: list")
     control.set_policy('{ "acls": [{ "action": "accept", "src": ["*"], "dst": ["*:*"] }], } // all\n')
     assert json.loads(control.cli("policy", "get", "--json").stdout)["acls"]
+    control.set_policy('{ "acls": [{ "action": "accept", "src": ["alice@"], "dst": ["alice@:80"] }] }\n')
+    assert control.cli("policy", "explain", "alice@", "alice@:80").returncode == 0
+    denied = control.cli("policy", "explain", "alice@", "alice@:81", check=False)
+    assert denied.returncode == 1 and not denied.stderr and denied.stdout, denied
+    control.set_policy('{ "acls": [{ "action": "accept", "src": ["*"], "dst": ["*:*"] }] }\n')
+    fails(control.cli("nodes", "tag", "alice", "tag:nope", check=False), 1, "the policy does not know tag:nope", "tagOwners")
+    assert "tags" not in control.json("nodes", "show", "alice") or not control.json("nodes", "show", "alice")["tags"]
 
     # What is always there for a program that reads the status.
     wait_for(lambda: alice.peer("bob"), 15, "alice knows bob")
@@ -142,6 +149,9 @@ def test_a_life_of_the_command_line(lab, control):
     by_tailnet = ["env", f"SSH_CLIENT={bob.ip()} 40000 22", TAILRACE, "--socket", AGENT_SOCKET, "down"]
     fails(alice.host.run(by_tailnet, check=False), 1, "--accept-risk=lose-ssh", "aborted, no changes made")
     assert alice.running()
+    for command in (["set"], ["up", "--login-server", control.url, "--hostname", "alice"]):
+        fails(alice.cli(*command, "--operator=nobodyuser", check=False), 1, 'no user named "nobodyuser"')
+    assert "OperatorUser" not in json.loads(alice.cli("debug", "prefs").stdout)
     alice.host.run([*by_tailnet, "--accept-risk=lose-ssh", "--reason=a new disk"])
     wait_for(lambda: not alice.running(), 10, "alice is down")
     assert "a new disk" in alice.program.output()
