@@ -113,7 +113,7 @@ public:
     Result<void> login_interactive();
     /// We are out in any case; an error says what remains to be done.
     Task<Result<void>> logout();
-    Task<PingResult> ping(std::string address, std::string type, Duration timeout);
+    Task<PingResult> ping(std::string address, std::string type, Duration timeout, int size_bytes);
     /// A new report on our network, as `tailrace netcheck` shows it. JSON.
     Task<Result<std::string>> netcheck();
     std::string derp_map_json() const { return wire::write_derp_map(netmap_.derp_map()); }

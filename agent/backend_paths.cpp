@@ -198,7 +198,7 @@ void Backend::announce_disco_key(const WireGuardPeerState& peer) {
 }
 
 Task<wire::PingResponse> Backend::on_ping_wanted(std::string type, IpAddress address) {
-    PingResult result = co_await ping(address.text(), type, std::chrono::seconds{10});
+    PingResult result = co_await ping(address.text(), type, std::chrono::seconds{10}, 0);
     wire::PingResponse response;
     response.type = type;
     response.ip = result.ip;
@@ -259,7 +259,7 @@ Task<PingResult> Backend::ping_peer_api(PingResult result, NodeKey peer, Duratio
     co_return result;
 }
 
-Task<PingResult> Backend::ping(std::string address_text, std::string type, Duration timeout) {
+Task<PingResult> Backend::ping(std::string address_text, std::string type, Duration timeout, int size_bytes) {
     PingResult result;
     result.ip = address_text;
     auto address = IpAddress::parse(address_text);
@@ -309,7 +309,11 @@ Task<PingResult> Backend::ping(std::string address_text, std::string type, Durat
         co_return result;
     }
     std::uint64_t via = paths_ ? paths_->ask_via(key) : 0; // the answer comes later
-    std::uint64_t question = paths_ && via == 0 ? paths_->book().ask(reactor_.now(), key) : via;
+    std::uint64_t question = paths_ && via == 0 ? paths_->book().ask(reactor_.now(), key, size_bytes) : via;
+    if (via != 0 && size_bytes != 0) {
+        result.err = "the peer is reached through a peer relay, where pings have one size";
+        co_return result;
+    }
     if (question == 0) {
         result.err = "nothing is known of where this peer is";
         co_return result;

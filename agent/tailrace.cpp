@@ -6,6 +6,7 @@
 #include "base/cli/mistakes.hpp"
 #include "base/io/reactor.hpp"
 #include "base/text.hpp"
+#include "proto/disco.hpp"
 
 #include <CLI/CLI.hpp>
 
@@ -163,7 +164,7 @@ int main(int argc, char** argv) {
     ip_command->callback([&] { command = [&](LocalClient& client) { return ip(client, ip_options); }; });
 
     PingCommand ping_options;
-    bool tsmp = false, icmp = false, peer_api = false, verbose = false;
+    bool tsmp = false, icmp = false, peer_api = false;
     std::string ping_timeout;
     auto* ping_command = app.add_subcommand("ping", "Ping a host inside the tailnet and see how it is reached");
     ping_command->add_option("-c,--c", ping_options.count, "maximum number of pings (0: forever)");
@@ -172,7 +173,12 @@ int main(int argc, char** argv) {
     ping_command->add_flag("--tsmp", tsmp, "ping through the tunnel, answered by the other agent");
     ping_command->add_flag("--icmp", icmp, "ping through the tunnel, answered by the other host");
     ping_command->add_flag("--peerapi", peer_api, "ask the other agent's peer API over HTTP");
-    ping_command->add_flag("--verbose", verbose, "verbose output");
+    ping_command->add_flag("--verbose", ping_options.verbose, "say which address a name has");
+    ping_command
+        ->add_option("--size", ping_options.size_bytes,
+                     "bytes of the message, sent in one piece: a path that carries none so large times out; not "
+                     "with --tsmp, --icmp or --peerapi")
+        ->check(CLI::Range(0, kLargestDiscoPing));
     ping_command->add_option("host", ping_options.target, "host name or IP address")->required();
     ping_command->callback([&] {
         if (!ping_timeout.empty()) {
@@ -180,16 +186,28 @@ int main(int argc, char** argv) {
             if (!parsed) throw CLI::ValidationError("--timeout", parsed.error().message());
             ping_options.timeout = *parsed;
         }
+        if (ping_options.size_bytes != 0 && (tsmp || icmp || peer_api))
+            throw CLI::ValidationError("--size", "it is for pings of path discovery only");
         ping_options.type = tsmp ? "TSMP" : icmp ? "ICMP" : peer_api ? "peerapi" : "disco";
         command = [&](LocalClient& client) { return ping(client, ping_options); };
     });
 
-    std::string netcheck_format;
+    NetcheckCommand netcheck_options;
+    std::string netcheck_every;
     auto* netcheck_command = app.add_subcommand("netcheck", "Analyse the network that we are in");
-    netcheck_command->add_option("--format", netcheck_format, "json, json-line, or nothing for people")
+    netcheck_command->add_option("--format", netcheck_options.format, "json, json-line, or nothing for people")
         ->check(CLI::IsMember({"json", "json-line", ""}));
-    netcheck_command->callback(
-        [&] { command = [&](LocalClient& client) { return netcheck(client, netcheck_format); }; });
+    netcheck_command->add_option("--every", netcheck_every, "again and again, at this interval");
+    netcheck_command->add_flag("--verbose", netcheck_options.verbose, "also the latencies by IPv4 and by IPv6");
+    netcheck_command->callback([&] {
+        if (!netcheck_every.empty()) {
+            auto parsed = parse_duration(netcheck_every);
+            if (!parsed) throw CLI::ValidationError("--every", parsed.error().message());
+            if (*parsed <= Duration{}) throw CLI::ValidationError("--every", "an interval is longer than nothing");
+            netcheck_options.every = *parsed;
+        }
+        command = [&](LocalClient& client) { return netcheck(client, netcheck_options); };
+    });
 
     auto* exit_node = app.add_subcommand("exit-node", "The nodes that carry others' internet traffic");
     exit_node->require_subcommand(1);
@@ -202,6 +220,7 @@ int main(int argc, char** argv) {
         command = [&](LocalClient& client) { return exit_node_list(client, exit_node_country, exit_node_json); };
     });
     auto* exit_node_suggest_command = exit_node->add_subcommand("suggest", "Suggest the best one for this node");
+    exit_node_suggest_command->add_flag("--json", exit_node_json, "output in JSON format");
     exit_node_suggest_command->callback(
         [&] { command = [&](LocalClient& client) { return exit_node_suggest(client, exit_node_json); }; });
 
@@ -220,7 +239,6 @@ int main(int argc, char** argv) {
     dns_status_command->add_flag("--all", dns_all, "also what matters to few");
     dns_status_command->add_flag("--json", dns_json, "output in JSON format");
     dns_status_command->callback(
-    exit_node_suggest_command->add_flag("--json", exit_node_json, "output in JSON format");
         [&] { command = [&](LocalClient& client) { return dns_status(client, dns_all, dns_json); }; });
     auto* dns_query_command =
         dns->add_subcommand("query", "Ask the agent for a name, as the programs of this machine do");
@@ -236,6 +254,7 @@ int main(int argc, char** argv) {
     connector_command->add_flag("--map", connector_map, "learned names and addresses, as JSON");
     connector_command->add_flag("-n,--n", connector_number,
                                 "how many routes this node advertises, whatever they are for");
+    connector_command->add_flag("--json", connector_json, "all of it in JSON format; null when this is no connector");
     connector_command->callback([&] {
         auto view = connector_json     ? AppConnectorView::Json
                     : connector_number ? AppConnectorView::Number
@@ -255,7 +274,6 @@ int main(int argc, char** argv) {
         command = [&](LocalClient& client) { return whois(client, whois_address, whois_protocol, whois_json); };
     });
 
-    connector_command->add_flag("--json", connector_json, "all of it in JSON format; null when this is no connector");
     bool version_daemon = false, version_json = false;
     auto* version_command = app.add_subcommand("version", "Print the version");
     version_command->add_flag("--daemon", version_daemon, "also print the agent's version");
@@ -339,9 +357,10 @@ int main(int argc, char** argv) {
             return debug_explain(client, explain_source, explain_destination, explain_json);
         };
     });
+    bool always_json = true;
     auto add_json = [&](const char* name, const char* help, const char* target) {
         auto* sub = debug->add_subcommand(name, help);
-        sub->add_flag("--pretty,--json", verbose, "accepted, always on");
+        sub->add_flag("--pretty,--json", always_json, "accepted, always on");
         sub->callback(
             [&command, target] { command = [target](LocalClient& client) { return debug_json(client, target); }; });
     };

@@ -188,8 +188,12 @@ Result<DiscoMessage> parse_disco_message(BytesView plaintext) {
 
 std::size_t disco_ping_padding(std::size_t packet_bytes, bool v6) {
     constexpr std::size_t kSealed = kDiscoHeaderSize + 16 + 2 + std::tuple_size_v<DiscoTxId> + NodeKey::kSize;
-    const std::size_t headers = (v6 ? 40 : 20) + 8;
+    const auto headers = static_cast<std::size_t>(disco_packet_bytes(0, v6));
     return packet_bytes > headers + kSealed ? packet_bytes - headers - kSealed : 0;
+}
+
+int disco_packet_bytes(int message_bytes, bool v6) {
+    return message_bytes + (v6 ? 40 : 20) + 8;
 }
 
 bool looks_like_disco(BytesView packet) {

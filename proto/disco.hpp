@@ -26,6 +26,10 @@ struct DiscoPing {
 
 /// Padding with which a ping fills an IP packet of this size; 0 where it is larger without.
 std::size_t disco_ping_padding(std::size_t packet_bytes, bool v6);
+/// Size of the IP packet that carries a disco message of this size.
+int disco_packet_bytes(int message_bytes, bool v6);
+/// The largest ping that somebody may ask for. Source: tailscale wgengine/magicsock/endpoint.go, MaxDiscoPingSize.
+inline constexpr int kLargestDiscoPing = 9000 - 20 - 8;
 
 struct DiscoPong {
     DiscoTxId tx_id{};

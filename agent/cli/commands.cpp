@@ -80,12 +80,15 @@ Task<int> ping(LocalClient& client, PingCommand command) {
         fmt::print("{} is local Tailscale IP\n", address);
         co_return 0;
     }
+    if (command.verbose && address != command.target) fmt::print("lookup \"{}\" => \"{}\"\n", command.target, address);
+    std::string size;
+    if (command.size_bytes != 0) size = fmt::format("&size={}", command.size_bytes);
     bool any_pong = false;
     for (int sent = 0; command.count == 0 || sent < command.count; ++sent) {
         auto timeout_ms = std::chrono::duration_cast<std::chrono::milliseconds>(command.timeout).count();
         auto body = co_await client.request("POST",
-                                            fmt::format("/localapi/v0/ping?ip={}&type={}&timeout_ms={}",
-                                                        percent_encode(address), command.type, timeout_ms),
+                                            fmt::format("/localapi/v0/ping?ip={}&type={}&timeout_ms={}{}",
+                                                        percent_encode(address), command.type, timeout_ms, size),
                                             "");
         if (!body) co_return fail(body.error().message());
         auto result = parse_ping_result(*body);

@@ -57,13 +57,21 @@ struct PingCommand {
     int count = 10;             ///< 0: for ever
     Duration timeout = std::chrono::seconds{5};
     bool until_direct = true;
+    bool verbose = false;
+    int size_bytes = 0; ///< of a disco message; 0: as small as it is
 };
 Task<int> ping(LocalClient& client, PingCommand command);
 
-/// `format`: json, json-line, or nothing for people.
-Task<int> netcheck(LocalClient& client, std::string format);
+struct NetcheckCommand {
+    std::string format; ///< json, json-line, or nothing for people
+    Duration every{};   ///< 0: once
+    bool verbose = false;
+};
+Task<int> netcheck(LocalClient& client, NetcheckCommand command);
+enum class NetcheckDetail { Usual, Families };
 /// What it prints, from the agent's report and DERP map.
-Result<std::string> netcheck_text(std::string_view report_json, std::string_view derp_map_json);
+Result<std::string> netcheck_text(std::string_view report_json, std::string_view derp_map_json,
+                                  NetcheckDetail detail = NetcheckDetail::Usual);
 Task<int> dns_status(LocalClient& client, bool all, bool json);
 Task<int> dns_query(LocalClient& client, std::string name, std::string type, bool json);
 struct DnsStatus {

@@ -6,6 +6,7 @@
 #include "proto/control/derp_map.hpp"
 
 #include <algorithm>
+#include <cstdio>
 
 namespace tailrace::cli {
 namespace {
@@ -22,7 +23,7 @@ std::string port_mapping(const std::string& upnp, const std::string& pmp, const 
 
 } // namespace
 
-Result<std::string> netcheck_text(std::string_view report_json, std::string_view derp_map_json) {
+Result<std::string> netcheck_text(std::string_view report_json, std::string_view derp_map_json, NetcheckDetail detail) {
     auto value = json::parse_value(report_json);
     if (!value) return value.error();
     auto map = wire::parse_derp_map(derp_map_json);
@@ -57,17 +58,20 @@ Result<std::string> netcheck_text(std::string_view report_json, std::string_view
         std::string code, name;
     };
     std::vector<Region> regions;
-    const auto* latencies = report.if_contains("RegionLatency");
+    auto latency_of = [&](const char* kind, int number) -> double { // in milliseconds
+        const auto* latencies = report.if_contains(kind);
+        if (latencies == nullptr || !latencies->is_object()) return -1;
+        const auto* measured = latencies->get_object().if_contains(std::to_string(number));
+        return measured != nullptr && measured->is_number() ? measured->to_number<double>() / 1e6 : -1;
+    };
+    auto in_words = [](double milliseconds) {
+        return milliseconds < 0 ? std::string{} : fmt::format("{:.1f}ms", milliseconds);
+    };
     if (map->regions)
-        for (const auto& [number, region] : *map->regions) {
-            if (!region) continue;
-            double milliseconds = -1;
-            if (latencies != nullptr && latencies->is_object())
-                if (const auto* measured = latencies->get_object().if_contains(std::to_string(number));
-                    measured != nullptr && measured->is_number())
-                    milliseconds = measured->to_number<double>() / 1e6;
-            regions.push_back({number, milliseconds, region->region_code, region->region_name});
-        }
+        for (const auto& [number, region] : *map->regions)
+            if (region)
+                regions.push_back(
+                    {number, latency_of("RegionLatency", number), region->region_code, region->region_name});
     std::ranges::stable_sort(regions, [](const Region& a, const Region& b) {
         if ((a.milliseconds < 0) != (b.milliseconds < 0)) return b.milliseconds < 0;
         return a.milliseconds < b.milliseconds;
@@ -95,25 +99,44 @@ Result<std::string> netcheck_text(std::string_view report_json, std::string_view
     out += fmt::format("\t* Nearest DERP: {}\n", nearest);
     if (!any) return out;
     out += "\t* DERP latency:\n";
-    for (const Region& region : regions)
-        out += fmt::format("\t\t- {:>3}: {:<7} ({})\n", region.code,
-                           region.milliseconds < 0 ? "" : fmt::format("{:.1f}ms", region.milliseconds), region.name);
+    for (const Region& region : regions) {
+        out += fmt::format("\t\t- {:>3}: {:<7} ({})", region.code, in_words(region.milliseconds), region.name);
+        if (detail == NetcheckDetail::Families)
+            for (const auto& [family, measured] :
+                 {std::pair{"IPv4", "RegionV4Latency"}, std::pair{"IPv6", "RegionV6Latency"}})
+                if (double milliseconds = latency_of(measured, region.number); milliseconds >= 0)
+                    out += fmt::format(" {} {}", family, in_words(milliseconds));
+        out += '\n';
+    }
     return out;
 }
 
-Task<int> netcheck(LocalClient& client, std::string format) {
+namespace {
+
+Task<int> netcheck_once(LocalClient& client, const NetcheckCommand& command) {
     auto report = co_await client.request("POST", "/localapi/v0/netcheck", "");
     if (!report) co_return fail(report.error().message());
-    if (!format.empty()) {
-        fmt::print("{}\n", format == "json" ? pretty_json(*report, "\t") : *report);
+    if (!command.format.empty()) {
+        fmt::print("{}\n", command.format == "json" ? pretty_json(*report, "\t") : *report);
         co_return 0;
     }
     auto map = co_await client.request("GET", "/localapi/v0/derpmap", "");
     if (!map) co_return fail(map.error().message());
-    auto text = netcheck_text(*report, *map);
+    auto text = netcheck_text(*report, *map, command.verbose ? NetcheckDetail::Families : NetcheckDetail::Usual);
     if (!text) co_return fail(text.error().message());
     fmt::print("{}", *text);
     co_return 0;
+}
+
+} // namespace
+
+Task<int> netcheck(LocalClient& client, NetcheckCommand command) {
+    for (;;) {
+        int status = co_await netcheck_once(client, command);
+        std::fflush(stdout);
+        if (status != 0 || command.every == Duration{}) co_return status;
+        co_await client.reactor().sleep(command.every);
+    }
 }
 
 } // namespace tailrace::cli

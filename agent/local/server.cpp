@@ -5,6 +5,7 @@
 #include "base/json/json.hpp"
 #include "base/log.hpp"
 #include "base/text.hpp"
+#include "proto/disco.hpp"
 
 #include <cerrno>
 #include <pwd.h>
@@ -31,7 +32,6 @@ std::string error_object(std::string_view name, std::string_view text) {
     return out + "}\n";
 }
 
-} // namespace
 /// Of a name, or a number.
 std::optional<uid_t> uid_of(const std::string& user) {
     struct passwd entry {};
@@ -43,6 +43,7 @@ std::optional<uid_t> uid_of(const std::string& user) {
     return std::nullopt;
 }
 
+} // namespace
 
 std::string refuse_foreign_request(const HttpRequest& request) {
     if (request.headers.has("Origin") || request.headers.has("Referer")) return "invalid localapi request\n";
@@ -104,13 +105,13 @@ Result<void> LocalServer::check_lock(const Prefs& wanted) const {
                        prefs_file_);
 }
 
-HttpResponse LocalServer::watch_bus(int mask) {
 Result<void> LocalServer::check_operator(const Prefs& wanted) const {
     const std::string& user = wanted.operator_user;
     if (user.empty() || user == backend_.prefs().operator_user || uid_of(user)) return {};
     return Error::make("--operator: this host has no user named \"{}\"", user);
 }
 
+HttpResponse LocalServer::watch_bus(int mask) {
     HttpResponse response;
     response.headers.add("Content-Type", "application/json");
     auto watcher = backend_.watch(mask);
@@ -176,8 +177,8 @@ Task<HttpResponse> LocalServer::route(HttpRequest request, bool write) {
             if (!write) co_return denied();
             auto wanted = apply_masked_prefs(backend_.prefs(), request.body);
             Result<void> done = wanted ? check_lock(*wanted) : Result<void>{wanted.error()};
-            if (done && wanted->routes() != backend_.prefs().routes()) backend_.forget_learned_routes();
             if (done) done = check_operator(*wanted);
+            if (done && wanted->routes() != backend_.prefs().routes()) backend_.forget_learned_routes();
             if (done) done = backend_.edit_prefs(*wanted);
             if (!done) co_return HttpResponse::json(400, error_object("Error", done.error().message()));
         } else if (!get) {
@@ -190,8 +191,8 @@ Task<HttpResponse> LocalServer::route(HttpRequest request, bool write) {
         auto prefs = parse_prefs(request.body);
         if (!prefs) co_return HttpResponse::text(400, prefs.error().message() + "\n");
         auto checked = check_prefs(*prefs);
-        co_return HttpResponse::json(200, checked ? "{}\n" : error_object("Error", checked.error().message()));
         if (checked) checked = check_operator(*prefs);
+        co_return HttpResponse::json(200, checked ? "{}\n" : error_object("Error", checked.error().message()));
     }
     if (name == "start") {
         if (!write) co_return denied();
@@ -210,9 +211,9 @@ Task<HttpResponse> LocalServer::route(HttpRequest request, bool write) {
         if (const auto* text = value->get_object().if_contains("AuthKey"); text != nullptr && text->is_string())
             key = text->get_string().c_str();
         if (auto free = check_lock(wanted); !free) co_return HttpResponse::text(403, free.error().message() + "\n");
-        auto started = backend_.start_with(std::move(wanted), std::move(key));
         if (auto known = check_operator(wanted); !known)
             co_return HttpResponse::text(400, known.error().message() + "\n");
+        auto started = backend_.start_with(std::move(wanted), std::move(key));
         if (!started) co_return HttpResponse::text(500, started.error().message() + "\n");
         co_return bare(204);
     }
@@ -247,7 +248,17 @@ Task<HttpResponse> LocalServer::route(HttpRequest request, bool write) {
         Duration timeout = std::chrono::seconds{5};
         if (milliseconds && *milliseconds > 0 && *milliseconds <= 60000)
             timeout = std::chrono::milliseconds{*milliseconds};
-        auto result = co_await backend_.ping(std::move(ip), std::move(type), timeout);
+        int size_bytes = 0;
+        if (std::string text = request.query("size"); !text.empty()) {
+            auto given = parse_number<int>(text);
+            if (!given || *given < 0) co_return HttpResponse::text(400, "invalid 'size' parameter\n");
+            if (*given != 0 && type != "disco")
+                co_return HttpResponse::text(400, "'size' parameter is only supported with disco pings\n");
+            if (*given > kLargestDiscoPing)
+                co_return HttpResponse::text(400, fmt::format("maximum value for 'size' is {}\n", kLargestDiscoPing));
+            size_bytes = *given;
+        }
+        auto result = co_await backend_.ping(std::move(ip), std::move(type), timeout, size_bytes);
         co_return HttpResponse::json(200, write_ping_result(result));
     }
     if (name == "netcheck") {

@@ -194,7 +194,8 @@ void DiscoLoop::carry_out() {
                 callbacks_.relay(ping->peer, sealer->seal(message));
                 continue;
             }
-            auto sent = sender_.send(ping->to, sealer->seal(message), ping_fragments_);
+            const Fragments fragments = ping->packet_bytes == 0 ? ping_fragments_ : Fragments::Never;
+            auto sent = sender_.send(ping->to, sealer->seal(message), fragments);
             log::debug(sent ? "disco ping sent" : "disco ping not sent",
                        {{"to", ping->to}, {"error", sent ? std::string{} : sent.error().message()}});
         } else if (const auto* pong = std::get_if<SendPong>(&action)) {

@@ -438,7 +438,7 @@ void PathBook::on_traffic(TimePoint now, const NodeKey& node) {
     look(now, node, found->second);
 }
 
-std::uint64_t PathBook::ask(TimePoint now, const NodeKey& node) {
+std::uint64_t PathBook::ask(TimePoint now, const NodeKey& node, int message_bytes) {
     auto found = peers_.find(node);
     if (found == peers_.end() || found->second.disco.is_zero()) return 0;
     Known& known = found->second;
@@ -453,8 +453,19 @@ std::uint64_t PathBook::ask(TimePoint now, const NodeKey& node) {
             if (!refuses(now, entry)) targets.push_back(endpoint);
         if (can_relay(known)) call(now, node, known);
     }
-    for (const Endpoint& endpoint : targets) ping(now, node, known, endpoint, question, Sizes::All);
-    if (can_relay(known) && known.home_region != 0) ping(now, node, known, relay_endpoint(known.home_region), question);
+    const bool at_relay = can_relay(known) && known.home_region != 0;
+    if (message_bytes == 0) {
+        for (const Endpoint& endpoint : targets) ping(now, node, known, endpoint, question, Sizes::All);
+        if (at_relay) ping(now, node, known, relay_endpoint(known.home_region), question);
+    } else {
+        for (const Endpoint& endpoint : targets)
+            send_ping(now, node, known, endpoint, question,
+                      disco_packet_bytes(message_bytes, endpoint.address.is_v6()));
+        if (at_relay && !trusts(now, known)) {
+            const Endpoint relay = relay_endpoint(known.home_region);
+            send_ping(now, node, known, relay, question, disco_packet_bytes(message_bytes, relay.address.is_v6()));
+        }
+    }
     look(now, node, known);
     return question;
 }

@@ -186,8 +186,9 @@ public:
     /// anything of the peer, it is where an earlier agent left it, and taken for good until it proves otherwise.
     void on_kernel_endpoint(TimePoint now, const NodeKey& node, const Endpoint& endpoint);
     /// Pings the peer for a person; PingAnswered with the returned number follows, or nothing within kPingTimeout.
-    /// 0 when there is no such peer or nowhere to ping.
-    std::uint64_t ask(TimePoint now, const NodeKey& node);
+    /// 0 when there is no such peer or nowhere to ping. `message_bytes`: size of the disco message, 0 for the usual
+    /// ones; with a size a path that works is asked alone, so that no small ping to a relay answers for it.
+    std::uint64_t ask(TimePoint now, const NodeKey& node, int message_bytes = 0);
 
     void on_timer(TimePoint now);
     std::optional<TimePoint> next_timer() const;

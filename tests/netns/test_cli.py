@@ -133,12 +133,25 @@ def test_a_life_of_the_command_line(lab, control):
     fails(alice.cli("whois", "100.99.99.99", check=False), 1, "no match for 100.99.99.99:0")
     assert ask(alice, "GET", "whois?addr=100.99.99.99:80") == (404, "no match for 100.99.99.99:80\n")
 
+    # Pings of a size, in one piece: the network here carries 1500 bytes. And netcheck again and again.
+    large = alice.cli("ping", "--verbose", "--size", "1400", "bob").stdout
+    assert f'lookup "bob" => "{bob.ip()}"' in large and f"pong from bob ({bob.ip()}) via " in large, large
+    fails(alice.cli("ping", "--size=1500", "-c=1", "--timeout=1s", "bob", check=False), 1, "no reply")
+    fails(alice.cli("ping", "--size=100", "--icmp", "bob", check=False), 2, "path discovery only")
+    assert ask(alice, "POST", f"ping?ip={bob.ip()}&type=disco&size=9000") == (400, "maximum value for 'size' is 8972\n")
+    checks = alice.host.start("netcheck", [TAILRACE, "--socket", AGENT_SOCKET, "netcheck", "--every=500ms", "--verbose"])
+    checks.wait_for_output(r"Report:(.|\n)*Report:", 40)
+    checks.kill()
+
     # A browser does not get in, and a person without rights looks only, until told otherwise.
     assert ask(alice, "GET", "status", headers={"Origin": "http://evil.example"})[0] == 403
     assert ask(alice, "GET", "status", host="localhost")[0] == 403
     assert ask(alice, "GET", "status")[0] == 200
     nobody = ["setpriv", "--reuid", "nobody", "--clear-groups", TAILRACE, "--socket", AGENT_SOCKET]
     fails(alice.host.run([*nobody, "set", "--hostname", "mine"], check=False), 1, "Access denied", "--operator=$USER")
+    for command in (["set"], ["up", "--login-server", control.url, "--hostname", "alice"]):
+        fails(alice.cli(*command, "--operator=nobodyuser", check=False), 1, 'no user named "nobodyuser"')
+    assert "OperatorUser" not in json.loads(alice.cli("debug", "prefs").stdout)
     alice.cli("set", "--operator=nobody")
     alice.host.run([*nobody, "set", "--hostname", "mine"])
     wait_for(lambda: bob.peer("mine"), 15, "the operator's change is in force")
@@ -149,9 +162,6 @@ def test_a_life_of_the_command_line(lab, control):
     by_tailnet = ["env", f"SSH_CLIENT={bob.ip()} 40000 22", TAILRACE, "--socket", AGENT_SOCKET, "down"]
     fails(alice.host.run(by_tailnet, check=False), 1, "--accept-risk=lose-ssh", "aborted, no changes made")
     assert alice.running()
-    for command in (["set"], ["up", "--login-server", control.url, "--hostname", "alice"]):
-        fails(alice.cli(*command, "--operator=nobodyuser", check=False), 1, 'no user named "nobodyuser"')
-    assert "OperatorUser" not in json.loads(alice.cli("debug", "prefs").stdout)
     alice.host.run([*by_tailnet, "--accept-risk=lose-ssh", "--reason=a new disk"])
     wait_for(lambda: not alice.running(), 10, "alice is down")
     assert "a new disk" in alice.program.output()

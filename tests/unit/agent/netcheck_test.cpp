@@ -115,6 +115,11 @@ TEST(NetReportTest, IsWrittenAsStockClientsWriteIt) {
               R"("PMP":null,"PCP":null,"PreferredDERP":2,"RegionLatency":{"1":30000000,"2":12345000},)"
               R"("RegionV4Latency":{},"RegionV6Latency":{},"GlobalV4Counters":{},"GlobalV6Counters":{},)"
               R"("GlobalV4":"","GlobalV6":"","CaptivePortal":false})");
+    report.region_v4_latency = {{2, 12'345us}};
+    auto families =
+        cli::netcheck_text(write_net_report(report, WallTime::from_unix(0, 5)), kMap, cli::NetcheckDetail::Families);
+    ASSERT_TRUE(families);
+    EXPECT_THAT(*families, testing::HasSubstr(") IPv4 12.3ms\n"));
     auto shown = cli::netcheck_text(text, kMap);
     ASSERT_TRUE(shown);
     EXPECT_EQ(*shown, "\nReport:\n"

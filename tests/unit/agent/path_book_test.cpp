@@ -368,6 +368,26 @@ TEST_F(PathBookTest, AnswersAQuestionOnce) {
     EXPECT_EQ(book_.ask(at(7s), NodeKey{}), 0u);
 }
 
+TEST_F(PathBookTest, AQuestionOfASizeIsAskedOfThePathThatWorks) {
+    add_alice({kPublic, kLan});
+    pinged();
+    EXPECT_NE(book_.ask(at(1s), kAlice, 1000), 0u);
+    auto sizes = [&] {
+        std::map<Endpoint, int> out;
+        for (const PathAction& action : seen_)
+            if (const auto* ping = std::get_if<SendPing>(&action); ping != nullptr && ping->packet_bytes != 0)
+                out[ping->to] = ping->packet_bytes;
+        return out;
+    };
+    pinged();
+    EXPECT_EQ(sizes(), (std::map<Endpoint, int>{{kPublic, 1028}, {kLan, 1028}})) << "none works yet";
+    pong(1020ms, kPublic);
+    book_.take_actions();
+    EXPECT_NE(book_.ask(at(2s), kAlice, 1200), 0u);
+    pinged();
+    EXPECT_EQ(sizes(), (std::map<Endpoint, int>{{kPublic, 1228}}));
+}
+
 TEST(IsBetterPath, FollowsTheReferenceClient) {
     auto v6 = *Endpoint::parse("[2001:db8::1]:1"), v4 = *Endpoint::parse("198.51.100.1:1"),
          lan = *Endpoint::parse("10.0.0.1:1");
