@@ -73,7 +73,7 @@ private:
         if (facts_.bpffs == Answer::No)
             warn("kernel", "no BPF file system is mounted on /sys/fs/bpf",
                  "packet programs are pinned there, so that they outlive the agent",
-                 "sudo systemctl start sys-fs-bpf.mount");
+                 "sudo mount -t bpf bpf /sys/fs/bpf");
         if (facts_.btf == Answer::No)
             error("kernel", "this kernel has no type information (/sys/kernel/btf/vmlinux)",
                   "its verifier refuses our packet programs without it (functions that are given the packet), and "
