@@ -72,6 +72,7 @@ Result<void> Engine::apply_peers(const EngineConfig& config, const WireGuardStat
 
 Task<Result<void>> Engine::reconcile(EngineConfig config) {
     complete_ = true;
+    const std::uint64_t closures = closures_;
     if (!backstop_) {
         auto made = Backstop::create(options_.device, PacketFilter::passed_mark());
         if (!made) co_return made.error();
@@ -129,6 +130,10 @@ Task<Result<void>> Engine::reconcile(EngineConfig config) {
                 options_.port);
         co_return up.error();
     }
+    if (closures_ != closures) { // while the filter was written: the routes of this round would open what was closed
+        complete_ = false;
+        co_return Result<void>{};
+    }
     if (auto router = ensure_router(); !router) co_return router.error();
     auto routed = router_->reconcile(config.wanted.router);
     if (!routed) co_return routed.error();
@@ -146,6 +151,7 @@ Result<void> Engine::ensure_router() {
 }
 
 Result<void> Engine::close(const std::vector<IpPrefix>& throw_routes) {
+    ++closures_;
     if (auto router = ensure_router(); !router) return router;
     return router_->close(throw_routes);
 }

@@ -69,6 +69,7 @@ public:
     /// If not, a later reconcile() may have more success.
     bool is_complete() const { return complete_; }
     /// Before anything else is known: while an exit node is chosen nothing leaves past the tunnel. See Router::close().
+    /// A reconcile() under way, which may not know of the exit node, leaves the routes to the next one.
     Result<void> close(const std::vector<IpPrefix>& throw_routes);
     /// Takes everything back, the backstop last. `closed_but_for`: nothing leaves past a tunnel that is not there, see
     /// close().
@@ -125,6 +126,7 @@ private:
     std::optional<Links> links_;
     std::unique_ptr<WireGuardDevice> device_;
     std::optional<Router> router_;
+    std::uint64_t closures_ = 0; ///< calls of close()
     std::optional<Forwarding> forwarding_;
     std::optional<FastPath> fast_path_;
     std::vector<std::string> forwarding_warnings_, notes_; ///< for health

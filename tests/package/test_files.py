@@ -12,7 +12,7 @@ from .debs import built, predecessor
 # What dpkg and its triggers write for themselves, whatever is installed.
 NOT_OURS = ("var/lib/dpkg", "var/log", "var/cache", "var/lib/systemd/deb-systemd-helper-enabled", "run", "tmp", "dev", "root",
             "etc/passwd", "etc/shadow", "etc/group", "etc/gshadow", "etc/subuid", "etc/subgid", "etc/.pwd.lock", "etc/ld.so.cache",
-            "var/lib/systemd/deb-systemd-user-helper-enabled", "usr/share/man/index")
+            "var/lib/systemd/deb-systemd-user-helper-enabled", "usr/share/man/index", "var/lib/man-db")
 
 
 class Machine:

@@ -3,6 +3,7 @@
 The client sends all the time to the site and to the network that it is in, and everything is watched that leaves its eth0.
 """
 import base64
+import threading
 import time
 
 from ..traffic import LeakWatch, Probes
@@ -16,6 +17,7 @@ UNANSWERED_SECONDS = 45 # twice what WireGuard takes to answer, after what was u
 SILENT_SECONDS = 59 + 60 + AWAY_SECONDS # the next keep-alive, and that nobody confirms it for a minute (TCP_USER_TIMEOUT)
 NOISE_SECONDS = 20
 BARRED = POLICY.replace(', "autogroup:internet:*"', "")
+OWN = '"tag:router:*"'
 VIA = """{
   "tagOwners": { "tag:router": ["us@example.com"], "tag:east": ["us@example.com"] },
   "grants": [
@@ -140,6 +142,14 @@ def barred(lab) -> None:
 
     story.control.set_policy(POLICY)
     wait_for(lambda: len(story.offered()) == 2, 15, "it may again")
+    for turn in range(10): # while the agent puts a policy in force that it learned of when it had no exit node
+        other = threading.Timer(0.005 * turn, story.control.set_policy, [POLICY.replace(OWN, f'{OWN}, "us@example.com:{8000 + turn}"')])
+        other.start()
+        chosen = story.use("--exit-node=exit-a")
+        other.join()
+        chosen.check(f"chosen beside a new policy, turn {turn}")
+        client.cli("set", "--exit-node=")
+    story.control.set_policy(POLICY)
     closed = story.use("--exit-node=exit-a")
     net.goes_by("exit-a")
     story.control.set_policy(BARRED)
