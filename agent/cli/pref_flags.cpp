@@ -1,8 +1,8 @@
 #include "agent/cli/pref_flags.hpp"
 #include "agent/cli/format.hpp"
 #include "agent/router/via6.hpp"
-#include "agent/services/hosted_services.hpp"
 #include "base/text.hpp"
+#include "proto/control/names.hpp"
 
 #include <CLI/CLI.hpp>
 
@@ -261,7 +261,7 @@ const std::vector<PrefFlag>& pref_flags() {
                  if (piece.empty()) continue;
                  std::string name{piece};
                  if (name.find(':') == std::string::npos) name.insert(0, "svc:");
-                 if (auto named = check_offered_service(name); !named) return named;
+                 if (auto named = check_service_name(name); !named) return named;
                  services.insert(std::move(name));
              }
              prefs.advertise_services.reset();

@@ -38,19 +38,6 @@ Result<Addresses> addresses_given(const wire::Node& self) {
 
 } // namespace
 
-Result<void> check_offered_service(std::string_view name) {
-    constexpr std::string_view kPrefix = "svc:";
-    constexpr std::size_t kLongestLabel = 63; // RFC 1035 2.3.4
-    auto is_plain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; };
-    const bool has_prefix = name.starts_with(kPrefix);
-    if (has_prefix) name.remove_prefix(kPrefix.size());
-    if (has_prefix && !name.empty() && name.size() <= kLongestLabel && std::ranges::all_of(name, is_plain) &&
-        name.front() != '-' && name.back() != '-')
-        return {};
-    return Error::make("\"{}{}\" is no name of a service: write svc:web, with small letters, digits and dashes",
-                       has_prefix ? kPrefix : "", name);
-}
-
 wire::VipServices offered_services(const Prefs& prefs) {
     wire::VipServices out;
     const std::vector<std::string> names = prefs.services();

@@ -15,8 +15,6 @@ namespace tailrace {
 /// A capability of our own: {"svc:web":["100.64.0.9","fd7a:115c:a1e0::9"]} for each service that we are a host of.
 inline constexpr const char* kServiceHostCap = "service-host";
 
-/// "svc:" and a DNS label in small letters, as control wants it.
-Result<void> check_offered_service(std::string_view name);
 /// With every port, as the reference client offers those that it leaves to the operating system: which ones answer is a
 /// matter of who listens.
 wire::VipServices offered_services(const Prefs& prefs);

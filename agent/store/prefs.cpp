@@ -1,7 +1,8 @@
 #include "agent/store/prefs.hpp"
 #include "agent/router/via6.hpp"
-#include "agent/services/hosted_services.hpp"
 #include "base/json/json.hpp"
+#include "proto/control/names.hpp"
+#include "proto/control/vip_services.hpp"
 
 #include <algorithm>
 
@@ -49,7 +50,7 @@ Result<void> check_prefs(const Prefs& prefs) {
         problems.push_back(fmt::format("a node can host {} services", wire::VipServices::kMostServices));
     else
         for (const std::string& service : prefs.services())
-            if (auto named = check_offered_service(service); !named) problems.push_back(named.error().message());
+            if (auto named = check_service_name(service); !named) problems.push_back(named.error().message());
     if (!problems.empty()) return Error::make("{}", join(problems, "\n"));
     return {};
 }

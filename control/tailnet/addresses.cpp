@@ -66,10 +66,4 @@ std::string dns_label(std::string_view hostname) {
     return label.empty() ? "node" : label;
 }
 
-bool is_dns_label(std::string_view text) {
-    if (text.empty() || text.size() > 63 || text.front() == '-' || text.back() == '-') return false;
-    return std::all_of(text.begin(), text.end(),
-                       [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'; });
-}
-
 } // namespace tailrace

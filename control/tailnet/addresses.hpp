@@ -34,7 +34,5 @@ private:
 
 /// A host name as a DNS label: lower case, letters, digits and dashes, at most 63; "node" when nothing is left.
 std::string dns_label(std::string_view hostname);
-/// What an administrator typed, if it already is a label.
-bool is_dns_label(std::string_view text);
 
 } // namespace tailrace

@@ -5,6 +5,7 @@
 #include "control/tailnet/tags.hpp"
 #include "control/tailnet/tailnet_state.hpp"
 #include "policy/words.hpp"
+#include "proto/control/names.hpp"
 
 #include <algorithm>
 
@@ -126,14 +127,6 @@ std::vector<std::string> service_ports_text(const std::vector<PortRange>& ports)
                                                 : fmt::format("tcp:{}-{}", range.first, range.last));
     if (out.empty()) out.emplace_back(kAnyPort);
     return out;
-}
-
-Result<void> check_service_name(std::string_view name) {
-    if (name.starts_with(kPrefix) && is_dns_label(service_label(name))) return {};
-    return Error::make(
-        "\"{}\" can't be a service's name: write svc:web, with small letters, digits and dashes, at most "
-        "63 of them",
-        name);
 }
 
 std::string_view service_label(std::string_view name) {

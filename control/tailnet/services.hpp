@@ -28,8 +28,6 @@ std::string_view host_state_text(HostState state);
 /// "tcp:443" or "tcp:8000-8010"; "do-not-validate" is every port.
 Result<std::vector<PortRange>> parse_service_ports(const std::vector<std::string>& texts);
 std::vector<std::string> service_ports_text(const std::vector<PortRange>& ports);
-/// "svc:" and a DNS label.
-Result<void> check_service_name(std::string_view name);
 /// The label of a service's name.
 std::string_view service_label(std::string_view name);
 

@@ -9,6 +9,7 @@
 #include "control/tailnet/attributes.hpp"
 #include "control/tailnet/credential.hpp"
 #include "control/tailnet/tags.hpp"
+#include "proto/control/names.hpp"
 
 #include <algorithm>
 
