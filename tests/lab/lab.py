@@ -10,6 +10,7 @@
 Everything ends with the lab, also when the program that made it is killed; a lab made with outlives_us=True stays until
 destroy(), and Lab.load() finds it again.
 """
+import functools
 import ipaddress
 import json
 import os
@@ -64,6 +65,15 @@ HAIRPIN_ROUTES = ["tuntap add dev nat0 mode tun", "link set nat0 up", "route add
 HAIRPIN_ROUTES_OF_A_LAN = ["rule add pref 1 iif {device} to {gateway} lookup local", "rule add pref 2 iif {device} ipproto udp lookup 7"]
 
 
+@functools.cache
+def find_program(name: str) -> str:
+    """Where a host has it."""
+    path = shutil.which(name, path=PATH)
+    if path is None:
+        raise CommandFailed(f"there is no program {name}")
+    return path
+
+
 def new_bridge(name: str) -> str:
     """With a hardware address that stays: else it is the lowest of its ports' addresses, and hosts that asked for it before
     the last port came send to nobody for a while."""
@@ -103,10 +113,7 @@ class Host:
     def popen(self, argv, env=None, **options) -> subprocess.Popen:
         if isinstance(argv, str):
             argv = shlex.split(argv)
-        program = shutil.which(str(argv[0]), path=PATH)
-        if program is None:
-            raise CommandFailed(f"{self.name}: there is no program {argv[0]}")
-        return self.lab.sandbox.popen(self.namespaces.entering([program, *(str(a) for a in argv[1:])]), env=self.environment(env), cwd="/", **options)
+        return self.namespaces.popen([find_program(str(argv[0])), *(str(a) for a in argv[1:])], env=self.environment(env), cwd="/", **options)
 
     def run(self, argv, timeout: float = 15, check: bool = True, env=None, input: str = None) -> subprocess.CompletedProcess:
         """Runs a command to its end. Fails with what it printed, unless check is False."""
@@ -136,9 +143,9 @@ class Host:
         return Program(f"{self.name}/{name}", process, log, begins_at)
 
     def ip(self, *commands: str) -> None:
-        """Several `ip` commands in one go, in this host's network namespace."""
-        done = subprocess.run(self.namespaces.entering_network([shutil.which("ip", path=PATH), "-force", "-batch", "-"]), input="\n".join(commands) + "\n",
-                              text=True, capture_output=True, timeout=20)
+        """Several `ip` commands in one go. They know processes by the pids that we see, not by those of the sandbox."""
+        done = self.namespaces.do(subprocess.run, [find_program("ip"), "-force", "-batch", "-"], input="\n".join(commands) + "\n",
+                                  text=True, capture_output=True, timeout=20)
         if done.returncode != 0:
             raise CommandFailed(f"{self.name}: ip: {done.stderr}{commands}")
 
@@ -146,19 +153,20 @@ class Host:
         self.run(["nft", "-f", "-"], input=rules)
 
     def sysctl(self, name: str, value) -> None:
-        self.run(["busybox", "sh", "-c", f"echo {value} > /proc/sys/{name.replace('.', '/')}"])
+        self.namespaces.do(pathlib.Path("/proc/sys", name.replace(".", "/")).write_text, str(value))
 
     def set_netem(self, device: str, rule: str) -> None:
         """For example "delay 20ms loss 1%". The kernel of the netns room may lack netem."""
         self.run(f"tc qdisc replace dev {device} root netem {rule}")
 
-    def plug_into(self, link: Link, device: str, address: str = "") -> str:
+    def plug_into(self, link: Link, device: str, address: str = "", is_default: bool = False) -> str:
         """A cable from a device of this host to the link. Returns the address that the device got."""
         address = address or link.next_address()
         end = self._plug(device)
         link.switch.ip(f"link add {end} type veth peer name {device} netns {self.namespaces.keeper_pid}",
                        f"link set {end} master {link.bridge} up")
-        self.ip(f"address add {address}/{link.prefix.prefixlen} dev {device}", f"link set {device} up")
+        route = [f"route add default via {link.gateway}"] if is_default else []
+        self.ip(f"address add {address}/{link.prefix.prefixlen} dev {device}", f"link set {device} up", *route)
         return address
 
     def add_v6(self, number: int) -> str:
@@ -245,8 +253,7 @@ class Lab:
         """A machine with eth0 in the link (the internet when none is named) and its default route there."""
         link = link or self.internet()
         host = self._new_host(name)
-        host.address = host.plug_into(link, "eth0", address)
-        host.ip(f"route add default via {link.gateway}")
+        host.address = host.plug_into(link, "eth0", address, is_default=True)
         return host
 
     def nat(self, name: str, outside: Link, kind: str, lan_prefix: str = "", lans: int = 1) -> Nat:
@@ -298,7 +305,7 @@ class Lab:
         lab.sandbox = Sandbox(saved["keeper"])
         lab.hosts, lab._internet, lab._nats = {}, None, 0
         for name, host in saved["hosts"].items():
-            lab.hosts[name] = Host(lab, name, HostNamespaces(host["keeper"]), lab.directory / name, host["address"])
+            lab.hosts[name] = Host(lab, name, HostNamespaces.of_keeper(lab.sandbox, host["keeper"]), lab.directory / name, host["address"])
         return lab
 
     def remove_files(self) -> None:

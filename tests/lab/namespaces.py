@@ -4,10 +4,15 @@ A lab is one PID namespace: when its first process dies, the kernel kills everyt
 parent included. A host is a network and a mount namespace in it, with /run, /sys and /sys/fs/bpf of its own, so that
 several agents on one kernel never see each other's sockets or pins.
 """
+import concurrent.futures
+import contextlib
 import ctypes
+import fcntl
 import os
 import pathlib
 import signal
+import socket
+import struct
 import subprocess
 
 CLONE_NEWNS = 0x00020000
@@ -15,13 +20,21 @@ CLONE_NEWUTS = 0x04000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 PR_SET_PDEATHSIG = 1
+MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
+MNT_DETACH = 2
+SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def setns(fd: int, kind: int) -> None:
-    if _libc.setns(fd, kind) != 0:
+def _call(name: str, *arguments) -> None:
+    """A call of the C library that says with 0 that it went well."""
+    if getattr(_libc, name)(*arguments) != 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"setns: {os.strerror(number)}")
+        raise OSError(number, f"{name}{arguments}: {os.strerror(number)}")
+
+
+def setns(fd: int, kind: int) -> None:
+    _call("setns", fd, kind)
 
 
 def end_with_parent(by: int = signal.SIGKILL) -> None:
@@ -51,23 +64,28 @@ class Sandbox:
     def create(cls, outlives_us: bool = False) -> "Sandbox":
         # The first process of the namespace ignores SIGCHLD, so that orphans that end leave no zombies.
         keeper = subprocess.Popen(
-            ["unshare", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc",
-             "sh", "-c", "trap '' CHLD; echo ready; exec sleep infinity"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, cwd="/",
-            preexec_fn=None if outlives_us else end_with_parent)
+            [*([] if outlives_us else ["setpriv", "--pdeathsig", "KILL"]), "unshare", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc",
+             "busybox", "sh", "-c", "trap '' CHLD; echo ready; exec sleep infinity"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, cwd="/")
         if keeper.stdout.readline() != b"ready\n":
             raise RuntimeError(f"could not create a PID namespace: {keeper.stderr.read().decode()}")
         keeper.stdout.close() # whoever reads our output must not wait for the keeper's end
         keeper.stderr.close()
         return cls(keeper.pid, keeper)
 
-    def popen(self, argv, **options) -> subprocess.Popen:
-        """Starts a program in the sandbox; its pid is the one that we see from outside."""
-        setns(self._inside, CLONE_NEWPID) # for children only
+    @contextlib.contextmanager
+    def for_children(self):
+        """The calling thread's children are in the sandbox meanwhile."""
+        setns(self._inside, CLONE_NEWPID)
         try:
-            child = subprocess.Popen(argv, **options)
+            yield
         finally:
             setns(self._own, CLONE_NEWPID)
+
+    def popen(self, argv, **options) -> subprocess.Popen:
+        """Starts a program in the sandbox; its pid is the one that we see from outside."""
+        with self.for_children():
+            child = subprocess.Popen(argv, **options)
         self._children = [old for old in self._children if old.poll() is None] + [child]
         return child
 
@@ -84,72 +102,90 @@ class Sandbox:
             os.close(fd)
 
 
-# Runs as the first process of a host, before anything else on it: a directory of the host, its name, where resolv.conf really is.
-HOST_SETUP = r"""
-set -e
-busybox mount --make-rprivate /
-busybox mount -t proc proc /proc
-busybox mkdir -p "$1/cgroup"
-busybox mount --rbind /sys/fs/cgroup "$1/cgroup"
-busybox mount -t sysfs sysfs /sys
-busybox mount --rbind "$1/cgroup" /sys/fs/cgroup
-busybox umount -l "$1/cgroup" && busybox rmdir "$1/cgroup"
-busybox mount -t bpf bpf /sys/fs/bpf
-busybox mount -t tmpfs -o mode=755 tmpfs /run
-busybox mkdir -p /run/lock
-echo "nameserver 127.0.0.1" > "$1/resolv.conf"
-resolv=$3
-case $resolv in /run/*) mkdir -p "${resolv%/*}"; : > "$resolv" ;; esac
-# A machine without the file does not get one from an agent of a lab.
-if [ -f "$resolv" ]; then mount --bind "$1/resolv.conf" "$resolv"; else mount --bind /etc /etc; mount -o remount,bind,ro /etc; fi
-hostname "$2" 2>/dev/null || echo "$2" > /proc/sys/kernel/hostname
-for family in all default; do
-    echo 0 > /proc/sys/net/ipv6/conf/$family/accept_dad
-    echo 0 > /proc/sys/net/ipv6/conf/$family/accept_ra
-    echo 0 > /proc/sys/net/ipv4/conf/$family/rp_filter
-done 2>/dev/null || true
-busybox ip link set lo up
-echo ready
-trap '' CHLD
-exec sleep infinity
-"""
+def _mount(what: str, where, kind: str = None, flags: int = 0, options: str = None) -> None:
+    words = [None if word is None else os.fsencode(word) for word in (what, where, kind, options)]
+    _call("mount", words[0], words[1], words[2], ctypes.c_ulong(flags), words[3])
+
+
+def _set_lo_up() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        request = struct.pack("16sh22x", b"lo", 0)
+        flags, = struct.unpack_from("h", fcntl.ioctl(any_socket, SIOCGIFFLAGS, request), 16)
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", flags | IFF_UP))
+
+
+def _set_up_host(name: str, directory: pathlib.Path, resolv_conf: str) -> None:
+    """What a host has of its own, in namespaces that are new. `resolv_conf`: where /etc/resolv.conf really is."""
+    _mount("none", "/", flags=MS_REC | MS_PRIVATE)
+    _mount("proc", "/proc", "proc")
+    cgroup = directory / "cgroup"
+    cgroup.mkdir(parents=True, exist_ok=True)
+    _mount("/sys/fs/cgroup", cgroup, flags=MS_BIND | MS_REC)
+    _mount("sysfs", "/sys", "sysfs")
+    _mount(cgroup, "/sys/fs/cgroup", flags=MS_BIND | MS_REC)
+    _call("umount2", os.fsencode(cgroup), MNT_DETACH)
+    cgroup.rmdir()
+    _mount("bpf", "/sys/fs/bpf", "bpf")
+    _mount("tmpfs", "/run", "tmpfs", options="mode=755")
+    os.mkdir("/run/lock")
+    own = directory / "resolv.conf"
+    own.write_text("nameserver 127.0.0.1\n")
+    target = pathlib.Path(resolv_conf)
+    if target.is_relative_to("/run"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.touch()
+    if target.is_file():
+        _mount(own, target, flags=MS_BIND)
+    else: # a machine without the file does not get one from an agent of a lab
+        _mount("/etc", "/etc", flags=MS_BIND)
+        _mount("none", "/etc", flags=MS_REMOUNT | MS_BIND | MS_RDONLY)
+    socket.sethostname(name)
+    for family in ("all", "default"):
+        for setting in ("ipv6/conf/{}/accept_dad", "ipv6/conf/{}/accept_ra", "ipv4/conf/{}/rp_filter"):
+            with contextlib.suppress(FileNotFoundError): # a kernel without IPv6
+                pathlib.Path("/proc/sys/net", setting.format(family)).write_text("0")
+    _set_lo_up()
 
 
 class HostNamespaces:
-    """The network, mount and UTS namespace of one host, kept by a sleeping process."""
+    """The network, mount and UTS namespace of one host. A sleeping process keeps them, and a thread of ours lives in them: what
+    it starts is there from its first moment. Linux has namespaces a thread, and a thread costs much less than a program that
+    enters them to become another one."""
 
-    def __init__(self, keeper_pid: int):
-        self.keeper_pid = keeper_pid
-        self._fds = [(os.open(f"/proc/{keeper_pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC), kind)
-                     for name, kind in (("net", CLONE_NEWNET), ("uts", CLONE_NEWUTS), ("mnt", CLONE_NEWNS))]
+    def __init__(self, sandbox: Sandbox, set_up, keeper_pid: int = 0):
+        self._sandbox = sandbox
+        self._thread = concurrent.futures.ThreadPoolExecutor(1)
+        self.do(set_up)
+        self.keeper_pid = keeper_pid or self.popen(["busybox", "sleep", "infinity"], start_new_session=True, cwd="/", stdin=subprocess.DEVNULL,
+                                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid
 
     @classmethod
     def create(cls, sandbox: Sandbox, name: str, directory: pathlib.Path) -> "HostNamespaces":
-        keeper = sandbox.popen(
-            ["busybox", "unshare", "-n", "-m", "-u", "busybox", "sh", "-c", HOST_SETUP, "sh", str(directory), name,
-             os.path.realpath("/etc/resolv.conf")],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-        if keeper.stdout.readline() != b"ready\n":
-            raise RuntimeError(f"could not create host {name}: {keeper.stderr.read().decode()}")
-        keeper.stdout.close()
-        keeper.stderr.close()
-        return cls(keeper.pid)
+        resolv_conf = os.path.realpath("/etc/resolv.conf")
 
-    def enter(self) -> None:
-        """For a process that is about to become a program of this host."""
-        for fd, kind in self._fds:
-            setns(fd, kind)
+        def set_up():
+            _call("unshare", CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWNS)
+            with sandbox.for_children(): # /proc is of the namespace that children get
+                _set_up_host(name, directory, resolv_conf)
+        return cls(sandbox, set_up)
 
-    def entering(self, argv) -> list:
-        """The command line that enters and becomes argv, a full path first: else busybox takes its own ip for ip.
+    @classmethod
+    def of_keeper(cls, sandbox: Sandbox, keeper_pid: int) -> "HostNamespaces":
+        """Those of a host that somebody else made."""
+        def set_up():
+            _call("unshare", CLONE_NEWNS) # a thread enters another's mounts only when it shares its own with no other thread
+            for name, kind in (("net", CLONE_NEWNET), ("uts", CLONE_NEWUTS), ("mnt", CLONE_NEWNS)):
+                with open(f"/proc/{keeper_pid}/ns/{name}", encoding="ascii") as namespace:
+                    setns(namespace.fileno(), kind)
+        return cls(sandbox, set_up, keeper_pid)
 
-        One static program and no fork of Python, for forks are what costs time in user-mode Linux.
-        """
-        return ["busybox", "nsenter", "-t", str(self.keeper_pid), "-n", "-m", "-u", *argv]
+    def do(self, function, *arguments, **options):
+        """Calls it on this host."""
+        return self._thread.submit(function, *arguments, **options).result()
 
-    def entering_network(self, argv) -> list:
-        return ["busybox", "nsenter", "-t", str(self.keeper_pid), "-n", *argv]
+    def popen(self, argv, **options) -> subprocess.Popen:
+        """Starts a program on this host, in the sandbox."""
+        return self.do(self._sandbox.popen, argv, **options)
 
     def close(self) -> None:
-        for fd, _ in self._fds:
-            os.close(fd)
+        self._thread.shutdown()
