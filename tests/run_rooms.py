@@ -25,8 +25,10 @@ BUILD = PROJECT / os.environ.get("BUILD_DIR", "build")
 SANITIZED = PROJECT / "build-sanitized"
 RESULTS = BUILD / "test-results"
 ROOMS = ["bpf", "vm", "package", "uml", "netns", "interop", "unit", "sim", "fuzz"] # in the order in which their suites start
-LONG = ["netns_regions", "netns_hard_nat", "netns_exit_node", "netns_routers", "netns_faults", "uml_matrix", "uml_paths", "uml_hours"] # and these first, lest all wait for them at the end
+LONG = ["netns_regions", "netns_hard_nat", "netns_exit_node", "netns_routers", "netns_faults", "uml_matrix", "uml_paths", "uml_hours",
+        "netns_peer_relay", "netns_moving", "netns_via6", "netns_control_restart"] # and these first, lest all wait for them at the end
 SANITIZED_ROOMS = {"unit", "fuzz"}
+LARGE = "tests/unit/large/unit_large" # of the room unit, and not sanitized
 STOCK_PROGRAMS = ("tailscaled", "tailscale", "derper", "headscale")
 PYTEST_ROOMS = {"netns", "uml", "vm", "interop", "package"}
 TIMED_ROOMS = PYTEST_ROOMS | {"bpf", "sim"} # daemons and kernels that look at the clock
@@ -191,17 +193,16 @@ def in_good_order(suites: list) -> list:
     return sorted(ordered, key=lambda suite: suite.name not in LONG)
 
 
-def run(*command, environment=None) -> None:
-    done = subprocess.run([str(word) for word in command], cwd=PROJECT, env={**os.environ, **(environment or {})})
+def run(*command) -> None:
+    done = subprocess.run([str(word) for word in command], cwd=PROJECT)
     if done.returncode != 0:
         sys.exit(f"error: {' '.join(str(word) for word in command)} failed")
 
 
 def targets(build: pathlib.Path, folder: str, prefix: str) -> list:
     """Executables of a build whose path is FOLDER/.../PREFIX_*."""
-    listed = subprocess.run(["meson", "introspect", "--targets", str(build)], capture_output=True, text=True, check=True).stdout
     found = []
-    for target in json.loads(listed):
+    for target in json.loads((build / "meson-info/intro-targets.json").read_text(encoding="utf-8")):
         path = pathlib.Path(target["filename"][0])
         relative = str(path.relative_to(build))
         if target["type"] == "executable" and relative.startswith(folder + "/") and path.name.startswith(prefix):
@@ -209,13 +210,22 @@ def targets(build: pathlib.Path, folder: str, prefix: str) -> list:
     return sorted(found)
 
 
-def start_sanitized_build() -> subprocess.Popen:
-    if not (SANITIZED / "build.ninja").exists():
-        say("configuring the build with sanitizers")
-        run("meson", "setup", SANITIZED, "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=0",
-            "-Dcpp_args=-fsanitize=fuzzer-no-link", "-Dc_args=-fsanitize=fuzzer-no-link",
-            environment={"CC": "ccache clang-14", "CXX": "ccache clang++-14", "CC_LD": "lld", "CXX_LD": "lld"}) # links in a third of the time
-    wanted = targets(SANITIZED, "tests/unit", "unit_") + targets(SANITIZED, "tests/fuzz", "fuzz_")
+def start_sanitized_configuration() -> subprocess.Popen:
+    if (SANITIZED / "build.ninja").exists():
+        return subprocess.Popen(["true"])
+    say("configuring the build with sanitizers")
+    with open(RESULTS / "configure-sanitized.log", "wb") as log:
+        return subprocess.Popen(["meson", "setup", SANITIZED, "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=0",
+                                 "-Dcpp_args=-fsanitize=fuzzer-no-link", "-Dc_args=-fsanitize=fuzzer-no-link"],
+                                cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                                env={**os.environ, "CC": "ccache clang-14", "CXX": "ccache clang++-14", "CC_LD": "lld", "CXX_LD": "lld"}) # links in a third of the time
+
+
+def start_sanitized_build(configuration: subprocess.Popen) -> subprocess.Popen:
+    if configuration.wait() != 0:
+        sys.stdout.write((RESULTS / "configure-sanitized.log").read_text(encoding="utf-8", errors="replace")[-6000:])
+        sys.exit("error: the build with sanitizers could not be configured")
+    wanted = [target for target in targets(SANITIZED, "tests/unit", "unit_") if target != LARGE] + targets(SANITIZED, "tests/fuzz", "fuzz_")
     return start_aside(["ninja", "-C", SANITIZED, *wanted, "tests/policy_vectors"], RESULTS / "build-sanitized.log", 1)
 
 
@@ -231,8 +241,9 @@ def suites_of(room: str) -> list:
     if room in ("unit", "sim", "bpf"):
         build, environment = (SANITIZED, SANITIZER_OPTIONS) if room in SANITIZED_ROOMS else (BUILD, None)
         suites = [Suite(room, pathlib.Path(t).name, [build / t, f"--gtest_output=xml:{RESULTS}/{pathlib.Path(t).name}.xml"], environment)
-                  for t in targets(build, f"tests/{room}", f"{room}_")]
+                  for t in targets(build, f"tests/{room}", f"{room}_") if t != LARGE]
         if room == "unit":
+            suites.append(Suite(room, "unit_large", [BUILD / LARGE, f"--gtest_output=xml:{RESULTS}/unit_large.xml"]))
             suites.append(Suite(room, "policy_vectors", [build / "tests/policy_vectors", PROJECT / "tests/vectors/policy"], environment, junit=False))
             recorded = PROJECT.parent / "shared/vectors/policy" # all answers of the real service, where somebody has put them beside us
             if recorded.is_dir():
@@ -287,7 +298,7 @@ def start_package_build() -> subprocess.Popen:
 
 def main() -> int:
     # A fresh clone finds what another clone on this machine has compiled already.
-    os.environ.update(CCACHE_BASEDIR=str(PROJECT), CCACHE_NOHASHDIR="1")
+    os.environ.update(CCACHE_BASEDIR=str(PROJECT), CCACHE_NOHASHDIR="1", LC_ALL="C.UTF-8")
     parser = argparse.ArgumentParser(prog="scripts/test", description="Builds and runs the tests of the rooms named, or of all.")
     parser.add_argument("room", nargs="*", choices=[*ROOMS, []], help=", ".join(ROOMS))
     rooms = [room for room in ROOMS if room in (parser.parse_args().room or ROOMS)]
@@ -297,13 +308,16 @@ def main() -> int:
     preparations = []
     if {"uml", "package"} & set(rooms):
         preparations.append(Preparation("the build of the user-mode Linux kernel", {"uml", "package"}, start_kernel_build(), RESULTS / "build-kernel.log"))
+    configuration = start_sanitized_configuration() if SANITIZED_ROOMS & set(rooms) else None
     if set(rooms) - SANITIZED_ROOMS:
         run(PROJECT / "scripts/build")
+    elif "unit" in rooms:
+        run(PROJECT / "scripts/build", LARGE)
     if "package" in rooms:
         preparations.append(Preparation("the build of the packages", {"package"}, start_package_build(), RESULTS / "build-package.log"))
     suites = [suite for room in rooms if room not in SANITIZED_ROOMS for suite in suites_of(room)]
-    if SANITIZED_ROOMS & set(rooms):
-        preparations.append(Preparation("the build with sanitizers", SANITIZED_ROOMS, start_sanitized_build(), RESULTS / "build-sanitized.log"))
+    if configuration:
+        preparations.append(Preparation("the build with sanitizers", SANITIZED_ROOMS, start_sanitized_build(configuration), RESULTS / "build-sanitized.log"))
         suites += [suite for room in rooms if room in SANITIZED_ROOMS for suite in suites_of(room)]
     say(f"{len(suites)} suites of the rooms {', '.join(rooms)}")
     total = run_all(in_good_order(suites), lambda room: all(preparation.done() for preparation in preparations if room in preparation.rooms))
