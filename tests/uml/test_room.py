@@ -27,6 +27,16 @@ def test_a_command_that_does_not_end_is_ended():
 
 
 @pytest.mark.host_only
+def test_programs_keep_their_registers():
+    program = PROJECT / "build" / "uml_registers"
+    subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", program, PROJECT / "tests/uml/registers.c"], check=True)
+    try:
+        assert uml("--", str(program)).stdout == "right\n"
+    finally:
+        program.unlink()
+
+
+@pytest.mark.host_only
 def test_with_time_travel_an_hour_takes_seconds():
     start = time.monotonic()
     assert uml("--time-travel", "--", "sleep", "3600").returncode == 0
