@@ -73,19 +73,13 @@ class Sandbox:
         keeper.stderr.close()
         return cls(keeper.pid, keeper)
 
-    @contextlib.contextmanager
-    def for_children(self):
-        """The calling thread's children are in the sandbox meanwhile."""
-        setns(self._inside, CLONE_NEWPID)
-        try:
-            yield
-        finally:
-            setns(self._own, CLONE_NEWPID)
-
     def popen(self, argv, **options) -> subprocess.Popen:
         """Starts a program in the sandbox; its pid is the one that we see from outside."""
-        with self.for_children():
+        setns(self._inside, CLONE_NEWPID) # for children only
+        try:
             child = subprocess.Popen(argv, **options)
+        finally:
+            setns(self._own, CLONE_NEWPID)
         self._children = [old for old in self._children if old.poll() is None] + [child]
         return child
 
@@ -116,8 +110,6 @@ def _set_lo_up() -> None:
 
 def _set_up_host(name: str, directory: pathlib.Path, resolv_conf: str) -> None:
     """What a host has of its own, in namespaces that are new. `resolv_conf`: where /etc/resolv.conf really is."""
-    _mount("none", "/", flags=MS_REC | MS_PRIVATE)
-    _mount("proc", "/proc", "proc")
     cgroup = directory / "cgroup"
     cgroup.mkdir(parents=True, exist_ok=True)
     _mount("/sys/fs/cgroup", cgroup, flags=MS_BIND | MS_REC)
@@ -156,18 +148,26 @@ class HostNamespaces:
         self._sandbox = sandbox
         self._thread = concurrent.futures.ThreadPoolExecutor(1)
         self.do(set_up)
-        self.keeper_pid = keeper_pid or self.popen(["busybox", "sleep", "infinity"], start_new_session=True, cwd="/", stdin=subprocess.DEVNULL,
-                                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid
+        self.keeper_pid = keeper_pid or self._start_keeper()
 
     @classmethod
     def create(cls, sandbox: Sandbox, name: str, directory: pathlib.Path) -> "HostNamespaces":
-        resolv_conf = os.path.realpath("/etc/resolv.conf")
-
         def set_up():
             _call("unshare", CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWNS)
-            with sandbox.for_children(): # /proc is of the namespace that children get
-                _set_up_host(name, directory, resolv_conf)
-        return cls(sandbox, set_up)
+            _mount("none", "/", flags=MS_REC | MS_PRIVATE)
+        host = cls(sandbox, set_up)
+        host.do(_set_up_host, name, directory, os.path.realpath("/etc/resolv.conf"))
+        return host
+
+    def _start_keeper(self) -> int:
+        """/proc shows those whom the one who mounts it sees: that is the keeper, and not we."""
+        keeper = self.popen(["busybox", "sh", "-c", "mount -t proc proc /proc && echo ready && exec sleep infinity"], start_new_session=True,
+                            cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        if keeper.stdout.readline() != b"ready\n":
+            raise RuntimeError(f"could not mount /proc: {keeper.stderr.read().decode()}")
+        keeper.stdout.close() # whoever reads our output must not wait for the keeper's end
+        keeper.stderr.close()
+        return keeper.pid
 
     @classmethod
     def of_keeper(cls, sandbox: Sandbox, keeper_pid: int) -> "HostNamespaces":

@@ -110,6 +110,7 @@ def test_each_host_has_its_own_run_and_pins(lab):
     assert bob.run("ls /run/mine", check=False).returncode != 0
     assert "mine" not in bob.run("ls /sys/fs/bpf").stdout
     assert "eth0" in alice.run("ls /sys/class/net").stdout.split()
+    assert alice.run("cat /proc/1/comm").stdout == "sleep\n" # of the machine's processes it sees those of the lab
 
 
 def test_losses_are_counted(lab):
