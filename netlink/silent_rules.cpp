@@ -15,7 +15,7 @@ using namespace nft;
 
 namespace {
 
-constexpr int kAttempts = 5;
+constexpr int kQuestions = 5;
 constexpr std::size_t kMostNames = 4096;
 
 /// What a word of a rule asks that is not in the packet and not in the rules; empty: nothing.
@@ -100,7 +100,7 @@ Result<std::string> find_silent_rules() {
             if (found.empty() && nftnl_rule_nlmsg_parse(&message, rule.get()) >= 0) found = silence_of(rule.get());
             return {};
         });
-        if (!asked && asked.error().code() == EINTR && attempt < kAttempts) continue;
+        if (!asked && asked.error().code() == EINTR && attempt < kQuestions) continue;
         if (!asked) return asked.error().with("read nftables rules");
         return found;
     }

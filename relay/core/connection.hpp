@@ -11,6 +11,8 @@
 
 namespace tailrace::relay {
 
+constexpr Duration kFarewell = std::chrono::seconds{2}; ///< for the other side to take the last bytes
+
 enum class Phase : std::uint8_t {
     Connecting,   ///< a mesh link that we dial
     TlsHandshake, ///< either side

@@ -13,7 +13,6 @@ namespace {
 constexpr std::size_t kMostDirty = 512;            // then they are flushed before the end of the round
 constexpr std::size_t kNoticeLimit = 64 * 1024;    // of a slow client
 constexpr std::size_t kMeshNoticeLimit = 64 << 20; // a flood of presence: a million keys
-constexpr Duration kFarewell = std::chrono::seconds{2};
 
 } // namespace
 

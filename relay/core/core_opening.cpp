@@ -8,7 +8,6 @@
 namespace tailrace::relay {
 namespace {
 
-constexpr Duration kFarewell = std::chrono::seconds{2}; // for a client to take the last bytes
 // Source: tailscale derp/derpserver/derpserver.go: one a second, three at once.
 constexpr double kNotHerePerSecond = 1, kNotHereBurst = 3;
 
