@@ -285,7 +285,7 @@ class Preparation:
 
 
 def start_kernel_build() -> subprocess.Popen:
-    """Five minutes on a new machine, so it begins first and runs beside our own build."""
+    """Some minutes on a new machine, so it begins first and runs beside our own build."""
     return start_aside([PROJECT / "tests/uml/build-kernel"], RESULTS / "build-kernel.log", 1)
 
 
