@@ -28,7 +28,7 @@ ROOMS = ["bpf", "vm", "package", "uml", "netns", "interop", "unit", "sim", "fuzz
 LONG = ["netns_regions", "netns_hard_nat", "netns_exit_node", "netns_routers", "netns_faults", "uml_matrix", "uml_paths", "uml_hours",
         "netns_peer_relay", "netns_moving", "netns_via6", "netns_control_restart"] # and these first, lest all wait for them at the end
 SANITIZED_ROOMS = {"unit", "fuzz"}
-LARGE = "tests/unit/large/unit_large" # of the room unit, and not sanitized
+LARGE = "tests/unit/large/large" # of the room unit, and not sanitized
 STOCK_PROGRAMS = ("tailscaled", "tailscale", "derper", "headscale")
 PYTEST_ROOMS = {"netns", "uml", "vm", "interop", "package"}
 TIMED_ROOMS = PYTEST_ROOMS | {"bpf", "sim"} # daemons and kernels that look at the clock
@@ -211,21 +211,14 @@ def targets(build: pathlib.Path, folder: str, prefix: str) -> list:
 
 
 def start_sanitized_configuration() -> subprocess.Popen:
-    if (SANITIZED / "build.ninja").exists():
-        return subprocess.Popen(["true"])
     say("configuring the build with sanitizers")
-    with open(RESULTS / "configure-sanitized.log", "wb") as log:
-        return subprocess.Popen(["meson", "setup", SANITIZED, "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=0",
-                                 "-Dcpp_args=-fsanitize=fuzzer-no-link", "-Dc_args=-fsanitize=fuzzer-no-link"],
-                                cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                                env={**os.environ, "CC": "ccache clang-14", "CXX": "ccache clang++-14", "CC_LD": "lld", "CXX_LD": "lld"}) # links in a third of the time
+    compilers = ["CC=ccache clang-14", "CXX=ccache clang++-14", "CC_LD=lld", "CXX_LD=lld"] # lld links in a third of the time
+    return start_aside(["env", *compilers, "meson", "setup", SANITIZED, "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=0",
+                        "-Dcpp_args=-fsanitize=fuzzer-no-link", "-Dc_args=-fsanitize=fuzzer-no-link"], RESULTS / "configure-sanitized.log", 0)
 
 
-def start_sanitized_build(configuration: subprocess.Popen) -> subprocess.Popen:
-    if configuration.wait() != 0:
-        sys.stdout.write((RESULTS / "configure-sanitized.log").read_text(encoding="utf-8", errors="replace")[-6000:])
-        sys.exit("error: the build with sanitizers could not be configured")
-    wanted = [target for target in targets(SANITIZED, "tests/unit", "unit_") if target != LARGE] + targets(SANITIZED, "tests/fuzz", "fuzz_")
+def start_sanitized_build() -> subprocess.Popen:
+    wanted = targets(SANITIZED, "tests/unit", "unit_") + targets(SANITIZED, "tests/fuzz", "fuzz_")
     return start_aside(["ninja", "-C", SANITIZED, *wanted, "tests/policy_vectors"], RESULTS / "build-sanitized.log", 1)
 
 
@@ -241,7 +234,7 @@ def suites_of(room: str) -> list:
     if room in ("unit", "sim", "bpf"):
         build, environment = (SANITIZED, SANITIZER_OPTIONS) if room in SANITIZED_ROOMS else (BUILD, None)
         suites = [Suite(room, pathlib.Path(t).name, [build / t, f"--gtest_output=xml:{RESULTS}/{pathlib.Path(t).name}.xml"], environment)
-                  for t in targets(build, f"tests/{room}", f"{room}_") if t != LARGE]
+                  for t in targets(build, f"tests/{room}", f"{room}_")]
         if room == "unit":
             suites.append(Suite(room, "unit_large", [BUILD / LARGE, f"--gtest_output=xml:{RESULTS}/unit_large.xml"]))
             suites.append(Suite(room, "policy_vectors", [build / "tests/policy_vectors", PROJECT / "tests/vectors/policy"], environment, junit=False))
@@ -274,6 +267,10 @@ class Preparation:
         self._what = what
         self._process = process
         self._log = log
+
+    def wait(self) -> None:
+        self._process.wait()
+        self.done()
 
     def done(self) -> bool:
         if self._process.poll() is None:
@@ -308,7 +305,10 @@ def main() -> int:
     preparations = []
     if {"uml", "package"} & set(rooms):
         preparations.append(Preparation("the build of the user-mode Linux kernel", {"uml", "package"}, start_kernel_build(), RESULTS / "build-kernel.log"))
-    configuration = start_sanitized_configuration() if SANITIZED_ROOMS & set(rooms) else None
+    configuration = None
+    if SANITIZED_ROOMS & set(rooms) and not (SANITIZED / "build.ninja").exists():
+        configuration = Preparation("the configuration of the build with sanitizers", SANITIZED_ROOMS, start_sanitized_configuration(),
+                                    RESULTS / "configure-sanitized.log")
     if set(rooms) - SANITIZED_ROOMS:
         run(PROJECT / "scripts/build")
     elif "unit" in rooms:
@@ -316,8 +316,10 @@ def main() -> int:
     if "package" in rooms:
         preparations.append(Preparation("the build of the packages", {"package"}, start_package_build(), RESULTS / "build-package.log"))
     suites = [suite for room in rooms if room not in SANITIZED_ROOMS for suite in suites_of(room)]
-    if configuration:
-        preparations.append(Preparation("the build with sanitizers", SANITIZED_ROOMS, start_sanitized_build(configuration), RESULTS / "build-sanitized.log"))
+    if SANITIZED_ROOMS & set(rooms):
+        if configuration:
+            configuration.wait()
+        preparations.append(Preparation("the build with sanitizers", SANITIZED_ROOMS, start_sanitized_build(), RESULTS / "build-sanitized.log"))
         suites += [suite for room in rooms if room in SANITIZED_ROOMS for suite in suites_of(room)]
     say(f"{len(suites)} suites of the rooms {', '.join(rooms)}")
     total = run_all(in_good_order(suites), lambda room: all(preparation.done() for preparation in preparations if room in preparation.rooms))

@@ -1,8 +1,8 @@
 #!/bin/busybox sh
 # First program of a guest (user-mode Linux or QEMU): builds a throw-away world over the host's files, runs the command in
-# it, hands its exit status to the host and powers off. Busybox has most commands in itself, once it finds itself in /proc:
-# to start programs is what takes time in a guest. The room fills in how to mount the
-# host's files on /mnt/lower and the directory that host and guest share on /mnt/exchange.
+# it, hands its exit status to the host and powers off. The room fills in how to mount the host's files on /mnt/lower and
+# the directory that host and guest share on /mnt/exchange.
+# Busybox has most commands in itself, once it finds itself in /proc: to start programs is what takes time in a guest.
 /bin/mount -t proc proc /proc
 mount -t tmpfs -o size=90% tmpfs /mnt || exit 1
 mkdir /mnt/lower /mnt/exchange /mnt/upper /mnt/work /mnt/root

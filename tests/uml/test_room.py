@@ -27,13 +27,10 @@ def test_a_command_that_does_not_end_is_ended():
 
 
 @pytest.mark.host_only
-def test_programs_keep_their_registers():
-    program = PROJECT / "build" / "uml_registers"
+def test_programs_keep_their_registers(tmp_path):
+    program = tmp_path / "registers"
     subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", program, PROJECT / "tests/uml/registers.c"], check=True)
-    try:
-        assert uml("--", str(program)).stdout == "right\n"
-    finally:
-        program.unlink()
+    assert uml("--", str(program)).stdout == "right\n"
 
 
 @pytest.mark.host_only

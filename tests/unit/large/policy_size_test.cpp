@@ -5,6 +5,7 @@
 #include "policy/lint.hpp"
 #include "policy/stage.hpp"
 #include "tests/unit/policy/example_tailnet.hpp"
+#include "tests/unit/policy/refusal.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -16,12 +17,6 @@ using testing::AllOf;
 using testing::EndsWith;
 using testing::HasSubstr;
 using testing::StartsWith;
-
-/// "line 1, column 2: why", or "accepted".
-std::string refusal(const std::string& text) {
-    auto document = Document::parse(text);
-    return document ? "accepted" : document.error().message();
-}
 
 /// Each refers to the next: {"ipset:0": ["ipset:1"], ...}.
 std::string chain(const char* kind, int links, const std::string& last) {

@@ -1,8 +1,8 @@
-// Policies that are too large, too deep or oddly spelled: a correct answer or an error with its place and its cure,
-// soon.
+// Policies that nest too deep or are oddly spelled: a correct answer, or an error with its place and its cure. Those
+// that are too large: tests/unit/large.
 #include "policy/check.hpp"
 #include "policy/hujson_format.hpp"
-#include "tests/unit/policy/example_tailnet.hpp"
+#include "tests/unit/policy/refusal.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -14,12 +14,6 @@ using testing::AllOf;
 using testing::EndsWith;
 using testing::HasSubstr;
 using testing::StartsWith;
-
-/// "line 1, column 2: why", or "accepted".
-std::string refusal(const std::string& text) {
-    auto document = Document::parse(text);
-    return document ? "accepted" : document.error().message();
-}
 
 TEST(PolicyLimits, WhatNestsTooDeepIsASyntaxError) {
     EXPECT_THAT(refusal("{\"acls\": " + std::string(100'000, '[')), HasSubstr("nested deeper than 500 levels"));
