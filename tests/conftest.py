@@ -83,7 +83,7 @@ def run_in_guest(items: list, room: str) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item):
+def pytest_runtest_protocol(item, nextitem):
     room = room_of(item)
     if not room:
         return None
@@ -102,6 +102,7 @@ def pytest_runtest_protocol(item):
     report_log(report=report("call", told["outcome"], longrepr))
     report_log(report=report("teardown", "passed", None))
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    item.session._setupstate.teardown_exact(nextitem) # what a test on the host has left for others of its file
     return True
 
 
