@@ -134,19 +134,53 @@ UNDERLAY_INLINE bool take_ipv4(struct read *read, __u32 buffer_bytes)
     return true;
 }
 
+UNDERLAY_INLINE bool is_extension(__u32 next)
+{
+    return next == NEXT_HOP_BY_HOP || next == NEXT_ROUTING || next == NEXT_FRAGMENT || next == NEXT_DESTINATION_OPTIONS;
+}
+
 /* One that leads to another header of a packet that ends here; of fragments only the first one's does. */
-UNDERLAY_INLINE bool is_extension(__u32 next, const __u8 *header)
+UNDERLAY_INLINE bool leads_on(__u32 next, const __u8 *header)
 {
     if (next == NEXT_FRAGMENT)
         return !header[2] && !(header[3] & 0xf8);
-    return next == NEXT_HOP_BY_HOP || next == NEXT_DESTINATION_OPTIONS || (next == NEXT_ROUTING && !header[3]);
+    return is_extension(next) && (next != NEXT_ROUTING || !header[3]);
 }
 
-UNDERLAY_INLINE bool take_ipv6(struct read *read, __u32 buffer_bytes)
+/* What stands at the end of a packet's extension headers, in one word; 0 when they lead nowhere. */
+#define TR_AFTER(at, left, next, first_fragment)                                                                       \
+    ((at) | (__u64)(left) << 16 | (__u64)(next) << 32 | (__u64)(first_fragment) << 40)
+
+/* Not static: the verifier walks through it once, and not through all that follows for each way out of the loop. */
+__attribute__((noinline)) __u64 skip_extensions(struct xdp_md *ctx, __u32 at, __u32 left, __u32 next)
 {
-    const __u8 *ip = peek(read, 40), *header;
-    __u32 next, header_bytes;
+    struct read read = {.start = (const __u8 *)(long)ctx->data, .end = (const __u8 *)(long)ctx->data_end, .at = at};
+    __u32 first_fragment = 0, header_bytes;
+    const __u8 *header;
     bool is_fragment;
+
+    for (int i = 0; i < EXTENSION_HEADERS && next != IPPROTO_UDP; ++i) {
+        header = peek(&read, 8);
+        if (!header || !leads_on(next, header))
+            return 0;
+        /* A fragment header may belong to a packet of one piece, too: RFC 6946. Without branches, which the verifier
+         * would follow in all their combinations. */
+        is_fragment = next == NEXT_FRAGMENT;
+        first_fragment |= is_fragment & header[3];
+        header_bytes = is_fragment ? 8 : (header[1] + 1) * 8;
+        if (header_bytes > left)
+            return 0;
+        left -= header_bytes;
+        read.at += header_bytes;
+        next = header[0];
+    }
+    return TR_AFTER(read.at, left, next, first_fragment);
+}
+
+UNDERLAY_INLINE bool take_ipv6(struct xdp_md *ctx, struct read *read, __u32 buffer_bytes)
+{
+    const __u8 *ip = peek(read, 40);
+    __u32 next;
 
     if (!ip || ip[0] >> 4 != 6)
         return false;
@@ -160,23 +194,19 @@ UNDERLAY_INLINE bool take_ipv6(struct read *read, __u32 buffer_bytes)
     copy_address(&read->from.addr, ip + 8, 16);
     copy_address(&read->to.addr, ip + 24, 16);
     read->at += 40;
-    for (int i = 0; i < EXTENSION_HEADERS && next != IPPROTO_UDP; ++i) {
-        header = peek(read, 8);
-        if (!header || !is_extension(next, header))
+    if (is_extension(next)) {
+        __u64 after = skip_extensions(ctx, read->at, read->left, next);
+
+        if (!after)
             return false;
-        /* A fragment header may belong to a packet of one piece, too: RFC 6946. Without branches, which the verifier
-         * would follow in all their combinations. */
-        is_fragment = next == NEXT_FRAGMENT;
-        read->first_fragment |= is_fragment & header[3];
-        header_bytes = is_fragment ? 8 : (header[1] + 1) * 8;
-        if (header_bytes > read->left)
-            return false;
-        read->left -= header_bytes;
-        read->at += header_bytes;
-        next = header[0];
+        read->at = after & 0xffff;
+        read->left = after >> 16 & 0xffff;
+        next = after >> 32 & 0xff;
+        read->first_fragment = after >> 40;
+        read->too_many_headers = next != IPPROTO_UDP;
+        return true;
     }
-    read->too_many_headers = next != IPPROTO_UDP;
-    return true;
+    return next == IPPROTO_UDP;
 }
 
 /* To the UDP header of a packet that has one. */
@@ -205,7 +235,7 @@ UNDERLAY_INLINE bool find_udp(struct xdp_md *ctx, struct read *read)
     if (protocol == bpf_htons(ETH_P_IP))
         return take_ipv4(read, buffer_bytes - read->at);
     if (protocol == bpf_htons(ETH_P_IPV6))
-        return take_ipv6(read, buffer_bytes - read->at);
+        return take_ipv6(ctx, read, buffer_bytes - read->at);
     return false;
 }
 
