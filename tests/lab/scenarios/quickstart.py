@@ -29,7 +29,7 @@ SECOND_POLICY = """{
   ],
 }
 """
-PAYLOAD_BYTES = 10_000_000 // PATIENCE
+PAYLOAD_BYTES = 4_000_000 // PATIENCE
 
 
 class Tailnet:
