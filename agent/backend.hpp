@@ -81,6 +81,9 @@ public:
     void park();
     /// Takes back everything that is in the kernel, and keeps the preferences for the next start.
     Task<Result<void>> take_down();
+    /// Once running is wanted no more: until nothing of ours is in the kernel, or running is wanted again. Waits 10 s
+    /// at most.
+    Task<Result<void>> wait_until_down();
     /// What is wrong with the configuration file, for health; "" for nothing.
     void set_config_trouble(std::string text) { config_trouble_ = std::move(text); }
 

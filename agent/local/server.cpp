@@ -179,8 +179,11 @@ Task<HttpResponse> LocalServer::route(HttpRequest request, bool write) {
             Result<void> done = wanted ? check_lock(*wanted) : Result<void>{wanted.error()};
             if (done) done = check_operator(*wanted);
             if (done && wanted->routes() != backend_.prefs().routes()) backend_.forget_learned_routes();
+            const bool stops = done && backend_.prefs().want_running && !wanted->want_running;
             if (done) done = backend_.edit_prefs(*wanted);
             if (!done) co_return HttpResponse::json(400, error_object("Error", done.error().message()));
+            if (stops) done = co_await backend_.wait_until_down(); // whoever asked may look for what is left
+            if (!done) co_return HttpResponse::json(500, error_object("Error", done.error().message()));
         } else if (!get) {
             co_return HttpResponse::text(405, "unsupported method\n");
         }
