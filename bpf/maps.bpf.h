@@ -64,9 +64,9 @@ struct {
 
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, TR_COUNTED_RULES);
+    __uint(max_entries, TR_COUNTED_RULES / TR_RULES_A_VALUE);
     __type(key, __u32);
-    __type(value, struct tr_counter);
+    __type(value, struct tr_rule_hits);
 } tr_rule_hits SEC(".maps");
 
 struct {

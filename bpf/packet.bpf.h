@@ -313,12 +313,16 @@ TR_INLINE struct tr_counter measure(struct __sk_buff *skb, __u32 l2_bytes)
     return size;
 }
 
+TR_INLINE void add(struct tr_counter *counter, const struct tr_counter *size)
+{
+    counter->packets += size->packets;
+    counter->bytes += size->bytes;
+}
+
 TR_INLINE void count_in(void *map, __u32 index, const struct tr_counter *size)
 {
     struct tr_counter *counter = bpf_map_lookup_elem(map, &index);
 
-    if (!counter)
-        return;
-    counter->packets += size->packets;
-    counter->bytes += size->bytes;
+    if (counter)
+        add(counter, size);
 }

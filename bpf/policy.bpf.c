@@ -341,6 +341,19 @@ TR_INLINE __u32 verdict_on(struct __sk_buff *skb, __u32 header_bytes, __u32 live
     return unreadable != TR_READ_OK ? unreadable : judge(ask);
 }
 
+TR_INLINE void count_rule(__u32 rule, const struct tr_counter *size)
+{
+    __u32 index;
+    struct tr_rule_hits *hits;
+
+    if (rule >= TR_COUNTED_RULES)
+        rule = 0;
+    index = rule / TR_RULES_A_VALUE;
+    hits = bpf_map_lookup_elem(&tr_rule_hits, &index);
+    if (hits)
+        add(&hits->of[rule % TR_RULES_A_VALUE], size);
+}
+
 SEC("tc")
 int tr_policy(struct __sk_buff *skb)
 {
@@ -356,7 +369,7 @@ int tr_policy(struct __sk_buff *skb)
     if (reason >= TR_DROP_NO_POLICY)
         return TC_ACT_SHOT;
     if (reason == TR_PASS_RULE)
-        count_in(&tr_rule_hits, ask.rule < TR_COUNTED_RULES ? ask.rule : 0, &size);
+        count_rule(ask.rule, &size);
     if (ask.packet.first_fragment && is_strict(&ask))
         remember_first_fragment(&ask);
     skb->mark |= TR_MARK_PASSED;

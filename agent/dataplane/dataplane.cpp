@@ -102,20 +102,18 @@ Result<Fd> keep_or_replace(const PinDirectory& pins, const char* name, Fd loaded
     return loaded;
 }
 
-tr_counter sum(const std::vector<tr_counter>& of_cpus) {
-    tr_counter total{};
-    for (const tr_counter& one : of_cpus) {
-        total.packets += one.packets;
-        total.bytes += one.bytes;
-    }
-    return total;
-}
-
-Result<tr_counter> read_counter(int map, std::uint32_t index) {
-    std::vector<tr_counter> of_cpus(static_cast<std::size_t>(::libbpf_num_possible_cpus()));
+/// A value of a per-CPU map, as each processor has it.
+template <typename Value>
+Result<std::vector<Value>> read_of_cpus(int map, std::uint32_t index) {
+    std::vector<Value> of_cpus(static_cast<std::size_t>(::libbpf_num_possible_cpus()));
     if (::bpf_map_lookup_elem(map, &index, of_cpus.data()) != 0)
         return Error::from_errno(errno, "read a packet counter");
-    return sum(of_cpus);
+    return of_cpus;
+}
+
+void add(tr_counter& total, const tr_counter& one) {
+    total.packets += one.packets;
+    total.bytes += one.bytes;
 }
 
 } // namespace
@@ -280,19 +278,25 @@ Result<void> Dataplane::watch(Duration events, Duration counts) {
 Result<std::vector<ReasonCount>> Dataplane::reasons() const {
     std::vector<ReasonCount> out;
     for (std::uint32_t reason = 0; reason < TR_REASON_COUNT; ++reason) {
-        auto counter = read_counter(maps_.at("tr_reasons").get(), reason);
-        if (!counter) return counter.error();
-        out.push_back({std::string{reason_name(tr_reason(reason))}, reason_passes(tr_reason(reason)), *counter});
+        auto of_cpus = read_of_cpus<tr_counter>(maps_.at("tr_reasons").get(), reason);
+        if (!of_cpus) return of_cpus.error();
+        tr_counter total{};
+        for (const tr_counter& one : *of_cpus) add(total, one);
+        out.push_back({std::string{reason_name(tr_reason(reason))}, reason_passes(tr_reason(reason)), total});
     }
     return out;
 }
 
 Result<std::map<std::uint32_t, tr_counter>> Dataplane::rule_hits() const {
     std::map<std::uint32_t, tr_counter> out;
-    for (std::uint32_t rule = 0; rule < TR_COUNTED_RULES; ++rule) {
-        auto counter = read_counter(maps_.at("tr_rule_hits").get(), rule);
-        if (!counter) return counter.error();
-        if (counter->packets) out.emplace(rule, *counter);
+    for (std::uint32_t first = 0; first < TR_COUNTED_RULES; first += TR_RULES_A_VALUE) {
+        auto of_cpus = read_of_cpus<tr_rule_hits>(maps_.at("tr_rule_hits").get(), first / TR_RULES_A_VALUE);
+        if (!of_cpus) return of_cpus.error();
+        for (std::uint32_t i = 0; i < TR_RULES_A_VALUE; ++i) {
+            tr_counter total{};
+            for (const tr_rule_hits& hits : *of_cpus) add(total, hits.of[i]);
+            if (total.packets) out.emplace(first + i, total);
+        }
     }
     return out;
 }

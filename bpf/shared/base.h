@@ -11,7 +11,7 @@
 /* Part of the path of every pin: /sys/fs/bpf/tailrace/v1/DEVICE/NAME. Raise it when the meaning or the
  * layout of a map changes; an agent adopts only its own version, builds beside an older one and takes its place
  * (agent/dataplane/other_schemas.hpp), and leaves a newer one alone. */
-#define TR_SCHEMA_VERSION 4
+#define TR_SCHEMA_VERSION 5
 
 /* The schema from which on tr_flows, tr_flow_events, tr_secret, the table in tr_live and the first ten bytes of
  * tr_settings are as now: from there on an

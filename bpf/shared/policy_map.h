@@ -11,6 +11,7 @@
 #pragma once
 #include "base.h"
 #include "hash.h"
+#include "reasons.h"
 
 /* tr_live: array of one, read once a packet. In TR_LIVE_TABLE 0 before the first commit (everything is dropped), else
  * TR_TABLE_A or TR_TABLE_B. TR_LIVE_WATCHED: somebody watches packets, see watch_map.h. */
@@ -138,5 +139,10 @@ struct tr_settings {
 };
 TR_ASSERT_SIZE(struct tr_settings, 104);
 
-/* tr_rule_hits: per-CPU array of tr_counter by rule number. Rules with higher numbers count in entry 0. */
+/* tr_rule_hits: per-CPU array; a rule's counter is by its number, rules with higher numbers count as rule 0. Many counters
+ * a value: the kernel allocates each value by itself, and who reads them makes a system call for each. */
 #define TR_COUNTED_RULES 16384
+#define TR_RULES_A_VALUE 64
+struct tr_rule_hits {
+    struct tr_counter of[TR_RULES_A_VALUE];
+};

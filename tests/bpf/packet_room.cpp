@@ -29,6 +29,15 @@ tr_counter read_counter(int map, std::uint32_t index) {
     return total;
 }
 
+std::uint64_t read_rule_hits(int map, std::uint32_t rule) {
+    std::vector<tr_rule_hits> of_cpus(static_cast<std::size_t>(::libbpf_num_possible_cpus()));
+    std::uint32_t index = rule / TR_RULES_A_VALUE;
+    if (::bpf_map_lookup_elem(map, &index, of_cpus.data()) != 0) return 0;
+    std::uint64_t packets = 0;
+    for (const tr_rule_hits& hits : of_cpus) packets += hits.of[rule % TR_RULES_A_VALUE].packets;
+    return packets;
+}
+
 std::vector<tr_counter> read_reasons(int map) {
     std::vector<tr_counter> out;
     for (std::uint32_t reason = 0; reason < TR_REASON_COUNT; ++reason) out.push_back(read_counter(map, reason));
@@ -174,7 +183,7 @@ std::vector<std::pair<std::string, std::uint64_t>> PacketRoom::reason_counts() c
 std::map<std::size_t, std::uint64_t> PacketRoom::rule_counts() const {
     std::map<std::size_t, std::uint64_t> out;
     for (const auto& [number, index] : rules_)
-        out[index] = read_counter(programs_->maps.at("tr_rule_hits").get(), number).packets;
+        out[index] = read_rule_hits(programs_->maps.at("tr_rule_hits").get(), number);
     return out;
 }
 
@@ -182,10 +191,10 @@ Outcome PacketRoom::in(const Bytes& packet, std::uint32_t gso_segments, std::uin
     Outcome outcome;
     std::map<std::uint32_t, std::uint64_t> before;
     int hits = programs_->maps.at("tr_rule_hits").get();
-    for (const auto& [number, index] : rules_) before[number] = read_counter(hits, number).packets;
+    for (const auto& [number, index] : rules_) before[number] = read_rule_hits(hits, number);
     outcome = run(programs_->policy.get(), packet, 0, gso_segments, gso_bytes);
     for (const auto& [number, index] : rules_)
-        if (read_counter(hits, number).packets != before[number]) outcome.rule = index;
+        if (read_rule_hits(hits, number) != before[number]) outcome.rule = index;
     return outcome;
 }
 
