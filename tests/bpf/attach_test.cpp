@@ -5,10 +5,12 @@
 #include "tests/bpf/tun_room.hpp"
 
 #include <bpf/bpf.h>
+#include <fmt/format.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -146,6 +148,31 @@ TEST_P(Attach, MapsOfOtherSizesStartOver) {
     EXPECT_FALSE(gets_through(a_asks));
     commit(allow({kA}, {53, 53}));
     EXPECT_TRUE(gets_through(a_asks));
+}
+
+TEST_P(Attach, NothingIsPinnedWhereOthersSeeIt) {
+    commit(allow({kA}, {53, 53}));
+    const char* pins = "/sys/fs/bpf/tailrace/v*/trtest0@$(stat -L -c %i /proc/self/ns/net)/tr_live";
+    EXPECT_EQ(run(std::string{"ls "} + pins), 0);
+    EXPECT_NE(run(fmt::format("ls /proc/{}/root{}", ::getppid(), pins)), 0);
+}
+
+TEST_P(Attach, CountersAreOfTheRuleThatLetIn) {
+    constexpr std::uint16_t kRules = 200; // of several values of the map
+    FilterInput input = allow({}, {53, 53});
+    input.rules.clear();
+    for (std::uint16_t i = 0; i < kRules; ++i) {
+        std::uint16_t port = static_cast<std::uint16_t>(1000 + i);
+        input.rules.push_back(FilterRule{{kA}, {FilterDestination{"*", {port, port}, false}}, {}, {}, false});
+    }
+    commit(input);
+    for (std::uint16_t i : {0, 62, 63, 64, 65, 128, 199})
+        for (int times = 0; times <= i % 5; ++times) arrive(Packet{kA, kR}.udp(static_cast<std::uint16_t>(1000 + i)));
+    auto hits = plane_->rule_hits();
+    ASSERT_TRUE(hits);
+    std::vector<std::uint64_t> packets;
+    for (const auto& [rule, counter] : *hits) packets.push_back(counter.packets);
+    EXPECT_EQ(packets, (std::vector<std::uint64_t>{1, 3, 4, 5, 1, 4, 5}));
 }
 
 TEST_P(Attach, RemovedMeansGone) {

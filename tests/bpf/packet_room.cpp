@@ -18,24 +18,21 @@ const char* const kReasonNames[] = {
 #undef X
 };
 
-tr_counter read_counter(int map, std::uint32_t index) {
-    std::vector<tr_counter> of_cpus(static_cast<std::size_t>(::libbpf_num_possible_cpus()));
+/// The counter at `index` of a map whose values are `a_value` counters each.
+tr_counter read_counter(int map, std::uint32_t index, std::uint32_t a_value = 1) {
+    std::vector<tr_counter> of_cpus(static_cast<std::size_t>(::libbpf_num_possible_cpus()) * a_value);
+    std::uint32_t value = index / a_value;
     tr_counter total{};
-    if (::bpf_map_lookup_elem(map, &index, of_cpus.data()) != 0) return total;
-    for (const tr_counter& one : of_cpus) {
-        total.packets += one.packets;
-        total.bytes += one.bytes;
+    if (::bpf_map_lookup_elem(map, &value, of_cpus.data()) != 0) return total;
+    for (std::size_t i = index % a_value; i < of_cpus.size(); i += a_value) {
+        total.packets += of_cpus[i].packets;
+        total.bytes += of_cpus[i].bytes;
     }
     return total;
 }
 
 std::uint64_t read_rule_hits(int map, std::uint32_t rule) {
-    std::vector<tr_rule_hits> of_cpus(static_cast<std::size_t>(::libbpf_num_possible_cpus()));
-    std::uint32_t index = rule / TR_RULES_A_VALUE;
-    if (::bpf_map_lookup_elem(map, &index, of_cpus.data()) != 0) return 0;
-    std::uint64_t packets = 0;
-    for (const tr_rule_hits& hits : of_cpus) packets += hits.of[rule % TR_RULES_A_VALUE].packets;
-    return packets;
+    return read_counter(map, rule, TR_RULES_A_VALUE).packets;
 }
 
 std::vector<tr_counter> read_reasons(int map) {

@@ -6,6 +6,7 @@
 #include <linux/if_tun.h>
 #include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -13,6 +14,21 @@
 #include <cstring>
 
 namespace tailrace::test {
+namespace {
+
+/// The machine's BPF file system stays as it is: what tests pin is in one of their own, and goes with their process,
+/// also when that is killed.
+class OwnBpffs : public ::testing::Environment {
+    void SetUp() override {
+        if (::unshare(CLONE_NEWNS) != 0) return; // the tests say that they lack the privilege
+        ASSERT_EQ(::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0) << std::strerror(errno);
+        ASSERT_EQ(::mount("bpf", "/sys/fs/bpf", "bpf", 0, "mode=0700"), 0) << std::strerror(errno);
+    }
+};
+
+const ::testing::Environment* const own_bpffs = ::testing::AddGlobalTestEnvironment(new OwnBpffs);
+
+} // namespace
 
 int TunRoom::run(const std::string& command) {
     return std::system((command + " >/dev/null 2>&1").c_str());
