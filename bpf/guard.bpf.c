@@ -147,11 +147,9 @@ UNDERLAY_INLINE bool leads_on(__u32 next, const __u8 *header)
     return is_extension(next) && (next != NEXT_ROUTING || !header[3]);
 }
 
-/* What stands at the end of a packet's extension headers, in one word; 0 when they lead nowhere. */
-#define TR_AFTER(at, left, next, first_fragment)                                                                       \
-    ((at) | (__u64)(left) << 16 | (__u64)(next) << 32 | (__u64)(first_fragment) << 40)
-
-/* Not static: the verifier walks through it once, and not through all that follows for each way out of the loop. */
+/* What stands at the end of a packet's extension headers, in one word: where that is 16 bits, bytes left 16, next header
+ * 8, first fragment 1; 0 when they lead nowhere. Not static: the verifier walks through it once, and not through all that
+ * follows for each way out of the loop. */
 __attribute__((noinline)) __u64 skip_extensions(struct xdp_md *ctx, __u32 at, __u32 left, __u32 next)
 {
     struct read read = {.start = (const __u8 *)(long)ctx->data, .end = (const __u8 *)(long)ctx->data_end, .at = at};
@@ -174,7 +172,7 @@ __attribute__((noinline)) __u64 skip_extensions(struct xdp_md *ctx, __u32 at, __
         read.at += header_bytes;
         next = header[0];
     }
-    return TR_AFTER(read.at, left, next, first_fragment);
+    return read.at | (__u64)left << 16 | (__u64)next << 32 | (__u64)first_fragment << 40;
 }
 
 UNDERLAY_INLINE bool take_ipv6(struct xdp_md *ctx, struct read *read, __u32 buffer_bytes)

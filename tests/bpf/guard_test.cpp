@@ -320,6 +320,13 @@ TEST_F(GuardTest, WhatIsShorterThanItSaysIsLeftToTheKernel) {
     EXPECT_EQ(verdict(bad), "pass");
     bad[14] = std::byte{0x65}; // of another version
     EXPECT_EQ(verdict(bad), "pass");
+    for (const Packet& forged :
+         {Packet{kStranger, kHere}.udp(kPort, 1, initiation()), Packet{kStranger6, kHere6}.udp(kPort, 1, initiation()),
+          Packet{kStranger6, kHere6}.udp(kPort, 1, initiation()).extension(60)}) {
+        Bytes too_long = framed(forged.bytes());
+        too_long[too_long.size() - initiation().size() - 3] = std::byte(8 + initiation().size() + 1);
+        EXPECT_EQ(verdict(too_long), "pass") << "the datagram ends behind its packet";
+    }
     Bytes no_udp_length = framed(Packet{kStranger, kHere}.udp(kPort, 1, initiation()).bytes());
     no_udp_length[14 + 20 + 4] = no_udp_length[14 + 20 + 5] = std::byte{0};
     EXPECT_EQ(verdict(no_udp_length), "pass");
