@@ -212,8 +212,7 @@ def targets(build: pathlib.Path, folder: str, prefix: str) -> list:
 
 def start_sanitized_configuration() -> subprocess.Popen:
     say("configuring the build with sanitizers")
-    compilers = ["CC=ccache clang-14", "CXX=ccache clang++-14", "CC_LD=mold", "CXX_LD=mold"]
-    return start_aside(["env", *compilers, "meson", "setup", SANITIZED, "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=0",
+    return start_aside(["env", "CC=ccache clang-14", "CXX=ccache clang++-14", "meson", "setup", SANITIZED, "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Doptimization=0",
                         "-Dcpp_args=-fsanitize=fuzzer-no-link", "-Dc_args=-fsanitize=fuzzer-no-link"], RESULTS / "configure-sanitized.log", 0)
 
 
