@@ -173,11 +173,23 @@ def test_a_life_of_the_command_line(lab, control):
 
     # Down, and down again.
     assert alice.cli("down").stderr == ""
-    wait_for(lambda: alice.status()["BackendState"] == "Stopped", 10, "alice is down")
+    fails(alice.host.run("ip link show tailrace0", check=False), 1, "does not exist")
+    assert alice.status()["BackendState"] == "Stopped"
     fails(alice.cli("status", check=False), 1, "stopped")
     assert json.loads(alice.cli("status", "--json").stdout)["BackendState"] == "Stopped"
     again = alice.cli("down")
     assert "already stopped" in again.stderr
+
+
+def test_down_says_what_the_kernel_keeps(lab, control):
+    """Nothing can be taken out of a file system that is mounted read-only."""
+    alice = Agent(lab.host("alice"))
+    alice.up(control.url, control.create_key("alice"))
+    alice.host.run("mount -o remount,ro /sys/fs/bpf")
+    fails(alice.cli("down", check=False, timeout=30), 1, "/sys/fs/bpf/tailrace", "Read-only file system")
+    alice.host.run("mount -o remount,rw /sys/fs/bpf")
+    wait_for(lambda: alice.host.run("ls /sys/fs/bpf/tailrace", check=False).returncode != 0, 30, "it is tried again")
+    fails(alice.host.run("ip link show tailrace0", check=False), 1, "does not exist")
 
 
 def test_the_bus_and_its_watchers(lab, programs):
